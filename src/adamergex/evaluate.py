@@ -1,0 +1,131 @@
+"""An adapter × items → predictions."""
+
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from adamergex.encode import answered
+from adamergex.model import Example, Workbench, batches_by_length, target_logits
+from adamergex.tasks import Item
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model answered to an item, and whether that is right."""
+
+    id: str
+    prediction: str
+    answer: str
+    correct: bool
+
+
+def predict(
+    workbench: Workbench,
+    items: Sequence[Item],
+    batch_size: int,
+    max_new_tokens: int,
+    on_batch: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Prediction]:
+    """Answer items with whatever the workbench holds: by choice where there are choices, else by generation.
+
+    Args:
+        workbench: the model, in the state to be measured.
+        items: all with choices, or all without.
+        batch_size: sequences per forward pass.
+        max_new_tokens: bound of a generated answer.
+        on_batch: called with the number of sequences done and to be done.
+    """
+    workbench.model.eval()
+    with torch.inference_mode():
+        if items[0].choices:
+            scores = choice_log_likelihoods(workbench, items, batch_size, on_batch)
+            answers = [item.choices[max(range(len(of)), key=of.__getitem__)] for item, of in zip(items, scores, strict=True)]
+        else:
+            answers = _generate(workbench, items, batch_size, max_new_tokens, on_batch)
+    return [
+        Prediction(item.id, answer.strip(), item.answer.strip(), _normal(answer) == _normal(item.answer))
+        for item, answer in zip(items, answers, strict=True)
+    ]
+
+
+def _normal(text: str) -> str:
+    """Equal but for case, white space and Unicode's compatible forms."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def choice_log_likelihoods(
+    workbench: Workbench, items: Sequence[Item], batch_size: int, on_batch: Callable[[int, int], None] = lambda done, total: None
+) -> list[list[float]]:
+    """log p(choice | prompt) of every choice of every item, summed over all tokens of the choice.
+
+    Choices whose tokens begin another sequence of the same item are read off that sequence: where all
+    choices are single tokens, an item costs one pass over its prompt.
+
+    Returns:
+        For each item, one log-likelihood in nats for each choice.
+    """
+    pairs = [(item.prompt, choice) for item in items for choice in item.choices]
+    encoded = iter(answered(workbench.tokenizer, [prompt for prompt, _ in pairs], [choice for _, choice in pairs]))
+    # A read is (item, choice, sequence, position, token): the token's log-probability belongs to the choice's sum.
+    sequences: list[list[int]] = []
+    reads: list[list[tuple[int, int, int, int]]] = []
+    for i, item in enumerate(items):
+        options = [next(encoded) for _ in item.choices]
+        start = min(option.targets[0] for option in options)
+        first_own = len(sequences)
+        # The last token of a choice is predicted, never read.
+        for option in sorted(options, key=lambda option: -len(option.ids)):
+            if not any(held[: len(option.ids) - 1] == option.ids[:-1] for held in sequences[first_own:]):
+                sequences.append(option.ids[:-1])
+                reads.append([])
+        for c, option in enumerate(options):
+            own = next(s for s in range(first_own, len(sequences)) if sequences[s][: len(option.ids) - 1] == option.ids[:-1])
+            reads[own] += [(i, c, position, option.ids[position]) for position in range(start, len(option.ids))]
+    scores = [[0.0] * len(item.choices) for item in items]
+    # A position is read once, however many choices look at it.
+    # The token behind a sequence stands for whatever is predicted there; the forward pass does not read it.
+    examples = [Example([*ids, workbench.pad], sorted({position for _, _, position, _ in of})) for ids, of in zip(sequences, reads, strict=True)]
+    done = 0
+    for batch in batches_by_length(examples, batch_size):
+        logits, _ = target_logits(workbench.model, [examples[s] for s in batch], workbench.pad)
+        places = {(s, position): n for n, (s, position) in enumerate((s, p) for s in batch for p in examples[s].targets)}
+        wanted = [(i, c, places[s, position], token) for s in batch for i, c, position, token in reads[s]]
+        at = torch.tensor([place for _, _, place, _ in wanted], device=logits.device)
+        token = torch.tensor([token for *_, token in wanted], device=logits.device)
+        log_p = (logits[at, token] - logits.logsumexp(dim=-1)[at]).tolist()
+        for (i, c, _, _), value in zip(wanted, log_p, strict=True):
+            scores[i][c] += value
+        done += len(batch)
+        on_batch(done, len(examples))
+    return scores
+
+
+def _generate(
+    workbench: Workbench, items: Sequence[Item], batch_size: int, max_new_tokens: int, on_batch: Callable[[int, int], None]
+) -> list[str]:
+    """Greedy answers; the first line that is not empty is the answer."""
+    tokenizer = workbench.tokenizer
+    prompts = [Example(ids, []) for ids in tokenizer([item.prompt for item in items])["input_ids"]]
+    answers = [""] * len(items)
+    done = 0
+    for batch in batches_by_length(prompts, batch_size):
+        width = max(len(prompts[i].ids) for i in batch)
+        padding = [width - len(prompts[i].ids) for i in batch]
+        ids = torch.tensor([[workbench.pad] * pad + prompts[i].ids for i, pad in zip(batch, padding, strict=True)])
+        mask = torch.tensor([[0] * pad + [1] * (width - pad) for pad in padding])
+        device = workbench.model.device
+        output = workbench.model.generate(
+            input_ids=ids.to(device),
+            attention_mask=mask.to(device),
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            pad_token_id=workbench.pad,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+        for i, text in zip(batch, tokenizer.batch_decode(output[:, width:], skip_special_tokens=True), strict=True):
+            answers[i] = next((line for line in text.splitlines() if line.strip()), "")
+        done += len(batch)
+        on_batch(done, len(items))
+    return answers

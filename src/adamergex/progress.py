@@ -1,0 +1,152 @@
+"""What a run shows while it works: a live display on a terminal, a line now and then elsewhere."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+# Where the output is a file, seconds between two lines of one stage.
+_QUIET_SECONDS = 30.0
+
+
+class Display(Protocol):
+    """Where a run reports to."""
+
+    def stage(self, name: str, number: int, total: int) -> None:
+        """A stage begins, the `number`-th of `total`."""
+        ...
+
+    def skip(self, name: str, number: int, total: int) -> None:
+        """A stage was done before."""
+        ...
+
+    def step(self, done: int, total: int, tokens: int = 0, loss: float | None = None) -> None:
+        """The stage has done `done` of `total` steps; `tokens` and the loss are those of the last one."""
+        ...
+
+    def end(self) -> None:
+        """The stage is done."""
+        ...
+
+
+class _Clock:
+    """Tokens per second of one stage, and a loss that jumps less."""
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+        self.tokens = 0
+        self.loss: float | None = None
+
+    def count(self, tokens: int, loss: float | None) -> str:
+        self.tokens += tokens
+        if loss is not None:
+            self.loss = loss if self.loss is None else 0.9 * self.loss + 0.1 * loss
+        parts = [f"loss {self.loss:.3f}"] if self.loss is not None else []
+        elapsed = time.monotonic() - self.began
+        if self.tokens and elapsed > 0:
+            parts.append(f"{self.tokens / elapsed:,.0f} tokens/s")
+        return " · ".join(parts)
+
+
+class Live:
+    """A rich display: stage, bar, step, loss, tokens per second, time left."""
+
+    def __init__(self, progress: Progress):
+        self._progress = progress
+        self._clock = _Clock()
+        self._task = progress.add_task("", total=None, facts="", position="", visible=False)
+        self._name = ""
+
+    def stage(self, name: str, number: int, total: int) -> None:
+        """See Display."""
+        self._clock, self._name = _Clock(), name
+        self._progress.reset(self._task, total=None, visible=True, description=f"[bold]{name}", position=f"{number}/{total}", facts="")
+
+    def skip(self, name: str, number: int, total: int) -> None:
+        """See Display."""
+        self._progress.console.print(f"[dim]✓ {name} (done before)")
+
+    def step(self, done: int, total: int, tokens: int = 0, loss: float | None = None) -> None:
+        """See Display."""
+        facts = f"step {done}/{total} · {self._clock.count(tokens, loss)}".rstrip(" ·")
+        self._progress.update(self._task, completed=done, total=total, facts=facts)
+
+    def end(self) -> None:
+        """See Display."""
+        seconds = time.monotonic() - self._clock.began
+        loss = f", loss {self._clock.loss:.3f}" if self._clock.loss is not None else ""
+        self._progress.update(self._task, visible=False)
+        self._progress.console.print(f"[green]✓[/] {self._name} [dim]({seconds:.0f} s{loss})")
+
+
+class Lines:
+    """For logs: one line when a stage begins and ends, and every half minute in between."""
+
+    def __init__(self, console: Console):
+        self._console = console
+        self._clock = _Clock()
+        self._last = 0.0
+        self._name = ""
+
+    def stage(self, name: str, number: int, total: int) -> None:
+        """See Display."""
+        self._clock, self._name, self._last = _Clock(), f"[{number}/{total}] {name}", time.monotonic()
+        self._print(f"{self._name}: begins")
+
+    def skip(self, name: str, number: int, total: int) -> None:
+        """See Display."""
+        self._print(f"[{number}/{total}] {name}: done before")
+
+    def step(self, done: int, total: int, tokens: int = 0, loss: float | None = None) -> None:
+        """See Display."""
+        facts = self._clock.count(tokens, loss)
+        if time.monotonic() - self._last >= _QUIET_SECONDS:
+            self._last = time.monotonic()
+            left = (time.monotonic() - self._clock.began) / done * (total - done)
+            self._print(f"{self._name}: step {done}/{total} · {facts} · {left:.0f} s left".replace("·  ·", "·"))
+
+    def end(self) -> None:
+        """See Display."""
+        loss = f", loss {self._clock.loss:.3f}" if self._clock.loss is not None else ""
+        self._print(f"{self._name}: done in {time.monotonic() - self._clock.began:.0f} s{loss}")
+
+    def _print(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class Silent:
+    """Shows nothing: for use from Python."""
+
+    def stage(self, name: str, number: int, total: int) -> None:
+        """See Display."""
+
+    def skip(self, name: str, number: int, total: int) -> None:
+        """See Display."""
+
+    def step(self, done: int, total: int, tokens: int = 0, loss: float | None = None) -> None:
+        """See Display."""
+
+    def end(self) -> None:
+        """See Display."""
+
+
+@contextmanager
+def display(console: Console) -> Iterator[Display]:
+    """The display that fits the console: live on a terminal, lines elsewhere."""
+    if not console.is_terminal:
+        yield Lines(console)
+        return
+    columns = (
+        TextColumn("{task.fields[position]}"),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[facts]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        yield Live(progress)

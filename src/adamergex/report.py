@@ -1,0 +1,216 @@
+"""Rows as tables, a sentence and a model card. Computes scores from predictions; imports no torch."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.table import Table
+
+from adamergex import metrics
+
+_SIGNIFICANT = 0.05
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method in one language.
+
+    Attributes:
+        language: the target language.
+        method: base, source-adapter (t = 0), adamergex or ceiling.
+        label: what a reader calls it.
+        items, correct: counts.
+        accuracy, low, high: the share of right answers and its 95 % Wilson interval, in 0..1.
+        difference: accuracy minus that of t = 0 on the same items; None for t = 0 itself.
+        p_value: of the exact McNemar test of that difference.
+        gap_closed: share of the way from t = 0 to the ceiling; None without a ceiling above t = 0.
+    """
+
+    language: str
+    method: str
+    label: str
+    items: int
+    correct: int
+    accuracy: float
+    low: float
+    high: float
+    difference: float | None
+    p_value: float | None
+    gap_closed: float | None
+
+
+def rows(language: str, labels: dict[str, str], correct: dict[str, Sequence[bool]]) -> list[Row]:
+    """One row for each method, in the order of `labels`.
+
+    Args:
+        language: the target language.
+        labels: method → what a reader calls it.
+        correct: method → right or wrong for each item, all in the same order.
+    """
+    start = correct["source-adapter"]
+    ceiling = correct.get("ceiling")
+    result = []
+    for method, label in labels.items():
+        of = correct[method]
+        score = metrics.accuracy(of)
+        low, high = metrics.wilson_interval(of)
+        is_start = method == "source-adapter"
+        gap = metrics.gap_closed(score, metrics.accuracy(start), metrics.accuracy(ceiling)) if ceiling and method == "adamergex" else None
+        result.append(
+            Row(
+                language,
+                method,
+                label,
+                len(of),
+                sum(of),
+                score,
+                low,
+                high,
+                None if is_start else score - metrics.accuracy(start),
+                None if is_start else metrics.mcnemar_exact(of, start),
+                gap,
+            )
+        )
+    return result
+
+
+def verdict(of_language: Sequence[Row]) -> str:
+    """One sentence: did merging help?"""
+    merged = next(row for row in of_language if row.method == "adamergex")
+    assert merged.difference is not None and merged.p_value is not None
+    what = (
+        f"{merged.language}: merging changed accuracy by {100 * merged.difference:+.1f} points over the source-language "
+        f"adapter alone ({merged.items} items, exact McNemar p = {merged.p_value:.3f})"
+    )
+    if merged.p_value >= _SIGNIFICANT:
+        return f"{what}: no difference that this test can show."
+    if merged.difference > 0:
+        return f"{what}: merging helped."
+    return f"{what}: merging hurt; use the source-language adapter."
+
+
+_HEADINGS = ("", "accuracy", "95 % interval", "vs t = 0", "p", "gap closed")
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    return (
+        row.label,
+        f"{100 * row.accuracy:.1f}",
+        f"{100 * row.low:.1f} – {100 * row.high:.1f}",
+        "" if row.difference is None else f"{100 * row.difference:+.1f}",
+        "" if row.p_value is None else f"{row.p_value:.3f}" if row.p_value >= 0.001 else "< 0.001",
+        "" if row.gap_closed is None else f"{100 * row.gap_closed:.0f} %",
+    )
+
+
+def table(title: str, of_language: Sequence[Row]) -> Table:
+    """The rows of one language for a terminal."""
+    drawn = Table(title=title, title_justify="left", title_style="bold")
+    for number, heading in enumerate(_HEADINGS):
+        drawn.add_column(heading, justify="right" if number else "left", no_wrap=True)
+    for row in of_language:
+        drawn.add_row(*_cells(row), style="bold" if row.method == "adamergex" else "")
+    return drawn
+
+
+def markdown(title: str, tables: Sequence[tuple[str, Sequence[Row]]], facts: Sequence[str]) -> str:
+    """The whole report.
+
+    Args:
+        title: its heading.
+        tables: pairs of a heading and the rows of one language.
+        facts: lines on how the numbers came to be.
+    """
+    parts = [f"# {title}", ""]
+    for heading, of_language in tables:
+        parts += [f"## {heading}", "", "| " + " | ".join(_HEADINGS) + " |", "|---" + "|---:" * (len(_HEADINGS) - 1) + "|"]
+        parts += ["| " + " | ".join(_cells(row)) + " |" for row in of_language]
+        parts += ["", verdict(of_language), ""]
+    parts += ["## How these numbers came to be", "", *(f"- {fact}" for fact in facts), ""]
+    return "\n".join(parts)
+
+
+def jsonl(of_run: Sequence[Row]) -> str:
+    """The rows, one JSON object a line."""
+    return "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in of_run)
+
+
+def model_card(facts: dict[str, Any]) -> str:
+    """The README.md of a merged adapter.
+
+    Args:
+        facts: base_model, weights (its fingerprint), source, target, task (the prompt), corpora
+            (language → description), inputs (role → SHA-256 of the weights file), scale, space, r,
+            discarded_mean, discarded_worst, drift, versions (package → version).
+    """
+    inputs = "\n".join(f"| {role} | `{digest}` |" for role, digest in facts["inputs"].items())
+    corpora = "\n".join(f"- {language}: {text}" for language, text in facts["corpora"].items())
+    versions = ", ".join(f"{package} {version}" for package, version in facts["versions"].items())
+    rule = (
+        "ΔW = ΔW_T + t·(ΔW_R − ΔW_S), truncated to rank r by a singular value decomposition"
+        if facts["space"] == "product"
+        else "A = A_T + t·(A_R − A_S) and B = B_T + t·(B_R − B_S), as in the paper's code"
+    )
+    return f"""---
+base_model: {json.dumps(facts["base_model"])}
+library_name: peft
+pipeline_tag: text-generation
+language: [{json.dumps(facts["target"])}]
+tags: [lora, adamergex, merge]
+---
+
+# A task in {facts["target"]}, merged from adapters trained without a label in {facts["target"]}
+
+This LoRA adapter of `{facts["base_model"]}` was merged with AdaMergeX ([arXiv 2402.18913](https://arxiv.org/abs/2402.18913))
+from three adapters of the same base model: the task in {facts["source"]} (T), and causal language modelling on
+plain text in {facts["target"]} (R) and in {facts["source"]} (S):
+
+> {rule}
+
+| | |
+|---|---|
+| t | {facts["scale"]} |
+| space | {facts["space"]} |
+| r | {facts["r"]} |
+| energy discarded by truncation | {facts["discarded_mean"]:.2%} on average over modules, {facts["discarded_worst"]:.2%} at worst |
+| how far the three A lie apart | {facts["drift"]:.3f} of their norm |
+| base model's weights | `{facts["weights"]}` |
+
+| input | SHA-256 of adapter_model.safetensors |
+|---|---|
+{inputs}
+
+## The prompt it expects
+
+```
+{facts["task"]}
+```
+
+## The plain text it learned the languages from
+
+{corpora}
+
+## Use
+
+```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+base = AutoModelForCausalLM.from_pretrained({json.dumps(facts["base_model"])})
+model = PeftModel.from_pretrained(base, "PATH OF THIS FOLDER")
+```
+
+Whether merging helped is measured in `report.md` of the run, not here.
+
+Made with {versions}.
+
+```bibtex
+@inproceedings{{zhao2025adamergex,
+  title = {{AdaMergeX: Cross-Lingual Transfer with Large Language Models via Adaptive Adapter Merging}},
+  author = {{Zhao, Yiran and Zhang, Wenxuan and Wang, Huiming and Kawaguchi, Kenji and Bing, Lidong}},
+  booktitle = {{Proceedings of NAACL 2025}},
+  year = {{2025}}
+}}
+```
+"""

@@ -1,0 +1,154 @@
+"""A run as stages, each a folder named by what determines it; what exists is complete.
+
+A stage is written beside its final place and renamed when it is whole. Its fingerprint covers its
+section of the recipe, the fingerprints of the stages it needs, and the versions that matter; a
+folder that holds the same fingerprint is not made again.
+"""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from adamergex.adapter import write_synced
+from adamergex.errors import StorageError, storage
+
+MARK = "stage.json"
+_PARTIAL, _OLD = ".partial-", ".old-"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a run.
+
+    Attributes:
+        name: its folder below the run folder, such as `adapters/task-en`.
+        settings: all that determines the result but its inputs; plain JSON.
+        needs: the stages whose folders it reads.
+        build: writes the result into the empty folder that it is given.
+        packages: the Python packages whose version may change the result.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    needs: tuple["Stage", ...]
+    build: Callable[[Path], None] = field(compare=False)
+    packages: tuple[str, ...] = ()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that determines the result."""
+        described = {
+            "name": self.name,
+            "settings": self.settings,
+            "needs": [stage.fingerprint for stage in self.needs],
+            "versions": {package: importlib.metadata.version(package) for package in ("adamergex", *self.packages)},
+        }
+        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+class RunFolder:
+    """The folder of a run; held by one process at a time.
+
+    Args:
+        path: made if need be.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        with storage(path):
+            path.mkdir(parents=True, exist_ok=True)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Within this context no other process works in the folder, and leftovers of a killed one are gone.
+
+        Raises:
+            StorageError: another process holds the folder.
+        """
+        with storage(self.path):
+            lock = FileLock(self.path / ".lock", timeout=0)
+            try:
+                lock.acquire()
+            except Timeout as error:
+                raise StorageError(f"{self.path}: another run is at work in this folder; wait for it or use --output") from error
+        try:
+            with storage(self.path):
+                for pattern in (f"{_PARTIAL}*", f"{_OLD}*"):
+                    for leftover in list(self.path.rglob(pattern)):
+                        _remove(leftover)
+            yield
+        finally:
+            lock.release()
+
+    def of(self, stage: Stage) -> Path:
+        """Where a stage's result lies."""
+        return self.path / stage.name
+
+    def has(self, stage: Stage) -> bool:
+        """Whether a stage's result is there and is the one that its fingerprint names."""
+        try:
+            return json.loads((self.of(stage) / MARK).read_bytes())["fingerprint"] == stage.fingerprint
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+    def make(self, stage: Stage) -> None:
+        """Build a stage and put it in place of whatever was there.
+
+        Raises:
+            StorageError: the disk is full or the folder cannot be written; nothing is left behind.
+        """
+        final = self.of(stage)
+        partial = final.with_name(_PARTIAL + final.name)
+        old = final.with_name(_OLD + final.name)
+        with storage(final):
+            try:
+                partial.mkdir(parents=True)
+                stage.build(partial)
+                mark = {"name": stage.name, "fingerprint": stage.fingerprint, "settings": stage.settings}
+                write_synced(partial / MARK, json.dumps(mark, indent=2, sort_keys=True).encode() + b"\n")
+                if final.exists():
+                    final.rename(old)
+                partial.rename(final)
+                _sync(final.parent)
+            finally:
+                _remove(partial)
+                _remove(old)
+
+    def write(self, name: str, text: str) -> None:
+        """Replace a file of the run folder in one step."""
+        with storage(self.path):
+            partial = self.path / (_PARTIAL + name)
+            try:
+                write_synced(partial, text.encode())
+                partial.replace(self.path / name)
+            finally:
+                _remove(partial)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _sync(folder: Path) -> None:
+    """Make renames in a folder last through a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,77 @@
+"""Rows of labelled data as items: a prompt, the answers to choose from, and the right one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from adamergex.errors import DataError
+from adamergex.recipe import Source, Task
+from adamergex.sources import rows
+
+
+@dataclass(frozen=True)
+class Item:
+    """One labelled item.
+
+    Attributes:
+        id: where it comes from, such as `train.jsonl:7`.
+        prompt: what the model reads.
+        answer: what it should write next, the separator included.
+        choices: the answers to choose from, each with the separator; empty where the answer is generated.
+    """
+
+    id: str
+    prompt: str
+    answer: str
+    choices: tuple[str, ...] = ()
+
+
+def items(task: Task, source: Source, folder: Path, language: str) -> list[Item]:
+    """Read a task's items in one language.
+
+    Args:
+        task: the template and the labels.
+        source: one of the task's splits.
+        folder: what relative paths are relative to.
+        language: a BCP 47 code.
+
+    Raises:
+        DataError: a source is missing or empty, a row lacks a column, or its label is not among the choices.
+    """
+    choices = tuple(task.separator + words for words in (task.choices or {}).values())
+    found = []
+    for place, row in rows(source.in_language(language), folder, language):
+        missing = [column for column in (*task.columns, task.answer) if row.get(column) is None]
+        if missing:
+            raise DataError(f"{place}: no column {missing[0]!r}; the row has {', '.join(map(str, row))}")
+        label = str(row[task.answer]).strip()
+        if task.choices is not None and label not in task.choices:
+            raise DataError(f"{place}: unknown label {label!r}; task.choices has {', '.join(task.choices)}")
+        words = task.choices[label] if task.choices else label
+        if not words:
+            raise DataError(f"{place}: the answer in column {task.answer!r} is empty")
+        prompt = task.prompt.format(**{column: row[column] for column in task.columns})
+        found.append(Item(place.rpartition("/")[2], prompt, task.separator + words, choices))
+    if not found:
+        raise DataError(f"{_name(source, language)}: holds no items")
+    return found
+
+
+def _name(source: Source, language: str) -> str:
+    filled = source.in_language(language)
+    return ", ".join(filled.files) if filled.files else f"{filled.dataset or filled.package}:{filled.split} ({language})"
+
+
+def refuse_overlap(train: Sequence[Item], test: Sequence[Item], language: str) -> None:
+    """Training items must not be scored on.
+
+    Raises:
+        DataError: a prompt stands in both, compared without case and white space.
+    """
+    seen = {"".join(item.prompt.casefold().split()): item.id for item in train}
+    both = [(seen[key], item.id) for item in test if (key := "".join(item.prompt.casefold().split())) in seen]
+    if both:
+        raise DataError(
+            f"task data ({language}): {len(both)} items stand both in train and in the scored split, "
+            f"the first as {both[0][0]} and {both[0][1]}; remove them from one"
+        )
