@@ -7,7 +7,6 @@ and the update that the folder stands for is ΔW = scaling · B @ A.
 
 import json
 import math
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from adamergex.errors import AdapterError
+from adamergex.errors import AdapterError, write_synced
 from adamergex.lowrank import LowRank
 
 CONFIG = "adapter_config.json"
@@ -110,7 +109,9 @@ def load(folder: str | Path) -> Adapter:
         config = json.loads((folder / CONFIG).read_bytes())
         tensors = safetensors.torch.load_file(folder / WEIGHTS)
     except FileNotFoundError as error:
-        raise AdapterError(f"{folder}: not a PEFT adapter folder: {Path(error.filename or WEIGHTS).name} is missing") from error
+        raise AdapterError(
+            f"{folder}: not a PEFT adapter folder: {Path(error.filename or WEIGHTS).name} is missing"
+        ) from error
     except (OSError, ValueError, SafetensorError) as error:
         raise AdapterError(f"{folder}: cannot be read: {error}") from error
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
@@ -130,14 +131,6 @@ def save(adapter: Adapter, folder: str | Path) -> None:
     write_synced(folder / CONFIG, json.dumps(adapter.config, indent=2, sort_keys=True).encode() + b"\n")
     tensors = {name: adapter.tensors[name].contiguous() for name in sorted(adapter.tensors)}
     write_synced(folder / WEIGHTS, safetensors.torch.save(tensors, metadata={"format": "pt"}))
-
-
-def write_synced(path: Path, content: bytes) -> None:
-    """Write a file and wait until the disk has it, so that a later rename never shows an empty one."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def drift(adapters: list[Adapter]) -> float:

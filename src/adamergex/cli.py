@@ -2,6 +2,7 @@
 
 import json
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -21,8 +22,13 @@ app = typer.Typer(
 recipes_app = typer.Typer(help="The recipes that the package carries.", invoke_without_command=True)
 app.add_typer(recipes_app, name="recipes")
 
-RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A .yaml file, or the name of a shipped recipe.", show_default=False)]
-Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override the recipe, such as train.learning_rate=1e-4.")]
+RecipeName = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A .yaml file, or the name of a shipped recipe.", show_default=False)
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override the recipe, such as train.learning_rate=1e-4."),
+]
 
 
 def _version(wanted: bool) -> None:
@@ -33,7 +39,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     pass
 
@@ -47,15 +55,19 @@ def _folder(recipe: str) -> Path:
 def run(
     recipe: RecipeName,
     overrides: Overrides = None,
-    output: Annotated[Path | None, typer.Option(help="The run folder.  [default: runs/NAME]", show_default=False)] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="The run folder.  [default: runs/NAME]", show_default=False)
+    ] = None,
 ) -> None:
     """Train, merge, evaluate and report; what is done already is not done again."""
     from adamergex import pipeline, report
     from adamergex.progress import display
-    from adamergex.recipe import load
+    from adamergex.recipe_file import load
 
     loaded = load(recipe, overrides or [])
     console = Console()
+    # Notices of the libraries' own future changes are not the user's business.
+    warnings.filterwarnings("ignore", category=FutureWarning)
     try:
         with display(console) as shown:
             rows = pipeline.run(loaded, folder=_folder(recipe), output=output, display=shown)
@@ -69,17 +81,20 @@ def run(
             console.print()
             console.print(report.table(f"{loaded.source} → {language}", of_language))
             console.print(report.verdict(of_language), highlight=False)
-    console.print(f"\nadapters: {where / 'merged'}/LANGUAGE/adamergex   report: {where / 'report.md'}", highlight=False, soft_wrap=True)
+            console.print()
+    for language in loaded.targets:
+        console.print(f"merged adapter: {where / 'merged' / language / 'adamergex'}", highlight=False, soft_wrap=True)
+    console.print(f"report:         {where / 'report.md'}", highlight=False, soft_wrap=True)
 
 
 @app.command()
 def validate(recipe: RecipeName, overrides: Overrides = None) -> None:
     """Check a recipe and the data it names, and say all that is wrong."""
-    from adamergex import pipeline
-    from adamergex.recipe import load
+    from adamergex.preflight import check
+    from adamergex.recipe_file import load
 
     loaded = load(recipe, overrides or [])
-    pipeline.check(loaded, _folder(recipe))
+    check(loaded, _folder(recipe))
     typer.echo(f"{recipe}: valid; {loaded.source} → {', '.join(loaded.targets)} on {loaded.base_model}")
 
 
@@ -95,7 +110,7 @@ def schema() -> None:
 def recipes(context: typer.Context) -> None:
     """List the recipes that the package carries."""
     if context.invoked_subcommand is None:
-        from adamergex.recipe import shipped
+        from adamergex.recipe_file import shipped
 
         for name, summary in shipped().items():
             typer.echo(f"{name:12} {summary}")
@@ -107,7 +122,7 @@ def copy_recipe(
     destination: Annotated[Path, typer.Argument(help="A file or a folder.")] = Path(),
 ) -> None:
     """Write a shipped recipe to a file of your own, to edit it."""
-    from adamergex.recipe import copy
+    from adamergex.recipe_file import copy
 
     typer.echo(copy(name, destination))
 

@@ -49,7 +49,9 @@ def build(texts: Iterable[str], tokenizer: Any, *, tokens: int, window: int, see
         DataError: the corpus has too few tokens for the budget, or the budget is below one window.
     """
     if tokens < window:
-        raise DataError(f"reference.tokens is {tokens}, less than one window of {window}; raise it or lower reference.window")
+        raise DataError(
+            f"reference.tokens is {tokens}, less than one window of {window}; raise it or lower reference.window"
+        )
     bos = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
     body = window - len(bos)
     wanted = tokens // window * body
@@ -68,7 +70,7 @@ def build(texts: Iterable[str], tokenizer: Any, *, tokens: int, window: int, see
     for text in pool:
         if len(stream) >= wanted:
             break
-        stream += tokenizer.encode(text, add_special_tokens=False) + [tokenizer.eos_token_id]
+        stream += [*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id]
         documents += 1
         characters += len(text)
     if not documents:

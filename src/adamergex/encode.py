@@ -19,10 +19,11 @@ def answered(tokenizer: Any, prompts: Sequence[str], answers: Sequence[str]) -> 
     alone = tokenizer(list(prompts))["input_ids"]
     whole = tokenizer([prompt + answer for prompt, answer in zip(prompts, answers, strict=True)])["input_ids"]
     examples = []
-    for before, ids in zip(alone, whole, strict=True):
-        if ids[-1] == tokenizer.eos_token_id:
-            ids = ids[:-1]
-        start = next((i for i, (a, b) in enumerate(zip(before, ids, strict=False)) if a != b), min(len(before), len(ids)))
+    for before, after in zip(alone, whole, strict=True):
+        ids = after[:-1] if after[-1] == tokenizer.eos_token_id else after
+        start = next(
+            (i for i, (a, b) in enumerate(zip(before, ids, strict=False)) if a != b), min(len(before), len(ids))
+        )
         examples.append(Example(ids, list(range(max(start, 1), len(ids)))))
     return examples
 

@@ -12,6 +12,7 @@ Any other exception is a defect of this package.
 """
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,3 +78,11 @@ def storage(folder: Path) -> Iterator[None]:
         if error.errno not in _STORAGE:
             raise
         raise StorageError(f"{error.filename or folder}: {_STORAGE[error.errno]}") from error
+
+
+def write_synced(path: Path, content: bytes) -> None:
+    """Write a file and wait until the disk has it, so that a later rename never shows an empty one."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())

@@ -41,7 +41,9 @@ def predict(
     with torch.inference_mode():
         if items[0].choices:
             scores = choice_log_likelihoods(workbench, items, batch_size, on_batch)
-            answers = [item.choices[max(range(len(of)), key=of.__getitem__)] for item, of in zip(items, scores, strict=True)]
+            answers = [
+                item.choices[max(range(len(of)), key=of.__getitem__)] for item, of in zip(items, scores, strict=True)
+            ]
         else:
             answers = _generate(workbench, items, batch_size, max_new_tokens, on_batch)
     return [
@@ -56,9 +58,12 @@ def _normal(text: str) -> str:
 
 
 def choice_log_likelihoods(
-    workbench: Workbench, items: Sequence[Item], batch_size: int, on_batch: Callable[[int, int], None] = lambda done, total: None
+    workbench: Workbench,
+    items: Sequence[Item],
+    batch_size: int,
+    on_batch: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[list[float]]:
-    """log p(choice | prompt) of every choice of every item, summed over all tokens of the choice.
+    """Log p(choice | prompt) of every choice of every item, summed over all tokens of the choice.
 
     Choices whose tokens begin another sequence of the same item are read off that sequence: where all
     choices are single tokens, an item costs one pass over its prompt.
@@ -81,16 +86,23 @@ def choice_log_likelihoods(
                 sequences.append(option.ids[:-1])
                 reads.append([])
         for c, option in enumerate(options):
-            own = next(s for s in range(first_own, len(sequences)) if sequences[s][: len(option.ids) - 1] == option.ids[:-1])
+            own = next(
+                s for s in range(first_own, len(sequences)) if sequences[s][: len(option.ids) - 1] == option.ids[:-1]
+            )
             reads[own] += [(i, c, position, option.ids[position]) for position in range(start, len(option.ids))]
     scores = [[0.0] * len(item.choices) for item in items]
     # A position is read once, however many choices look at it.
     # The token behind a sequence stands for whatever is predicted there; the forward pass does not read it.
-    examples = [Example([*ids, workbench.pad], sorted({position for _, _, position, _ in of})) for ids, of in zip(sequences, reads, strict=True)]
+    examples = [
+        Example([*ids, workbench.pad], sorted({position for _, _, position, _ in of}))
+        for ids, of in zip(sequences, reads, strict=True)
+    ]
     done = 0
     for batch in batches_by_length(examples, batch_size):
         logits, _ = target_logits(workbench.model, [examples[s] for s in batch], workbench.pad)
-        places = {(s, position): n for n, (s, position) in enumerate((s, p) for s in batch for p in examples[s].targets)}
+        places = {
+            (s, position): n for n, (s, position) in enumerate((s, p) for s in batch for p in examples[s].targets)
+        }
         wanted = [(i, c, places[s, position], token) for s in batch for i, c, position, token in reads[s]]
         at = torch.tensor([place for _, _, place, _ in wanted], device=logits.device)
         token = torch.tensor([token for *_, token in wanted], device=logits.device)
@@ -103,7 +115,11 @@ def choice_log_likelihoods(
 
 
 def _generate(
-    workbench: Workbench, items: Sequence[Item], batch_size: int, max_new_tokens: int, on_batch: Callable[[int, int], None]
+    workbench: Workbench,
+    items: Sequence[Item],
+    batch_size: int,
+    max_new_tokens: int,
+    on_batch: Callable[[int, int], None],
 ) -> list[str]:
     """Greedy answers; the first line that is not empty is the answer."""
     tokenizer = workbench.tokenizer

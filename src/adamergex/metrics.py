@@ -25,7 +25,8 @@ def mcnemar_exact(correct: Sequence[bool], baseline: Sequence[bool]) -> float:
     equally likely, so the count follows Binomial(n, ½).
 
     Args:
-        correct, baseline: right or wrong, item by item, in the same order.
+        correct: right or wrong, item by item.
+        baseline: the same of another method, in the same order.
 
     Returns:
         The p-value; 1 where the two never disagree.

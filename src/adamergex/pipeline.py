@@ -10,83 +10,43 @@ whose stages are all done answers at once.
 """
 
 import hashlib
-import importlib.metadata
 import json
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
-from functools import cached_property, partial
-from io import StringIO
-from itertools import islice
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ruamel.yaml import YAML
-
 from adamergex import corpus, report, sources, tasks
 from adamergex.checkpoints import Checkpoint, resolve
-from adamergex.errors import AdaMergeXError, RecipeError
+from adamergex.preflight import check, texts
 from adamergex.progress import Display, Silent
 from adamergex.recipe import Recipe, Source
-from adamergex.stages import RunFolder, Stage
+from adamergex.recipe_file import dump
+from adamergex.stages import RunFolder, Stage, read_jsonl, write_jsonl
+from adamergex.summary import (
+    ITEMS,
+    LOG,
+    MANIFEST,
+    MERGE,
+    PACKAGES,
+    PREDICTIONS,
+    WINDOWS,
+    corpus_facts,
+    versions,
+    write_report,
+)
 
 if TYPE_CHECKING:
     from adamergex.model import Example, Workbench
 
 _TOKENIZING = ("transformers", "tokenizers")
-_TRAINING = ("torch", "transformers", "tokenizers", "peft")
-_ITEMS, _WINDOWS, _LOG, _MERGE, _PREDICTIONS = "items.jsonl", "windows.json", "training.jsonl", "merge.json", "predictions.jsonl"
 
 
-def check(recipe: Recipe, folder: Path) -> None:
-    """Look at all data that a recipe names, before anything runs. Data sets on the hub are not downloaded for it.
-
-    Raises:
-        RecipeError: with one line for every source that is missing, empty or malformed.
-    """
-    problems = []
-
-    def attempt(look: Callable[[], object]) -> None:
-        try:
-            look()
-        except AdaMergeXError as error:
-            if str(error) not in problems:
-                problems.append(str(error))
-
-    for source, language in _task_sources(recipe):
-        if not source.dataset:
-            attempt(partial(tasks.items, recipe.task, source, folder, language))
-    for language in recipe.languages:
-        source = recipe.corpus(language)
-        if not source.dataset:
-            attempt(lambda source=source, language=language: next(iter(_texts(recipe, source, folder, language)), None))
-    if recipe.evaluate.ceiling and recipe.scored and not problems:
-        for language in recipe.targets:
-            if not recipe.task.train.dataset and not recipe.scored.dataset:
-                read = partial(tasks.items, recipe.task, folder=folder, language=language)
-                attempt(partial(lambda read, a, b, language: tasks.refuse_overlap(read(source=a), read(source=b), language), read, recipe.task.train, recipe.scored, language))
-    if problems:
-        raise RecipeError(problems)
-
-
-def _task_sources(recipe: Recipe) -> list[tuple[Source, str]]:
-    found = [(recipe.task.train, recipe.source)]
-    for language in recipe.targets:
-        if recipe.scored:
-            found.append((recipe.scored, language))
-        if recipe.evaluate.ceiling:
-            found.append((recipe.task.train, language))
-    return found
-
-
-def _texts(recipe: Recipe, source: Source, folder: Path, language: str):
-    column = recipe.reference.text
-    for place, row in sources.rows(source, folder, language):
-        if not isinstance(row.get(column), str):
-            raise sources.DataError(f"{place}: no text in column {column!r}; the row has {', '.join(map(str, row))}; set reference.text")
-        yield row[column]
-
-
-def run(recipe: Recipe, *, folder: Path = Path(), output: Path | None = None, display: Display | None = None) -> list[report.Row]:
+def run(
+    recipe: Recipe, *, folder: Path = Path(), output: Path | None = None, display: Display | None = None
+) -> list[report.Row]:
     """Do whatever of a run is not done yet, and write its report.
 
     Args:
@@ -105,20 +65,10 @@ def run(recipe: Recipe, *, folder: Path = Path(), output: Path | None = None, di
     run_folder = RunFolder(output or Path("runs") / recipe.name)
     with run_folder.held():
         work = Run(recipe, folder, run_folder, display or Silent())
-        run_folder.write("recipe.yaml", _yaml(recipe))
-        for number, stage in enumerate(work.stages, 2):
+        run_folder.write("recipe.yaml", dump(recipe))
+        for number, stage in enumerate(work.stages, 1):
             work.do(stage, number)
-        return work.report()
-
-
-def _yaml(recipe: Recipe) -> str:
-    text = StringIO()
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = False
-    yaml.allow_unicode = True
-    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-    yaml.dump(recipe.model_dump(mode="json"), text)
-    return text.getvalue()
+        return write_report(recipe, f"{work.checkpoint.name}, weights {work.checkpoint.fingerprint}", run_folder)
 
 
 class Run:
@@ -133,7 +83,7 @@ class Run:
 
     def __init__(self, recipe: Recipe, folder: Path, run_folder: RunFolder, display: Display):
         self.recipe, self.folder, self.run_folder, self.display = recipe, folder, run_folder, display
-        display.stage("base model", 1, 0)
+        display.stage(f"base model {recipe.base_model}")
         self.checkpoint: Checkpoint = resolve(recipe.base_model)
         display.end()
         self.stages: list[Stage] = []
@@ -150,17 +100,18 @@ class Run:
     @cached_property
     def workbench(self) -> "Workbench":
         """The one resident base model."""
-        from adamergex.model import Workbench
+        from adamergex.model import Workbench, keep_freed_memory
 
+        keep_freed_memory()
         return Workbench(self.checkpoint, self.recipe.dtype, self.recipe.adapter)
 
     def do(self, stage: Stage, number: int) -> None:
         """Make a stage unless it is done."""
-        total = len(self.stages) + 1
+        name = f"[{number}/{len(self.stages)}] {stage.name}"
         if self.run_folder.has(stage):
-            self.display.skip(stage.name, number, total)
+            self.display.skip(name)
             return
-        self.display.stage(stage.name, number, total)
+        self.display.stage(name)
         self.run_folder.make(stage)
         self.display.end()
 
@@ -198,7 +149,7 @@ class Run:
         settings = template | {"source": sources.fingerprint(filled, self.folder, language)}
 
         def build(folder: Path) -> None:
-            _write_jsonl(folder / _ITEMS, [asdict(item) for item in tasks.items(task, source, self.folder, language)])
+            write_jsonl(folder / ITEMS, [asdict(item) for item in tasks.items(task, source, self.folder, language)])
 
         return self._add(Stage(f"data/task-{language}-{split}", settings, (), build))
 
@@ -213,17 +164,21 @@ class Run:
 
         def build(folder: Path) -> None:
             built = corpus.build(
-                _texts(self.recipe, source, self.folder, language),
+                texts(self.recipe, source, self.folder, language),
                 self.tokenizer,
                 tokens=reference.tokens,
                 window=reference.window,
                 seed=seed,
                 name=f"corpus of {language}",
             )
-            (folder / _WINDOWS).write_text(json.dumps(built.windows))
-            facts = {"language": language, "source": source.model_dump(exclude_none=True), "windows": len(built.windows)}
+            (folder / WINDOWS).write_text(json.dumps(built.windows))
+            facts = {
+                "language": language,
+                "source": source.model_dump(exclude_none=True),
+                "windows": len(built.windows),
+            }
             facts |= {"tokens": built.tokens, "documents": built.documents, "characters": built.characters}
-            (folder / "manifest.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", "utf-8")
+            (folder / MANIFEST).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
         return self._add(Stage(f"data/corpus-{language}", settings, (), build, _TOKENIZING))
 
@@ -245,7 +200,7 @@ class Run:
         def examples() -> "Callable[[int], Sequence[Example]]":
             from adamergex.encode import windows_for_training
 
-            windows = json.loads((self.run_folder.of(data) / _WINDOWS).read_bytes())
+            windows = json.loads((self.run_folder.of(data) / WINDOWS).read_bytes())
             return lambda epoch: windows_for_training(windows, positions, seed, epoch)
 
         return self._adapter(f"adapters/reference-{language}", data, "reference", {"positions": positions}, examples)
@@ -253,10 +208,14 @@ class Run:
     def _adapter(self, name: str, data: Stage, kind: str, extra: dict[str, Any], examples: Callable[[], Any]) -> Stage:
         recipe = self.recipe
         schedule = recipe.train.task if kind == "task" else recipe.train.reference
-        settings = extra | self._model_settings() | {
-            "train": recipe.train.model_dump(exclude={"task", "reference"}) | schedule.model_dump(),
-            "seed": recipe.seed,
-        }
+        settings = (
+            extra
+            | self._model_settings()
+            | {
+                "train": recipe.train.model_dump(exclude={"task", "reference"}) | schedule.model_dump(),
+                "seed": recipe.seed,
+            }
+        )
 
         def build(folder: Path) -> None:
             from adamergex import adapter
@@ -270,13 +229,17 @@ class Run:
 
             trained = train(self.workbench, examples(), recipe.train, schedule, recipe.seed, on_step)
             adapter.save(trained, folder)
-            _write_jsonl(folder / _LOG, log)
+            write_jsonl(folder / LOG, log)
 
-        return self._add(Stage(name, settings, (data,), build, _TRAINING))
+        return self._add(Stage(name, settings, (data,), build, PACKAGES))
 
     def _model_settings(self) -> dict[str, Any]:
         """What the model is, for fingerprints."""
-        return {"base_model": self.checkpoint.fingerprint, "dtype": self.recipe.dtype, "adapter": self.recipe.adapter.model_dump()}
+        return {
+            "base_model": self.checkpoint.fingerprint,
+            "dtype": self.recipe.dtype,
+            "adapter": self.recipe.adapter.model_dump(),
+        }
 
     def _merged(self, language: str) -> Stage:
         roles = {
@@ -290,7 +253,14 @@ class Run:
 
             settings = self.recipe.merge
             inputs = {role: adapter.load(self.run_folder.of(stage)) for role, stage in roles.items()}
-            merged = merge.merge(*inputs.values(), settings.scale, space=settings.space, rank=settings.rank)
+            merged = merge.merge(
+                inputs["task"],
+                inputs["reference-target"],
+                inputs["reference-source"],
+                settings.scale,
+                space=settings.space,
+                rank=settings.rank,
+            )
             adapter.save(merged.adapter, folder)
             energy = merged.discarded_energy
             facts = {
@@ -299,7 +269,7 @@ class Run:
                 "source": self.recipe.source,
                 "target": language,
                 "task": self.recipe.task.prompt,
-                "corpora": {code: self._corpus_facts(code) for code in (self.recipe.source, language)},
+                "corpora": {code: corpus_facts(self.run_folder.path, code) for code in (self.recipe.source, language)},
                 "inputs": {role: _sha256(self.run_folder.of(stage) / adapter.WEIGHTS) for role, stage in roles.items()},
                 "scale": settings.scale,
                 "space": settings.space,
@@ -307,9 +277,11 @@ class Run:
                 "discarded_mean": sum(energy.values()) / len(energy),
                 "discarded_worst": max(energy.values()),
                 "drift": merged.drift,
-                "versions": {package: importlib.metadata.version(package) for package in ("adamergex", *_TRAINING)},
+                "versions": versions(),
             }
-            (folder / _MERGE).write_text(json.dumps(facts | {"discarded_energy": energy}, indent=2, ensure_ascii=False) + "\n", "utf-8")
+            (folder / MERGE).write_text(
+                json.dumps(facts | {"discarded_energy": energy}, indent=2, ensure_ascii=False) + "\n", "utf-8"
+            )
             (folder / "README.md").write_text(report.model_card(facts), "utf-8")
 
         settings = self.recipe.merge.model_dump() | {"language": language, "prompt": self.recipe.task.prompt}
@@ -320,8 +292,6 @@ class Run:
         data = self._by_name[f"data/task-{language}-{evaluate.split}"]
 
         def build(folder: Path) -> None:
-            from contextlib import nullcontext
-
             from adamergex import adapter
             from adamergex.evaluate import predict
 
@@ -330,77 +300,15 @@ class Run:
             with nullcontext() if trained is not None else self.workbench.without_adapter():
                 items = self._read_items(data)
                 found = predict(self.workbench, items, evaluate.batch_size, evaluate.max_new_tokens, self.display.step)
-            _write_jsonl(folder / _PREDICTIONS, [asdict(prediction) for prediction in found])
+            write_jsonl(folder / PREDICTIONS, [asdict(prediction) for prediction in found])
 
         settings = self._model_settings() | evaluate.model_dump(include={"batch_size", "max_new_tokens"})
         needs = (data,) if trained is None else (data, trained)
-        return self._add(Stage(f"predictions/{language}/{method}", settings, needs, build, _TRAINING))
-
-    # What is read back
+        return self._add(Stage(f"predictions/{language}/{method}", settings, needs, build, PACKAGES))
 
     def _read_items(self, stage: Stage) -> list[tasks.Item]:
-        rows = _read_jsonl(self.run_folder.of(stage) / _ITEMS)
+        rows = read_jsonl(self.run_folder.of(stage) / ITEMS)
         return [tasks.Item(**(row | {"choices": tuple(row["choices"])})) for row in rows]
-
-    def _corpus_facts(self, language: str) -> str:
-        facts = json.loads((self.run_folder.path / f"data/corpus-{language}/manifest.json").read_bytes())
-        source = facts["source"]
-        where = source.get("package") or source.get("dataset") or ", ".join(Path(path).name for path in source["files"])
-        config = f" ({source['config']})" if source.get("config") else ""
-        return f"{where}{config}: {facts['tokens']:,} tokens from {facts['documents']:,} documents"
-
-    def report(self) -> list[report.Row]:
-        """Write scores.jsonl and report.md from the stages' results, and return the rows."""
-        recipe = self.recipe
-        labels = {
-            "base": "base model",
-            "source-adapter": f"{recipe.source} adapter (t = 0)",
-            "adamergex": f"merged (t = {recipe.merge.scale:g})",
-            "ceiling": "",
-        }
-        tables = []
-        if recipe.scored is not None:
-            for language in recipe.targets:
-                named = labels | {"ceiling": f"{language} adapter (ceiling)"}
-                methods = {m: label for m, label in named.items() if m != "ceiling" or recipe.evaluate.ceiling}
-                correct = {}
-                for method in methods:
-                    rows = _read_jsonl(self.run_folder.path / f"predictions/{language}/{method}" / _PREDICTIONS)
-                    correct[method] = [row["correct"] for row in rows]
-                tables.append((f"{recipe.source} → {language}", report.rows(language, methods, correct)))
-        rows = [row for _, of_language in tables for row in of_language]
-        self.run_folder.write("scores.jsonl", report.jsonl(rows))
-        self.run_folder.write("report.md", report.markdown(recipe.name, tables, self._facts()))
-        return rows
-
-    def _facts(self) -> list[str]:
-        recipe = self.recipe
-        facts = [f"base model: {self.checkpoint.name}, weights {self.checkpoint.fingerprint}"]
-        if recipe.scored is not None:
-            facts.append(f"scored on the {recipe.evaluate.split} split; intervals are Wilson's, tests are exact McNemar tests against t = 0")
-        facts += [f"corpus of {language}: {self._corpus_facts(language)}" for language in recipe.languages]
-        for stage in self.stages:
-            if stage.name.startswith("adapters/"):
-                losses = [row["loss"] for row in _read_jsonl(self.run_folder.of(stage) / _LOG)]
-                few = max(1, len(losses) // 10)
-                first, last = sum(losses[:few]) / few, sum(losses[-few:]) / few
-                facts.append(f"{stage.name}: {len(losses)} steps, training loss {first:.3f} → {last:.3f} (first and last tenth)")
-            elif stage.name.startswith("merged/"):
-                merged = json.loads((self.run_folder.of(stage) / _MERGE).read_bytes())
-                facts.append(
-                    f"{stage.name}: {merged['space']} space, t = {merged['scale']}, r = {merged['r']}, energy discarded "
-                    f"{merged['discarded_mean']:.2%} (worst module {merged['discarded_worst']:.2%}), A drift {merged['drift']:.3f}"
-                )
-        versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in ("adamergex", *_TRAINING))
-        return [*facts, f"seed {recipe.seed}; {versions}"]
-
-
-def _write_jsonl(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
-
-
-def _read_jsonl(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
 def _sha256(path: Path) -> str:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 # Where the output is a file, seconds between two lines of one stage.
@@ -15,11 +16,11 @@ _QUIET_SECONDS = 30.0
 class Display(Protocol):
     """Where a run reports to."""
 
-    def stage(self, name: str, number: int, total: int) -> None:
-        """A stage begins, the `number`-th of `total`."""
+    def stage(self, name: str) -> None:
+        """A stage begins; its name says which of how many it is."""
         ...
 
-    def skip(self, name: str, number: int, total: int) -> None:
+    def skip(self, name: str) -> None:
         """A stage was done before."""
         ...
 
@@ -57,17 +58,17 @@ class Live:
     def __init__(self, progress: Progress):
         self._progress = progress
         self._clock = _Clock()
-        self._task = progress.add_task("", total=None, facts="", position="", visible=False)
+        self._task = progress.add_task("", total=None, facts="", visible=False)
         self._name = ""
 
-    def stage(self, name: str, number: int, total: int) -> None:
+    def stage(self, name: str) -> None:
         """See Display."""
         self._clock, self._name = _Clock(), name
-        self._progress.reset(self._task, total=None, visible=True, description=f"[bold]{name}", position=f"{number}/{total}", facts="")
+        self._progress.reset(self._task, total=None, visible=True, description=f"[bold]{escape(name)}", facts="")
 
-    def skip(self, name: str, number: int, total: int) -> None:
+    def skip(self, name: str) -> None:
         """See Display."""
-        self._progress.console.print(f"[dim]✓ {name} (done before)")
+        self._progress.console.print(f"[dim]✓ {escape(name)} (done before)")
 
     def step(self, done: int, total: int, tokens: int = 0, loss: float | None = None) -> None:
         """See Display."""
@@ -79,7 +80,7 @@ class Live:
         seconds = time.monotonic() - self._clock.began
         loss = f", loss {self._clock.loss:.3f}" if self._clock.loss is not None else ""
         self._progress.update(self._task, visible=False)
-        self._progress.console.print(f"[green]✓[/] {self._name} [dim]({seconds:.0f} s{loss})")
+        self._progress.console.print(f"[green]✓[/] {escape(self._name)} [dim]({seconds:.0f} s{loss})")
 
 
 class Lines:
@@ -91,14 +92,14 @@ class Lines:
         self._last = 0.0
         self._name = ""
 
-    def stage(self, name: str, number: int, total: int) -> None:
+    def stage(self, name: str) -> None:
         """See Display."""
-        self._clock, self._name, self._last = _Clock(), f"[{number}/{total}] {name}", time.monotonic()
+        self._clock, self._name, self._last = _Clock(), name, time.monotonic()
         self._print(f"{self._name}: begins")
 
-    def skip(self, name: str, number: int, total: int) -> None:
+    def skip(self, name: str) -> None:
         """See Display."""
-        self._print(f"[{number}/{total}] {name}: done before")
+        self._print(f"{name}: done before")
 
     def step(self, done: int, total: int, tokens: int = 0, loss: float | None = None) -> None:
         """See Display."""
@@ -106,7 +107,7 @@ class Lines:
         if time.monotonic() - self._last >= _QUIET_SECONDS:
             self._last = time.monotonic()
             left = (time.monotonic() - self._clock.began) / done * (total - done)
-            self._print(f"{self._name}: step {done}/{total} · {facts} · {left:.0f} s left".replace("·  ·", "·"))
+            self._print(" · ".join(filter(None, (f"{self._name}: step {done}/{total}", facts, f"{left:.0f} s left"))))
 
     def end(self) -> None:
         """See Display."""
@@ -120,10 +121,10 @@ class Lines:
 class Silent:
     """Shows nothing: for use from Python."""
 
-    def stage(self, name: str, number: int, total: int) -> None:
+    def stage(self, name: str) -> None:
         """See Display."""
 
-    def skip(self, name: str, number: int, total: int) -> None:
+    def skip(self, name: str) -> None:
         """See Display."""
 
     def step(self, done: int, total: int, tokens: int = 0, loss: float | None = None) -> None:
@@ -140,7 +141,6 @@ def display(console: Console) -> Iterator[Display]:
         yield Lines(console)
         return
     columns = (
-        TextColumn("{task.fields[position]}"),
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
         TextColumn("{task.fields[facts]}"),

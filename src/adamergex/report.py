@@ -1,10 +1,11 @@
 """Rows as tables, a sentence and a model card. Computes scores from predictions; imports no torch."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rich import box
 from rich.table import Table
 
 from adamergex import metrics
@@ -40,7 +41,7 @@ class Row:
     gap_closed: float | None
 
 
-def rows(language: str, labels: dict[str, str], correct: dict[str, Sequence[bool]]) -> list[Row]:
+def rows(language: str, labels: dict[str, str], correct: Mapping[str, Sequence[bool]]) -> list[Row]:
     """One row for each method, in the order of `labels`.
 
     Args:
@@ -56,7 +57,11 @@ def rows(language: str, labels: dict[str, str], correct: dict[str, Sequence[bool
         score = metrics.accuracy(of)
         low, high = metrics.wilson_interval(of)
         is_start = method == "source-adapter"
-        gap = metrics.gap_closed(score, metrics.accuracy(start), metrics.accuracy(ceiling)) if ceiling and method == "adamergex" else None
+        gap = (
+            metrics.gap_closed(score, metrics.accuracy(start), metrics.accuracy(ceiling))
+            if ceiling and method == "adamergex"
+            else None
+        )
         result.append(
             Row(
                 language,
@@ -78,7 +83,8 @@ def rows(language: str, labels: dict[str, str], correct: dict[str, Sequence[bool
 def verdict(of_language: Sequence[Row]) -> str:
     """One sentence: did merging help?"""
     merged = next(row for row in of_language if row.method == "adamergex")
-    assert merged.difference is not None and merged.p_value is not None
+    if merged.difference is None or merged.p_value is None:
+        raise ValueError("the merged row was not compared with t = 0")
     what = (
         f"{merged.language}: merging changed accuracy by {100 * merged.difference:+.1f} points over the source-language "
         f"adapter alone ({merged.items} items, exact McNemar p = {merged.p_value:.3f})"
@@ -106,7 +112,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 def table(title: str, of_language: Sequence[Row]) -> Table:
     """The rows of one language for a terminal."""
-    drawn = Table(title=title, title_justify="left", title_style="bold")
+    drawn = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for number, heading in enumerate(_HEADINGS):
         drawn.add_column(heading, justify="right" if number else "left", no_wrap=True)
     for row in of_language:
@@ -124,7 +130,12 @@ def markdown(title: str, tables: Sequence[tuple[str, Sequence[Row]]], facts: Seq
     """
     parts = [f"# {title}", ""]
     for heading, of_language in tables:
-        parts += [f"## {heading}", "", "| " + " | ".join(_HEADINGS) + " |", "|---" + "|---:" * (len(_HEADINGS) - 1) + "|"]
+        parts += [
+            f"## {heading}",
+            "",
+            "| " + " | ".join(_HEADINGS) + " |",
+            "|---" + "|---:" * (len(_HEADINGS) - 1) + "|",
+        ]
         parts += ["| " + " | ".join(_cells(row)) + " |" for row in of_language]
         parts += ["", verdict(of_language), ""]
     parts += ["## How these numbers came to be", "", *(f"- {fact}" for fact in facts), ""]

@@ -69,7 +69,9 @@ def paths(source: Source, folder: Path) -> list[Path]:
     """
     found = []
     for pattern in source.files or []:
-        matches = sorted(Path(match) for match in glob.glob(str(folder / pattern), recursive=True) if Path(match).is_file())
+        matches = sorted(
+            Path(match) for match in glob.glob(str(folder / pattern), recursive=True) if Path(match).is_file()
+        )
         if not matches:
             raise DataError(f"{folder / pattern}: no such file; paths are relative to the recipe's folder")
         found += matches
@@ -110,11 +112,15 @@ def _jsonl(path: Path) -> Iterator[Row]:
 
 
 def _csv(path: Path) -> Iterator[Row]:
-    reader = csv.DictReader((line for _, line in _lines(path)), delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
+    reader = csv.DictReader(
+        (line for _, line in _lines(path)), delimiter="\t" if path.suffix == ".tsv" else ",", strict=True
+    )
     try:
         for row in reader:
             if None in row or None in row.values():
-                raise DataError(f"{path}:{reader.line_num}: expected {len(reader.fieldnames or ())} columns; quote a field that holds the separator")
+                raise DataError(
+                    f"{path}:{reader.line_num}: expected {len(reader.fieldnames or ())} columns; quote a field that holds the separator"
+                )
             yield f"{path}:{reader.line_num}", row
     except csv.Error as error:
         raise DataError(f"{path}:{reader.line_num}: {error}") from error
@@ -160,7 +166,9 @@ def _hub(source: Source) -> Iterator[Row]:
 
     name = f"{source.dataset}{f'/{source.config}' if source.config else ''}:{source.split}"
     try:
-        stream = datasets.load_dataset(source.dataset, source.config, split=source.split, revision=source.revision, streaming=True)
+        stream = datasets.load_dataset(
+            source.dataset, source.config, split=source.split, revision=source.revision, streaming=True
+        )
         for number, row in enumerate(stream):
             yield f"{name}[{number}]", dict(row)
     except DataError:

@@ -11,7 +11,7 @@ import importlib.metadata
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,8 +19,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from adamergex.adapter import write_synced
-from adamergex.errors import StorageError, storage
+from adamergex.errors import StorageError, storage, write_synced
 
 MARK = "stage.json"
 _PARTIAL, _OLD = ".partial-", ".old-"
@@ -83,11 +82,13 @@ class RunFolder:
             try:
                 lock.acquire()
             except Timeout as error:
-                raise StorageError(f"{self.path}: another run is at work in this folder; wait for it or use --output") from error
+                raise StorageError(
+                    f"{self.path}: another run is at work in this folder; wait for it or use --output"
+                ) from error
         try:
             with storage(self.path):
                 for pattern in (f"{_PARTIAL}*", f"{_OLD}*"):
-                    for leftover in list(self.path.rglob(pattern)):
+                    for leftover in list(self.path.glob(pattern)):
                         _remove(leftover)
             yield
         finally:
@@ -111,14 +112,15 @@ class RunFolder:
             StorageError: the disk is full or the folder cannot be written; nothing is left behind.
         """
         final = self.of(stage)
-        partial = final.with_name(_PARTIAL + final.name)
-        old = final.with_name(_OLD + final.name)
+        flat = stage.name.replace("/", "-")
+        partial, old = self.path / (_PARTIAL + flat), self.path / (_OLD + flat)
         with storage(final):
             try:
-                partial.mkdir(parents=True)
+                partial.mkdir()
                 stage.build(partial)
                 mark = {"name": stage.name, "fingerprint": stage.fingerprint, "settings": stage.settings}
                 write_synced(partial / MARK, json.dumps(mark, indent=2, sort_keys=True).encode() + b"\n")
+                final.parent.mkdir(parents=True, exist_ok=True)
                 if final.exists():
                     final.rename(old)
                 partial.rename(final)
@@ -152,3 +154,13 @@ def _sync(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def write_jsonl(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write one JSON object a line."""
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Read what `write_jsonl` wrote. Lines end at line feeds alone: text may hold Unicode's other separators."""
+    return [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]

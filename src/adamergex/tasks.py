@@ -59,7 +59,9 @@ def items(task: Task, source: Source, folder: Path, language: str) -> list[Item]
 
 def _name(source: Source, language: str) -> str:
     filled = source.in_language(language)
-    return ", ".join(filled.files) if filled.files else f"{filled.dataset or filled.package}:{filled.split} ({language})"
+    return (
+        ", ".join(filled.files) if filled.files else f"{filled.dataset or filled.package}:{filled.split} ({language})"
+    )
 
 
 def refuse_overlap(train: Sequence[Item], test: Sequence[Item], language: str) -> None:

@@ -1,0 +1,24 @@
+# Each target does all its own set-up, in .venv.
+BIN := .venv/bin
+
+.PHONY: quickstart test slow check benchmark setup
+
+quickstart: setup  ## the whole main job on a real model, English → Spanish
+	$(BIN)/adamergex run quickstart
+
+test: setup        ## the tests, offline, on tiny models
+	$(BIN)/python -m pytest -m "not slow"
+
+slow: setup        ## the real quickstart, cut down to a few steps
+	$(BIN)/python -m pytest -m slow
+
+check: setup       ## lint, format and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+benchmark: setup   ## ours against the paper's way, in one run
+	$(BIN)/python benchmarks/quickstart.py
+
+setup:
+	@scripts/setup

@@ -1,0 +1,82 @@
+"""The results of a run's stages, read back as rows and facts, and written as its report."""
+
+import importlib.metadata
+import json
+from pathlib import Path
+from typing import Any
+
+from adamergex import report
+from adamergex.recipe import Recipe
+from adamergex.stages import RunFolder, read_jsonl
+
+# The files in the folders of stages.
+ITEMS, WINDOWS, MANIFEST, LOG = "items.jsonl", "windows.json", "manifest.json", "training.jsonl"
+MERGE, PREDICTIONS = "merge.json", "predictions.jsonl"
+PACKAGES = ("torch", "transformers", "tokenizers", "peft")
+
+
+def versions() -> dict[str, str]:
+    """The versions that results depend on, by package."""
+    return {package: importlib.metadata.version(package) for package in ("adamergex", *PACKAGES)}
+
+
+def corpus_facts(run_folder: Path, language: str) -> str:
+    """Where a language's plain text came from, and how much of it was used."""
+    facts = json.loads((run_folder / f"data/corpus-{language}" / MANIFEST).read_bytes())
+    source = facts["source"]
+    where = source.get("package") or source.get("dataset") or ", ".join(Path(path).name for path in source["files"])
+    config = f" ({source['config']})" if source.get("config") else ""
+    return f"{where}{config}: {facts['tokens']:,} tokens from {facts['documents']:,} documents"
+
+
+def write_report(recipe: Recipe, base_model: str, run_folder: RunFolder) -> list[report.Row]:
+    """Write scores.jsonl and report.md, and return the rows.
+
+    Args:
+        recipe: of a run whose stages are all done.
+        base_model: its name and fingerprint, for the report.
+        run_folder: where the results lie.
+    """
+    tables = []
+    for language in recipe.targets if recipe.scored is not None else ():
+        methods = {
+            "base": "base model",
+            "source-adapter": f"{recipe.source} adapter (t = 0)",
+            "adamergex": f"merged (t = {recipe.merge.scale:g})",
+        }
+        if recipe.evaluate.ceiling:
+            methods["ceiling"] = f"{language} adapter (ceiling)"
+        predictions = {m: read_jsonl(run_folder.path / f"predictions/{language}/{m}" / PREDICTIONS) for m in methods}
+        correct = {method: [row["correct"] for row in of] for method, of in predictions.items()}
+        tables.append((f"{recipe.source} → {language}", report.rows(language, methods, correct)))
+    rows = [row for _, of_language in tables for row in of_language]
+    facts = [f"base model: {base_model}", *_facts(recipe, run_folder)]
+    run_folder.write("scores.jsonl", report.jsonl(rows))
+    run_folder.write("report.md", report.markdown(recipe.name, tables, facts))
+    return rows
+
+
+def _facts(recipe: Recipe, run_folder: RunFolder) -> list[str]:
+    facts = []
+    if recipe.scored is not None:
+        facts.append(
+            f"scored on the {recipe.evaluate.split} split; Wilson intervals, exact McNemar tests against t = 0"
+        )
+    facts += [f"corpus of {language}: {corpus_facts(run_folder.path, language)}" for language in recipe.languages]
+    adapters = [f"task-{recipe.source}", *(f"reference-{language}" for language in recipe.languages)]
+    adapters += [f"task-{language}" for language in recipe.targets] if recipe.evaluate.ceiling else []
+    for name in adapters:
+        losses = [row["loss"] for row in read_jsonl(run_folder.path / "adapters" / name / LOG)]
+        few = max(1, len(losses) // 10)
+        first, last = sum(losses[:few]) / few, sum(losses[-few:]) / few
+        facts.append(
+            f"{name}: {len(losses)} steps, training loss {first:.3f} → {last:.3f} (mean of first and last tenth)"
+        )
+    for language in recipe.targets:
+        merged: dict[str, Any] = json.loads((run_folder.path / "merged" / language / "adamergex" / MERGE).read_bytes())
+        facts.append(
+            f"merged for {language} in {merged['space']} space: t = {merged['scale']}, r = {merged['r']}, "
+            f"discarded energy {merged['discarded_mean']:.2%} (worst module {merged['discarded_worst']:.2%}), "
+            f"A drift {merged['drift']:.3f}"
+        )
+    return [*facts, f"seed {recipe.seed}; " + ", ".join(" ".join(pair) for pair in versions().items())]

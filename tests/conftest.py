@@ -1,0 +1,108 @@
+"""Tiny models made on the spot: no test needs a network or a download."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+
+from adamergex.checkpoints import Checkpoint
+from adamergex.model import Workbench
+from adamergex.recipe import AdapterSettings
+
+SETTINGS = AdapterSettings(r=2, alpha=4, target_modules=["q_proj", "v_proj", "down_proj"])
+
+
+def byte_tokenizer() -> transformers.PreTrainedTokenizerFast:
+    """One token a byte, after <pad> 0, <bos> 1 and <eos> 2; a <bos> in front, as most causal models have it."""
+    specials = ["<pad>", "<bos>", "<eos>"]
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: number for number, token in enumerate(specials + alphabet)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 1)])
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>"
+    )
+
+
+def save_model(model: torch.nn.Module, folder: Path) -> Path:
+    model.save_pretrained(folder)  # type: ignore[operator]
+    byte_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama of two layers with random weights."""
+    torch.manual_seed(7)
+    config = transformers.LlamaConfig(
+        vocab_size=259,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        initializer_range=0.2,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    return save_model(transformers.LlamaForCausalLM(config), tmp_path_factory.mktemp("model") / "tiny-llama")
+
+
+@pytest.fixture(scope="session")
+def workbench(tiny_model: Path) -> Workbench:
+    return Workbench(Checkpoint("tiny-llama", tiny_model, "tiny"), "float32", SETTINGS)
+
+
+@pytest.fixture
+def own_data(tmp_path: Path, tiny_model: Path) -> Callable[..., Path]:
+    """Write a whole recipe with its data for the tiny model; keyword arguments replace its sections."""
+
+    def write(**changes: Any) -> Path:
+        words = {"en": ("good", "bad"), "es": ("bueno", "malo")}
+        (tmp_path / "data").mkdir(exist_ok=True)
+        for language, (good, bad) in words.items():
+            for split, count in (("train", 6), ("test", 8)):
+                rows = [
+                    {"text": f"{split} {number} {(good, bad)[number % 2]}", "label": ("pos", "neg")[number % 2]}
+                    for number in range(count)
+                ]
+                path = tmp_path / "data" / f"{split}.{language}.jsonl"
+                path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            text = "\n\n".join(f"{good} {bad} paragraph {number} of {language}" for number in range(40))
+            (tmp_path / "data" / f"text.{language}.txt").write_text(text)
+        recipe = {
+            "name": "own",
+            "base_model": str(tiny_model),
+            "source": "en",
+            "targets": ["es"],
+            "task": {
+                "prompt": "{text}:",
+                "answer": "label",
+                "choices": {"pos": "yes", "neg": "no"},
+                "train": "data/train.{language}.jsonl",
+                "test": "data/test.{language}.jsonl",
+            },
+            "reference": {"corpus": "data/text.{language}.txt", "tokens": 128, "window": 16, "positions": 5},
+            "adapter": {"r": 2, "alpha": 4, "target_modules": ["q_proj", "v_proj"]},
+            "train": {
+                "learning_rate": 1e-2,
+                "task": {"epochs": 2, "batch_size": 4},
+                "reference": {"epochs": 1, "batch_size": 4},
+            },
+            "merge": {"scale": 0.5},
+            "evaluate": {"ceiling": True},
+        }
+        path = tmp_path / "recipe.yaml"
+        path.write_text(json.dumps(recipe | changes))
+        return path
+
+    return write

