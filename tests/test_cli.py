@@ -21,8 +21,8 @@ def call(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProces
 @pytest.mark.parametrize(
     ("override", "says"),
     [
-        ("task.train=data/absent.jsonl", r"data/absent\.jsonl: no such file"),
-        ("reference.corpus=data/empty.txt", r"corpus of en: holds no text"),
+        ("task.train=data/absent.{language}.jsonl", r"data/absent\.en\.jsonl: no such file"),
+        ("reference.corpora={es: data/empty.txt}", r"corpus of es: holds no text"),
         ("task.choices={pos: yes}", r"task\.choices: expected at least two labels"),
         ("task.choices={pos: yes, negative: no}", r"train\.en\.jsonl:2: unknown label 'neg'"),
         ("targets=[spanish]", r"'spanish' is not a language code"),

@@ -25,7 +25,8 @@ def test_every_format_gives_the_same_rows(tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_text('text\tlabel\nuno, dos\ta\n"犬\t猫"\tb\n')
     pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "a.parquet")
     (tmp_path / "bom.csv").write_text('\ufefftext,label\n"uno, dos",a\n犬\t猫,b\n')
-    for name in ("a.jsonl", "a.csv", "a.tsv", "a.parquet", "bom.csv"):
+    (tmp_path / "b.TSV").write_text('text\tlabel\nuno, dos\ta\n"犬\t猫"\tb\n')
+    for name in ("a.jsonl", "a.csv", "a.tsv", "b.TSV", "a.parquet", "bom.csv"):
         assert read(Source(files=[name]), tmp_path) == ROWS, name
     assert len(read(Source(files=["a.*v"], limit=3), tmp_path)) == 3
 
@@ -41,11 +42,12 @@ def test_text_files_are_paragraphs(tmp_path: Path) -> None:
 
 def test_hugging_face_data_sets_are_read(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "train.parquet")
-    found = list(sources.rows(Source(dataset=str(tmp_path)), Path(), "es"))
+    source = Source(dataset=str(tmp_path), split="train")
+    found = list(sources.rows(source, Path(), "es"))
     assert [row for _, row in found] == ROWS
     assert found[1][0] == f"{tmp_path}:train[1]"
     with pytest.raises(DataError, match="does not load: "):
-        read(Source(dataset=str(tmp_path / "absent")), Path())
+        read(Source(dataset=str(tmp_path / "absent"), split="train"), Path())
 
 
 @pytest.mark.parametrize(
@@ -53,7 +55,8 @@ def test_hugging_face_data_sets_are_read(tmp_path: Path) -> None:
     [
         ("a.jsonl", b'{"text": 1}\n{"text": \n', r"a\.jsonl:2: not JSON"),
         ("a.jsonl", b"[1]\n", r"a\.jsonl:1: expected an object with keys, got list"),
-        ("a.jsonl", b'{"a": "\xff"}\n', r"a\.jsonl:1: not UTF-8"),
+        ("a.jsonl", b'{"a": 1}\n' * 30 + b'{"a": "\xff"}\n', r"a\.jsonl:31: not UTF-8"),
+        ("a.jsonl", b'{"a": "\\ud83d"}\n', r"a\.jsonl:1: half of a surrogate pair"),
         ("a.csv", b"text,label\nx\n", r"a\.csv:2: expected 2 columns"),
         ("a.parquet", b"no", r"a\.parquet: cannot be read as Parquet"),
         ("a.xlsx", b"no", r"a\.xlsx: unknown format \.xlsx"),
@@ -63,6 +66,19 @@ def test_a_malformed_file_is_named_with_its_line(tmp_path: Path, name: str, cont
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=says):
         read(Source(files=[name]), tmp_path)
+
+
+def test_a_folder_with_brackets_in_its_name_is_read(tmp_path: Path) -> None:
+    (tmp_path / "run[1]").mkdir()
+    (tmp_path / "run[1]" / "a.txt").write_text("text")
+    assert read(Source(files=["*.txt"]), tmp_path / "run[1]") == [{"text": "text"}]
+
+
+def test_a_limit_that_leaves_one_label_is_refused(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [{"text": str(i), "label": "ab"[i // 3]} for i in range(6)]
+    assert len(items(tmp_path, task(), rows)) == 6
+    with pytest.raises(DataError, match="all 3 items have the label for 'one'; a limit takes the first rows"):
+        items(tmp_path, task(train={"files": "a.jsonl", "limit": 3}), rows)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -102,6 +118,7 @@ def test_rows_become_prompts_and_answers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "says"),
     [
+        ({"text": "x", "label": ""}, r"a\.jsonl:1: unknown label ''"),
         ({"text": "x", "label": "c"}, r"a\.jsonl:1: unknown label 'c'; task\.choices has a, b"),
         ({"text": "x"}, r"a\.jsonl:1: no column 'label'; the row has text"),
         ({"label": "a"}, r"a\.jsonl:1: no column 'text'; the row has label"),

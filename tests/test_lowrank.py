@@ -2,7 +2,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adamergex.lowrank import LowRank, inner, stack, truncate
+from adamergex.lowrank import LowRank, stack, truncate
 
 
 def product(seed: int, out: int, into: int, rank: int) -> LowRank:
@@ -49,10 +49,3 @@ def test_truncation_of_nothing_is_nothing() -> None:
     found = truncate(LowRank(torch.zeros(3, 2), torch.zeros(2, 4)), 1)
     assert found.discarded_energy == 0.0
     assert not found.product.dense().any()
-
-
-@given(sizes)
-def test_inner_product_equals_the_dense_one(size: tuple[int, int, int, int]) -> None:
-    seed, out, into, rank = size
-    a, b = product(seed, out, into, rank), product(seed + 1, out, into, 2)
-    assert abs(inner(a, b) - float((a.dense() * b.dense()).sum())) < 1e-9

@@ -2,8 +2,8 @@
 
 import errno
 import json
-import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,17 +23,17 @@ from adamergex.progress import Silent
 
 STAGES = [
     "data/task-en-train",
+    "data/task-es-train",
+    "data/task-es-test",
     "data/corpus-en",
     "data/corpus-es",
     "adapters/task-en",
     "adapters/reference-en",
     "adapters/reference-es",
     "merged/es/adamergex",
-    "data/task-es-test",
     "predictions/es/base",
     "predictions/es/source-adapter",
     "predictions/es/adamergex",
-    "data/task-es-train",
     "adapters/task-es",
     "predictions/es/ceiling",
 ]
@@ -169,7 +169,7 @@ def test_without_labelled_items_the_adapter_is_still_made(own_data: Callable[...
     path = own_data()
     rows, seen = run(path, "task.test=null", "evaluate.ceiling=false")
     assert rows == []
-    assert seen.made == STAGES[:7]
+    assert seen.made == [STAGES[0], *STAGES[3:9]]
 
 
 def test_answers_without_choices_are_generated(own_data: Callable[..., Path]) -> None:
@@ -224,16 +224,61 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(
 ) -> None:
     path = own_data()
 
-    def full(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    folder = path.parent / "run"
+
+    def full(self: object, *args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder / "there"))
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full)
+        patch.setattr("adamergex.pipeline.write_jsonl", full)
+        with pytest.raises(StorageError, match="run/there: no space left on the disk"):
+            run(path)
+    assert contents(folder).keys() == {"recipe.yaml"}
+    assert [entry.name for entry in folder.iterdir() if entry.name.startswith(".") and entry.name != ".lock"] == []
+    with monkeypatch.context() as patch:
+        patch.setattr("adamergex.adapter.write_synced", full)
         with pytest.raises(StorageError, match="no space left on the disk"):
             run(path)
-    assert not [name for name in contents(path.parent / "run") if "partial" in name or "stage.json" in name]
+    assert not (folder / "adapters").exists()
+    assert sorted(entry.name for entry in folder.iterdir()) == [".lock", "data", "recipe.yaml"]
     _, seen = run(path)
-    assert seen.made == STAGES
+    assert seen.made == STAGES[5:]
+
+
+def test_a_full_rank_merge_leaves_later_trainings_alone(own_data: Callable[..., Path]) -> None:
+    """The slot goes to rank 6 for the exact merge, and back to rank 2 for the ceiling."""
+    path = own_data()
+    run(path)
+    rows, _ = run(path, "merge.rank=exact", output="exact")
+    assert [row.method for row in rows][-1] == "ceiling"
+    assert adapter.load(path.parent / "exact/merged/es/adamergex").config["r"] == 6
+    pattern = "adapters/*/adapter_*"
+    assert contents(path.parent / "exact", pattern) == contents(path.parent / "run", pattern)
+
+
+def test_a_moved_base_model_is_another_base_model(own_data: Callable[..., Path], tiny_model: Path) -> None:
+    path = own_data()
+    run(path)
+    shutil.copytree(tiny_model, path.parent / "moved")
+    _, seen = run(path, f"base_model={path.parent / 'moved'}")
+    assert "adapters/task-en" in seen.made
+    assert "merged/es/adamergex" in seen.made
+
+
+def test_the_report_of_other_settings_does_not_outlive_a_cut_off_run(
+    own_data: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = own_data()
+    run(path)
+    assert (path.parent / "run/report.md").exists()
+
+    def interrupt(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("adamergex.train.train", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(path, "train.learning_rate=1e-5")
+    assert not (path.parent / "run/report.md").exists()
 
 
 def test_two_runs_do_not_share_a_folder(own_data: Callable[..., Path]) -> None:

@@ -71,15 +71,24 @@ def test_a_value_that_fits_no_alternative_is_one_problem() -> None:
 def test_sections_that_contradict_each_other_are_refused() -> None:
     assert "targets lists en, which is the source language" in problems("quickstart", "targets=[en]")[0]
     assert "rank has no meaning in factor space" in problems("quickstart", "merge.space=factors", "merge.rank=4")[0]
-    assert (
-        "expected exactly one of files, dataset and package" in problems("quickstart", "task.train={split: train}")[0]
-    )
+    assert "expected exactly one of files" in problems("quickstart", "task.train={split: train}")[0]
+    assert "a dataset needs its split" in problems("quickstart", "task.train={dataset: x}")[0]
+    assert "reference.corpus is the same for two languages" in problems("quickstart", "reference.corpus=all.txt")[0]
+    assert "task.train is the same for two languages" in problems("quickstart", "task.train=all.jsonl")[0]
+    assert "a label has no words" in problems("quickstart", "task.choices={a: ' ', b: x}")[0]
+    assert "two labels" in problems("quickstart", "task.choices={a: 'x  y', b: x y}")[0]
+    for prompt in ("{text:5d}", "{text!r}", "{a.b}", "{}", "no column", "{text"):
+        assert "column" in problems("quickstart", f"task.prompt='{prompt}'")[0]
+    assert "less than 9223372036854775808" in problems("quickstart", "seed=99999999999999999999")[0]
+    assert "'q q' is not a language code" in problems("quickstart", "reference.corpora={q q: a.txt}")[0]
+    assert "listed twice" in problems("quickstart", "targets=[es, ES]")[0]
     assert "two labels have the same words" in problems("quickstart", "task.choices={a: x, b: x}")[0]
     assert "evaluate.ceiling needs labelled items" in problems("quickstart", "task.test=null")[0]
 
 
 def test_unusable_overrides_and_names() -> None:
     assert problems("quickstart", "seed")[0] == "--set seed: expected section.key=value"
+    assert "targets[0]: unknown key" in problems("quickstart", "targets[0]=fr")[0]
     assert "did you mean quickstart?" in problems("quickstat")[0]
     assert "No such file" in problems("absent.yaml")[0]
 
@@ -106,7 +115,9 @@ def test_the_schema_covers_every_section() -> None:
 
 
 def test_language_is_filled_into_sources(own_data: Callable[..., Path]) -> None:
-    loaded = recipe_file.load(str(own_data()), ["reference.corpora={es: {dataset: wiki, config: '2023.{language}'}}"])
+    loaded = recipe_file.load(
+        str(own_data()), ["reference.corpora={es: {dataset: wiki, config: '2023.{language}', split: train}}"]
+    )
     assert loaded.corpus("en").files == ["data/text.en.txt"]
     assert loaded.corpus("es").config == "2023.es"
     assert loaded.task.train.in_language("es").files == ["data/train.es.jsonl"]

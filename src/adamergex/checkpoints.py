@@ -11,8 +11,9 @@ from typing import Any
 
 import platformdirs
 from filelock import FileLock
+from safetensors import SafetensorError
 
-from adamergex.errors import ModelError, storage
+from adamergex.errors import ModelError, StorageError, storage
 
 PACKAGED = "gemma-3-270m"
 # Raise it when the conversion below changes what it writes.
@@ -112,6 +113,12 @@ def _convert(package: Any, folder: Path) -> None:
         result = partial / "model"
         model.save_pretrained(result)
         tokenizer.save_pretrained(result)
+        for path in [*result.iterdir(), result]:
+            handle = os.open(path, os.O_RDONLY)
+            os.fsync(handle)
+            os.close(handle)
         result.rename(folder)
+    except SafetensorError as error:
+        raise StorageError(f"{folder}: the converted model cannot be written: {error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -83,8 +83,13 @@ def run(
             console.print(report.verdict(of_language), highlight=False)
             console.print()
     for language in loaded.targets:
-        console.print(f"merged adapter: {where / 'merged' / language / 'adamergex'}", highlight=False, soft_wrap=True)
-    console.print(f"report:         {where / 'report.md'}", highlight=False, soft_wrap=True)
+        console.print(
+            f"merged adapter: {where / 'merged' / language / 'adamergex'}",
+            highlight=False,
+            soft_wrap=True,
+            markup=False,
+        )
+    console.print(f"report:         {where / 'report.md'}", highlight=False, soft_wrap=True, markup=False)
 
 
 @app.command()

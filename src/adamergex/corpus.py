@@ -37,8 +37,8 @@ def build(texts: Iterable[str], tokenizer: Any, *, tokens: int, window: int, see
     """Cut shuffled documents into windows until the budget is met.
 
     Args:
-        texts: documents; empty ones are passed over. Read only as far as the budget needs: a pool of
-            documents ten times the budget is shuffled.
+        texts: documents; empty ones are passed over. Read only as far as the budget may need, at ten
+            characters a token: that pool is shuffled.
         tokenizer: a Hugging Face tokenizer with an end-of-sequence token.
         tokens: the budget; the result has the largest multiple of `window` that is not above it.
         window: tokens per window.
@@ -61,7 +61,6 @@ def build(texts: Iterable[str], tokenizer: Any, *, tokens: int, window: int, see
         if text.strip():
             pool.append(text.strip())
             characters += len(pool[-1])
-        # A token has fewer than ten characters in every script, so this pool exceeds the budget.
         if characters > 10 * tokens + 100_000:
             break
     random.Random(seed).shuffle(pool)
@@ -76,9 +75,10 @@ def build(texts: Iterable[str], tokenizer: Any, *, tokens: int, window: int, see
     if not documents:
         raise DataError(f"{name}: the corpus is empty")
     if len(stream) < wanted:
+        fitting = len(stream) // body * window
         raise DataError(
             f"{name}: the corpus has {len(stream):,} tokens, the budget is {tokens:,} for each language; "
-            f"add text or set reference.tokens to {len(stream) // body * window}"
+            + (f"add text or set reference.tokens to {fitting}" if fitting else "add text")
         )
     windows = [bos + stream[start : start + body] for start in range(0, wanted, body)]
     return Corpus(windows, documents, characters)

@@ -70,14 +70,13 @@ def storage(folder: Path) -> Iterator[None]:
     """Turn an operating-system error while writing below `folder` into a StorageError.
 
     Raises:
-        StorageError: no space, no permission, read-only file system, or a file in the way.
+        StorageError: no space, no permission, read-only file system, a file in the way, or whatever else.
     """
     try:
         yield
     except OSError as error:
-        if error.errno not in _STORAGE:
-            raise
-        raise StorageError(f"{error.filename or folder}: {_STORAGE[error.errno]}") from error
+        reason = _STORAGE.get(error.errno or 0) or f"cannot be written: {error.strerror or error}"
+        raise StorageError(f"{error.filename or folder}: {reason}") from error
 
 
 def write_synced(path: Path, content: bytes) -> None:

@@ -47,9 +47,14 @@ def predict(
         else:
             answers = _generate(workbench, items, batch_size, max_new_tokens, on_batch)
     return [
-        Prediction(item.id, answer.strip(), item.answer.strip(), _normal(answer) == _normal(item.answer))
+        Prediction(item.id, answer.strip(), item.answer.strip(), _is_right(item, answer))
         for item, answer in zip(items, answers, strict=True)
     ]
+
+
+def _is_right(item: Item, answer: str) -> bool:
+    """A choice is right when it is the item's; a generated answer when it is equal but for what `_normal` removes."""
+    return answer == item.answer if item.choices else _normal(answer) == _normal(item.answer)
 
 
 def _normal(text: str) -> str:
@@ -123,7 +128,8 @@ def _generate(
 ) -> list[str]:
     """Greedy answers; the first line that is not empty is the answer."""
     tokenizer = workbench.tokenizer
-    prompts = [Example(ids, []) for ids in tokenizer([item.prompt for item in items])["input_ids"]]
+    encoded = tokenizer([item.prompt for item in items])["input_ids"]
+    prompts = [Example(ids[:-1] if ids[-1] == tokenizer.eos_token_id else ids, []) for ids in encoded]
     answers = [""] * len(items)
     done = 0
     for batch in batches_by_length(prompts, batch_size):

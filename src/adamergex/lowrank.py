@@ -77,10 +77,3 @@ def truncate(product: LowRank, rank: int) -> Truncated:
     energy = sigma.square()
     total = float(energy.sum())
     return Truncated(LowRank(left, right), float(energy[kept:].sum()) / total if total else 0.0)
-
-
-def inner(a: LowRank, b: LowRank) -> float:
-    """The Frobenius inner product ⟨a, b⟩ = tr(aᵀ b), from (k_a, k_b) matrices alone, in float64."""
-    lefts = a.left.double().T @ b.left.double()
-    rights = a.right.double() @ b.right.double().T
-    return float((lefts * rights).sum())

@@ -137,14 +137,15 @@ class Workbench:
         checkpoint: where the model lies.
         dtype: of the frozen weights; adapters are float32.
         settings: rank, alpha and target modules of the adapters to train.
+        tokenizer: the model's, if it is loaded already.
 
     Raises:
-        ModelError: the model does not load, or has no module that `settings` names.
+        ModelError: the model does not load, or has no linear module that `settings` names.
     """
 
-    def __init__(self, checkpoint: Checkpoint, dtype: str, settings: AdapterSettings):
+    def __init__(self, checkpoint: Checkpoint, dtype: str, settings: AdapterSettings, tokenizer: Any = None):
         self.checkpoint = checkpoint
-        self.tokenizer = load_tokenizer(checkpoint)
+        self.tokenizer = tokenizer or load_tokenizer(checkpoint)
         pad = self.tokenizer.pad_token_id
         self.pad: int = self.tokenizer.eos_token_id if pad is None else pad
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -170,12 +171,16 @@ class Workbench:
         except ValueError as error:
             raise ModelError(f"adapter.target_modules: {_first_line(error)}") from error
 
+        strange = [name for name, p in self.model.named_parameters() if p.requires_grad and not _is_factor(name)]
+        if strange:
+            raise ModelError(f"adapter.target_modules: {strange[0]} is not a linear layer's; name linear layers only")
+
     def _factors(self) -> dict[str, torch.nn.Parameter]:
         """The slot's parameters by the names they have in an adapter file."""
         return {
             name.replace(f".{_SLOT}.", "."): parameter
             for name, parameter in self.model.named_parameters()
-            if f".lora_A.{_SLOT}." in name or f".lora_B.{_SLOT}." in name
+            if _is_factor(name)
         }
 
     def start(self, seed: int) -> None:
@@ -239,6 +244,11 @@ class Workbench:
             self.model.add_adapter(_SLOT, config)
             self.model.set_adapter(_SLOT)
 
+    @property
+    def context(self) -> int | None:
+        """The longest sequence that the model's configuration allows, in tokens, or None where it does not say."""
+        return getattr(self.model.config, "max_position_embeddings", None)
+
     def trainable(self) -> list[torch.nn.Parameter]:
         """The slot's parameters, in a fixed order."""
         return list(self._factors().values())
@@ -252,6 +262,11 @@ class Workbench:
     def loss(self, examples: Sequence[Example]) -> Tensor:
         """Mean cross-entropy over all targets of a batch, in nats; a scalar with its gradient."""
         return functional.cross_entropy(*target_logits(self.model, examples, self.pad))
+
+
+def _is_factor(name: str) -> bool:
+    """Whether a parameter is a LoRA factor of a linear layer in the slot."""
+    return f".lora_A.{_SLOT}." in name or f".lora_B.{_SLOT}." in name
 
 
 def _matches(target: str, model: torch.nn.Module) -> bool:

@@ -6,7 +6,7 @@
 
 L targets cost L + 1 reference trainings and one task training. The base model is loaded once, when
 the first stage needs it. Heavy libraries are imported by the stages that use them, so that a run
-whose stages are all done answers at once.
+whose stages are all done answers in seconds.
 """
 
 import hashlib
@@ -66,6 +66,9 @@ def run(
     with run_folder.held():
         work = Run(recipe, folder, run_folder, display or Silent())
         run_folder.write("recipe.yaml", dump(recipe))
+        if not all(map(run_folder.has, work.stages)):
+            # A report of other settings must not lie beside this recipe, should the run be cut off.
+            run_folder.remove("report.md", "scores.jsonl")
         for number, stage in enumerate(work.stages, 1):
             work.do(stage, number)
         return write_report(recipe, f"{work.checkpoint.name}, weights {work.checkpoint.fingerprint}", run_folder)
@@ -92,7 +95,7 @@ class Run:
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The tokenizer; the base model's where that is loaded."""
+        """The tokenizer."""
         from adamergex.model import load_tokenizer
 
         return load_tokenizer(self.checkpoint)
@@ -103,7 +106,7 @@ class Run:
         from adamergex.model import Workbench, keep_freed_memory
 
         keep_freed_memory()
-        return Workbench(self.checkpoint, self.recipe.dtype, self.recipe.adapter)
+        return Workbench(self.checkpoint, self.recipe.dtype, self.recipe.adapter, self.tokenizer)
 
     def do(self, stage: Stage, number: int) -> None:
         """Make a stage unless it is done."""
@@ -118,23 +121,27 @@ class Run:
     # What the stages are
 
     def _plan(self) -> None:
-        recipe = self.recipe
-        self._items("train", recipe.task.train, recipe.source)
+        """All data first: what is hashed now is read within the next seconds, not after an hour of training."""
+        recipe, scored = self.recipe, self.recipe.scored
+        ceilings = recipe.targets if recipe.evaluate.ceiling else []
+        for language in (recipe.source, *ceilings):
+            self._items("train", recipe.task.train, language)
+        if scored is not None:
+            for language in recipe.targets:
+                self._items(recipe.evaluate.split, scored, language)
         for language in recipe.languages:
             self._corpus(language)
-        self._task_adapter(recipe.source)
+        task = self._task_adapter(recipe.source)
         for language in recipe.languages:
             self._reference_adapter(language)
         for language in recipe.targets:
             merged = self._merged(language)
-            if recipe.scored is None:
+            if scored is None:
                 continue
-            self._items(recipe.evaluate.split, recipe.scored, language)
             self._predictions(language, "base", None)
-            self._predictions(language, "source-adapter", self._by_name[f"adapters/task-{recipe.source}"])
+            self._predictions(language, "source-adapter", task)
             self._predictions(language, "adamergex", merged)
             if recipe.evaluate.ceiling:
-                self._items("train", recipe.task.train, language)
                 self._predictions(language, "ceiling", self._task_adapter(language))
 
     def _add(self, stage: Stage) -> Stage:
@@ -236,7 +243,7 @@ class Run:
     def _model_settings(self) -> dict[str, Any]:
         """What the model is, for fingerprints."""
         return {
-            "base_model": self.checkpoint.fingerprint,
+            "base_model": [self.checkpoint.name, self.checkpoint.fingerprint],
             "dtype": self.recipe.dtype,
             "adapter": self.recipe.adapter.model_dump(),
         }

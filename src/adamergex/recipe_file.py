@@ -146,7 +146,10 @@ def _describe(name: str, document: CommentedMap, issues: Sequence[Any]) -> list[
     messages: dict[str, list[str]] = {}
     got: dict[str, Any] = {}
     for issue in issues:
-        location = [part for part in issue["loc"] if not _is_union_branch(part)]
+        *above, last = issue["loc"] or ("",)
+        location = [part for part in above if not _is_union_branch(part)]
+        if last != "" and (issue["type"] == "extra_forbidden" or not _is_union_branch(last)):
+            location.append(last)
         where = ".".join(str(part) for part in location)
         line = _line(document, location)
         place = f"{name}:{line}" if line else name

@@ -85,9 +85,10 @@ def verdict(of_language: Sequence[Row]) -> str:
     merged = next(row for row in of_language if row.method == "adamergex")
     if merged.difference is None or merged.p_value is None:
         raise ValueError("the merged row was not compared with t = 0")
+    p_value = "p < 0.001" if merged.p_value < 0.001 else f"p = {merged.p_value:.3f}"
     what = (
         f"{merged.language}: merging changed accuracy by {100 * merged.difference:+.1f} points over the source-language "
-        f"adapter alone ({merged.items} items, exact McNemar p = {merged.p_value:.3f})"
+        f"adapter alone ({merged.items} items, exact McNemar {p_value})"
     )
     if merged.p_value >= _SIGNIFICANT:
         return f"{what}: no difference that this test can show."
@@ -159,10 +160,13 @@ def model_card(facts: dict[str, Any]) -> str:
     corpora = "\n".join(f"- {language}: {text}" for language, text in facts["corpora"].items())
     versions = ", ".join(f"{package} {version}" for package, version in facts["versions"].items())
     rule = (
-        "ΔW = ΔW_T + t·(ΔW_R − ΔW_S), truncated to rank r by a singular value decomposition"
+        "ΔW = ΔW_T + t·(ΔW_R − ΔW_S), brought to rank r"
         if facts["space"] == "product"
         else "A = A_T + t·(A_R − A_S) and B = B_T + t·(B_R − B_S), as in the paper's code"
     )
+    # The packaged model's weights are not quite those that its name loads from the hub.
+    note = "\nIt was trained on these weights dequantised from 4 bits; on the original ones it is not quite what was measured.\n"
+    quantised = note if facts["weights"].startswith("gguf") else ""
     return f"""---
 base_model: {json.dumps(facts["base_model"])}
 library_name: peft
@@ -211,7 +215,7 @@ from transformers import AutoModelForCausalLM
 base = AutoModelForCausalLM.from_pretrained({json.dumps(facts["base_model"])})
 model = PeftModel.from_pretrained(base, "PATH OF THIS FOLDER")
 ```
-
+{quantised}
 Whether merging helped is measured in `report.md` of the run, not here.
 
 Made with {versions}.

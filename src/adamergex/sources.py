@@ -5,6 +5,8 @@ import glob
 import hashlib
 import json
 from collections.abc import Iterator
+from functools import cache
+from io import BufferedReader
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -35,7 +37,7 @@ def _all_rows(source: Source, folder: Path, language: str) -> Iterator[Row]:
         for path in paths(source, folder):
             yield from _READERS[path.suffix.lower()](path)
     elif source.package is not None:
-        for number, row in enumerate(demo.rows(source.package, language, source.split)):
+        for number, row in enumerate(demo.rows(source.package, language, source.split or "train")):
             yield f"{source.package}[{number}]", row
     else:
         yield from _hub(source)
@@ -51,13 +53,34 @@ def fingerprint(source: Source, folder: Path, language: str) -> dict[str, Any]:
     if source.files is not None:
         # Contents, not names: moving a data folder retrains nothing.
         described["files"] = [[path.suffix, _sha256(path)] for path in paths(source, folder)]
+    elif source.dataset is not None:
+        described["content"] = _dataset_version(source.dataset) if source.revision is None else None
     elif source.package is not None:
         described |= {"language": language, "version": demo.version(source.package)}
     return described
 
 
+@cache
+def _dataset_version(dataset: str) -> str | None:
+    """The commit of a data set on the hub, or a hash of a local folder; None where the hub does not answer.
+
+    A run that was begun offline and is resumed online, or the reverse, reads such a data set anew.
+    """
+    if Path(dataset).is_dir():
+        total = hashlib.sha256()
+        for path in sorted(path for path in Path(dataset).rglob("*") if path.is_file()):
+            total.update(f"{path.relative_to(dataset)} {_sha256(path)}\n".encode())
+        return total.hexdigest()
+    import huggingface_hub
+
+    try:
+        return huggingface_hub.HfApi().dataset_info(dataset, timeout=10).sha
+    except Exception:  # offline, or a data set that the loader will name when it is read
+        return None
+
+
 def _sha256(path: Path) -> str:
-    with _opened(path, "rb") as file:
+    with _opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -69,9 +92,8 @@ def paths(source: Source, folder: Path) -> list[Path]:
     """
     found = []
     for pattern in source.files or []:
-        matches = sorted(
-            Path(match) for match in glob.glob(str(folder / pattern), recursive=True) if Path(match).is_file()
-        )
+        found_here = (folder / match for match in glob.glob(pattern, root_dir=folder, recursive=True))
+        matches = sorted(path for path in found_here if path.is_file())
         if not matches:
             raise DataError(f"{folder / pattern}: no such file; paths are relative to the recipe's folder")
         found += matches
@@ -81,21 +103,30 @@ def paths(source: Source, folder: Path) -> list[Path]:
     return found
 
 
-def _opened(path: Path, mode: str = "r") -> Any:
+def _opened(path: Path) -> BufferedReader:
     try:
-        return path.open(mode) if "b" in mode else path.open(mode, encoding="utf-8-sig", newline="")
+        return path.open("rb")
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Numbered lines, decoded one by one so that an error has its line."""
     with _opened(path) as file:
-        number = 0
-        try:
-            for number, line in enumerate(file, 1):
-                yield number, line
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path}:{number + 1}: not UTF-8 text; convert the file to UTF-8") from error
+        for number, line in enumerate(file, 1):
+            try:
+                yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise DataError(f"{path}:{number}: not UTF-8 text; convert the file to UTF-8") from error
+
+
+def _has_half_character(value: Any) -> bool:
+    """Whether text in a JSON value has a lone surrogate, which cannot be written as UTF-8."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _jsonl(path: Path) -> Iterator[Row]:
@@ -106,6 +137,8 @@ def _jsonl(path: Path) -> Iterator[Row]:
             row = json.loads(line)
         except ValueError as error:
             raise DataError(f"{path}:{number}: not JSON: {error}") from error
+        if "\\ud" in line.lower() and _has_half_character(row):
+            raise DataError(f"{path}:{number}: half of a surrogate pair, which is no character; remove it")
         if not isinstance(row, dict):
             raise DataError(f"{path}:{number}: expected an object with keys, got {type(row).__name__}")
         yield f"{path}:{number}", row
@@ -113,7 +146,7 @@ def _jsonl(path: Path) -> Iterator[Row]:
 
 def _csv(path: Path) -> Iterator[Row]:
     reader = csv.DictReader(
-        (line for _, line in _lines(path)), delimiter="\t" if path.suffix == ".tsv" else ",", strict=True
+        (line for _, line in _lines(path)), delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True
     )
     try:
         for row in reader:
@@ -171,8 +204,6 @@ def _hub(source: Source) -> Iterator[Row]:
         )
         for number, row in enumerate(stream):
             yield f"{name}[{number}]", dict(row)
-    except DataError:
-        raise
     except Exception as error:  # the library raises whatever its readers and its network raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{name}: does not load: {reason}") from error

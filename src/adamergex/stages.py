@@ -118,8 +118,11 @@ class RunFolder:
             try:
                 partial.mkdir()
                 stage.build(partial)
+                for path in sorted(partial.rglob("*")):
+                    _sync(path)
                 mark = {"name": stage.name, "fingerprint": stage.fingerprint, "settings": stage.settings}
                 write_synced(partial / MARK, json.dumps(mark, indent=2, sort_keys=True).encode() + b"\n")
+                _sync(partial)
                 final.parent.mkdir(parents=True, exist_ok=True)
                 if final.exists():
                     final.rename(old)
@@ -139,6 +142,12 @@ class RunFolder:
             finally:
                 _remove(partial)
 
+    def remove(self, *names: str) -> None:
+        """Remove files of the run folder, if they are there."""
+        with storage(self.path):
+            for name in names:
+                (self.path / name).unlink(missing_ok=True)
+
 
 def _remove(path: Path) -> None:
     if path.is_dir():
@@ -147,9 +156,9 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _sync(folder: Path) -> None:
-    """Make renames in a folder last through a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Make a file's content, or the names in a folder, last through a power cut."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

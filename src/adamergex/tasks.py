@@ -51,9 +51,18 @@ def items(task: Task, source: Source, folder: Path, language: str) -> list[Item]
         if not words:
             raise DataError(f"{place}: the answer in column {task.answer!r} is empty")
         prompt = task.prompt.format(**{column: row[column] for column in task.columns})
+        if not prompt.strip():
+            raise DataError(f"{place}: the prompt is empty; fill the columns that it is made of")
+        if "\n" in words.strip():
+            raise DataError(f"{place}: the answer in column {task.answer!r} has several lines; one is expected")
         found.append(Item(place.rpartition("/")[2], prompt, task.separator + words, choices))
     if not found:
         raise DataError(f"{_name(source, language)}: holds no items")
+    if choices and source.limit and len(found) > 1 and len({item.answer for item in found}) == 1:
+        only = found[0].answer.strip()
+        raise DataError(
+            f"{_name(source, language)}: all {len(found)} items have the label for {only!r}; a limit takes the first rows"
+        )
     return found
 
 

@@ -48,8 +48,14 @@ def train(
         on_step: called after every step.
 
     Raises:
-        ModelError: the loss is no longer finite.
+        ModelError: the loss or the adapter is no longer finite, or a sequence exceeds the model's context.
     """
+    longest = max(len(example.ids) for example in examples(0))
+    if workbench.context is not None and longest > workbench.context:
+        raise ModelError(
+            f"a training sequence has {longest} tokens, the model's context {workbench.context}; "
+            "shorten the longest rows or lower reference.window"
+        )
     workbench.start(seed)
     torch.manual_seed(seed)
     order = random.Random(seed)
@@ -77,6 +83,8 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             on_step(Step(step, steps, loss.item(), rate, sum(len(example.ids) for example in chosen)))
     workbench.model.eval()
+    if not all(torch.isfinite(parameter).all() for parameter in parameters):
+        raise ModelError(f"the adapter is not finite after the last of {steps} steps; lower train.learning_rate")
     return workbench.adapter()
 
 
