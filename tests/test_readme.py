@@ -43,6 +43,11 @@ def test_the_python_example_merges(tmp_path: Path, tiny_model: Path, monkeypatch
     assert adapter.load(tmp_path / "merged-es").config["r"] == 8
 
 
+def test_the_readme_shows_what_a_run_printed() -> None:
+    assert re.search(r"merged \(t = [\d.]+\) +\d+\.\d +\d+\.\d – \d+\.\d +[+-]\d+\.\d", README)
+    assert not re.search(r"^[A-Z]{5,}$", README, re.MULTILINE)
+
+
 def test_the_commands_it_names_exist() -> None:
     makefile = (Path(__file__).parent.parent / "Makefile").read_text()
     for target in re.findall(r"^make (\w+)", README, re.MULTILINE):

@@ -113,7 +113,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 def table(title: str, of_language: Sequence[Row]) -> Table:
     """The rows of one language for a terminal."""
-    drawn = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    drawn = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
     for number, heading in enumerate(_HEADINGS):
         drawn.add_column(heading, justify="right" if number else "left", no_wrap=True)
     for row in of_language:
