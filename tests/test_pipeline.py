@@ -16,7 +16,7 @@ import pytest
 import torch
 import transformers
 
-from adamergex import adapter, pipeline, recipe_file
+from adamergex import adapter, disk, pipeline, recipe_file
 from adamergex.errors import DataError, RecipeError, StorageError
 from adamergex.merge import merge
 from adamergex.progress import Silent
@@ -117,7 +117,7 @@ def test_the_merged_folder_is_the_merge_of_the_three_and_loads_in_peft(
     card = (folder / "merged/es/adamergex/README.md").read_text()
     assert card.startswith("---\nbase_model: ")
     for stage in ("task-en", "reference-es", "reference-en"):
-        assert pipeline._sha256(folder / "adapters" / stage / adapter.WEIGHTS) in card
+        assert disk.sha256(folder / "adapters" / stage / adapter.WEIGHTS) in card
 
 
 def test_adapters_of_a_run_share_their_start(own_data: Callable[..., Path]) -> None:

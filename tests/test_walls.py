@@ -9,6 +9,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "adamergex"
 # A room may import the rooms of the lines above its own.
 FLOORS = [
     {"errors", "lowrank", "metrics", "progress"},
+    {"disk"},
     {"adapter", "recipe", "report", "demo", "checkpoints", "stages"},
     {"merge", "recipe_file", "sources"},
     {"tasks", "corpus", "model"},

@@ -16,7 +16,8 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from adamergex.errors import AdapterError, write_synced
+from adamergex.disk import write_synced
+from adamergex.errors import AdapterError
 from adamergex.lowrank import LowRank
 
 CONFIG = "adapter_config.json"

@@ -13,7 +13,8 @@ import platformdirs
 from filelock import FileLock
 from safetensors import SafetensorError
 
-from adamergex.errors import ModelError, StorageError, storage
+from adamergex.disk import sha256, storage, sync
+from adamergex.errors import ModelError, StorageError
 
 PACKAGED = "gemma-3-270m"
 # Raise it when the conversion below changes what it writes.
@@ -70,8 +71,7 @@ def _hash(folder: Path) -> str:
     total = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if path.suffix in (".json", ".safetensors", ".model", ".txt", ".bin") and path.is_file():
-            with path.open("rb") as file:
-                total.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+            total.update(f"{path.name} {sha256(path)}\n".encode())
     return f"sha256 {total.hexdigest()}"
 
 
@@ -114,9 +114,7 @@ def _convert(package: Any, folder: Path) -> None:
         model.save_pretrained(result)
         tokenizer.save_pretrained(result)
         for path in [*result.iterdir(), result]:
-            handle = os.open(path, os.O_RDONLY)
-            os.fsync(handle)
-            os.close(handle)
+            sync(path)
         result.rename(folder)
     except SafetensorError as error:
         raise StorageError(f"{folder}: the converted model cannot be written: {error}") from error

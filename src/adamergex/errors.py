@@ -11,12 +11,6 @@ AdaMergeXError          anything below; the command line prints it as one line a
 Any other exception is a defect of this package.
 """
 
-import errno
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-
 
 class AdaMergeXError(Exception):
     """A problem that the user can mend; its text says what, where and how."""
@@ -52,36 +46,3 @@ class MergeError(AdaMergeXError):
 
 class StorageError(AdaMergeXError):
     """The run folder cannot be written."""
-
-
-_STORAGE = {
-    errno.ENOSPC: "no space left on the disk; free some and run again: finished stages are kept",
-    errno.EDQUOT: "the disk quota is used up; free some space and run again: finished stages are kept",
-    errno.EACCES: "no permission to write; choose another folder with --output or change its rights",
-    errno.EPERM: "no permission to write; choose another folder with --output or change its rights",
-    errno.EROFS: "the file system is read-only; choose another folder with --output",
-    errno.ENOTDIR: "a part of the path is a file, not a folder; choose another folder with --output",
-    errno.EEXIST: "a file is in the way; move it or choose another folder with --output",
-}
-
-
-@contextmanager
-def storage(folder: Path) -> Iterator[None]:
-    """Turn an operating-system error while writing below `folder` into a StorageError.
-
-    Raises:
-        StorageError: no space, no permission, read-only file system, a file in the way, or whatever else.
-    """
-    try:
-        yield
-    except OSError as error:
-        reason = _STORAGE.get(error.errno or 0) or f"cannot be written: {error.strerror or error}"
-        raise StorageError(f"{error.filename or folder}: {reason}") from error
-
-
-def write_synced(path: Path, content: bytes) -> None:
-    """Write a file and wait until the disk has it, so that a later rename never shows an empty one."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())

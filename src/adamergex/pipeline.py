@@ -9,7 +9,6 @@ the first stage needs it. Heavy libraries are imported by the stages that use th
 whose stages are all done answers in seconds.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -20,11 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 from adamergex import corpus, report, sources, tasks
 from adamergex.checkpoints import Checkpoint, resolve
+from adamergex.disk import read_jsonl, sha256, write_jsonl
 from adamergex.preflight import check, texts
 from adamergex.progress import Display, Silent
 from adamergex.recipe import Recipe, Source
 from adamergex.recipe_file import dump
-from adamergex.stages import RunFolder, Stage, read_jsonl, write_jsonl
+from adamergex.stages import RunFolder, Stage
 from adamergex.summary import (
     ITEMS,
     LOG,
@@ -277,7 +277,7 @@ class Run:
                 "target": language,
                 "task": self.recipe.task.prompt,
                 "corpora": {code: corpus_facts(self.run_folder.path, code) for code in (self.recipe.source, language)},
-                "inputs": {role: _sha256(self.run_folder.of(stage) / adapter.WEIGHTS) for role, stage in roles.items()},
+                "inputs": {role: sha256(self.run_folder.of(stage) / adapter.WEIGHTS) for role, stage in roles.items()},
                 "scale": settings.scale,
                 "space": settings.space,
                 "r": merged.adapter.config["r"],
@@ -316,8 +316,3 @@ class Run:
     def _read_items(self, stage: Stage) -> list[tasks.Item]:
         rows = read_jsonl(self.run_folder.of(stage) / ITEMS)
         return [tasks.Item(**(row | {"choices": tuple(row["choices"])})) for row in rows]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

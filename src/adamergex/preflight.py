@@ -24,16 +24,25 @@ def check(recipe: Recipe, folder: Path) -> None:
             if str(error) not in problems:
                 problems.append(str(error))
 
+    read: dict[tuple[str, str], list[tasks.Item]] = {}
+
+    def read_items(source: Source, language: str) -> None:
+        read[source.model_dump_json(), language] = tasks.items(recipe.task, source, folder, language)
+
     for source, language in _task_sources(recipe):
         if not source.dataset:
-            attempt(partial(tasks.items, recipe.task, source, folder, language))
+            attempt(partial(read_items, source, language))
     for language in recipe.languages:
         source = recipe.corpus(language)
         if not source.dataset:
             attempt(partial(_first_text, recipe, source, folder, language))
     if recipe.evaluate.ceiling and recipe.scored and not problems:
         for language in recipe.targets:
-            attempt(partial(_refuse_overlap, recipe, recipe.task.train, recipe.scored, folder, language))
+            train, scored = (
+                read.get((source.model_dump_json(), language)) for source in (recipe.task.train, recipe.scored)
+            )
+            if train and scored:
+                attempt(partial(tasks.refuse_overlap, train, scored, language))
     if problems:
         raise RecipeError(problems)
 
@@ -46,12 +55,6 @@ def _task_sources(recipe: Recipe) -> list[tuple[Source, str]]:
         if recipe.evaluate.ceiling:
             found.append((recipe.task.train, language))
     return found
-
-
-def _refuse_overlap(recipe: Recipe, train: Source, scored: Source, folder: Path, language: str) -> None:
-    if not train.dataset and not scored.dataset:
-        items = [tasks.items(recipe.task, source, folder, language) for source in (train, scored)]
-        tasks.refuse_overlap(items[0], items[1], language)
 
 
 def _first_text(recipe: Recipe, source: Source, folder: Path, language: str) -> None:

@@ -15,7 +15,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
 
-from adamergex.errors import RecipeError, storage
+from adamergex.disk import storage
+from adamergex.errors import RecipeError
 from adamergex.recipe import Recipe
 
 SHIPPED = resources.files("adamergex") / "recipes"

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from rich import box
@@ -85,7 +85,8 @@ def verdict(of_language: Sequence[Row]) -> str:
     merged = next(row for row in of_language if row.method == "adamergex")
     if merged.difference is None or merged.p_value is None:
         raise ValueError("the merged row was not compared with t = 0")
-    p_value = "p < 0.001" if merged.p_value < 0.001 else f"p = {merged.p_value:.3f}"
+    shown = _p_value(merged.p_value)
+    p_value = f"p {shown}" if shown.startswith("<") else f"p = {shown}"
     what = (
         f"{merged.language}: merging changed accuracy by {100 * merged.difference:+.1f} points over the source-language "
         f"adapter alone ({merged.items} items, exact McNemar {p_value})"
@@ -100,13 +101,17 @@ def verdict(of_language: Sequence[Row]) -> str:
 _HEADINGS = ("", "accuracy", "95 % interval", "vs t = 0", "p", "gap closed")
 
 
+def _p_value(p: float) -> str:
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
+
+
 def _cells(row: Row) -> tuple[str, ...]:
     return (
         row.label,
         f"{100 * row.accuracy:.1f}",
         f"{100 * row.low:.1f} – {100 * row.high:.1f}",
         "" if row.difference is None else f"{100 * row.difference:+.1f}",
-        "" if row.p_value is None else f"{row.p_value:.3f}" if row.p_value >= 0.001 else "< 0.001",
+        "" if row.p_value is None else _p_value(row.p_value),
         "" if row.gap_closed is None else f"{100 * row.gap_closed:.0f} %",
     )
 
@@ -141,11 +146,6 @@ def markdown(title: str, tables: Sequence[tuple[str, Sequence[Row]]], facts: Seq
         parts += ["", verdict(of_language), ""]
     parts += ["## How these numbers came to be", "", *(f"- {fact}" for fact in facts), ""]
     return "\n".join(parts)
-
-
-def jsonl(of_run: Sequence[Row]) -> str:
-    """The rows, one JSON object a line."""
-    return "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in of_run)
 
 
 def model_card(facts: dict[str, Any]) -> str:

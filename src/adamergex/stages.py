@@ -9,9 +9,8 @@ import contextlib
 import hashlib
 import importlib.metadata
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +18,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from adamergex.errors import StorageError, storage, write_synced
+from adamergex.disk import storage, sync, write_synced
+from adamergex.errors import StorageError
 
 MARK = "stage.json"
 _PARTIAL, _OLD = ".partial-", ".old-"
@@ -119,15 +119,15 @@ class RunFolder:
                 partial.mkdir()
                 stage.build(partial)
                 for path in sorted(partial.rglob("*")):
-                    _sync(path)
+                    sync(path)
                 mark = {"name": stage.name, "fingerprint": stage.fingerprint, "settings": stage.settings}
                 write_synced(partial / MARK, json.dumps(mark, indent=2, sort_keys=True).encode() + b"\n")
-                _sync(partial)
+                sync(partial)
                 final.parent.mkdir(parents=True, exist_ok=True)
                 if final.exists():
                     final.rename(old)
                 partial.rename(final)
-                _sync(final.parent)
+                sync(final.parent)
             finally:
                 _remove(partial)
                 _remove(old)
@@ -154,22 +154,3 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    """Make a file's content, or the names in a folder, last through a power cut."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_jsonl(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write one JSON object a line."""
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
-
-
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Read what `write_jsonl` wrote. Lines end at line feeds alone: text may hold Unicode's other separators."""
-    return [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]

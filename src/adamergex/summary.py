@@ -2,12 +2,14 @@
 
 import importlib.metadata
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from adamergex import report
+from adamergex.disk import jsonl, read_jsonl
 from adamergex.recipe import Recipe
-from adamergex.stages import RunFolder, read_jsonl
+from adamergex.stages import RunFolder
 
 # The files in the folders of stages.
 ITEMS, WINDOWS, MANIFEST, LOG = "items.jsonl", "windows.json", "manifest.json", "training.jsonl"
@@ -51,7 +53,7 @@ def write_report(recipe: Recipe, base_model: str, run_folder: RunFolder) -> list
         tables.append((f"{recipe.source} → {language}", report.rows(language, methods, correct)))
     rows = [row for _, of_language in tables for row in of_language]
     facts = [f"base model: {base_model}", *_facts(recipe, run_folder)]
-    run_folder.write("scores.jsonl", report.jsonl(rows))
+    run_folder.write("scores.jsonl", jsonl(map(asdict, rows)))
     run_folder.write("report.md", report.markdown(recipe.name, tables, facts))
     return rows
 

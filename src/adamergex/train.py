@@ -50,7 +50,8 @@ def train(
     Raises:
         ModelError: the loss or the adapter is no longer finite, or a sequence exceeds the model's context.
     """
-    longest = max(len(example.ids) for example in examples(0))
+    of_epoch = examples(0)
+    longest = max(len(example.ids) for example in of_epoch)
     if workbench.context is not None and longest > workbench.context:
         raise ModelError(
             f"a training sequence has {longest} tokens, the model's context {workbench.context}; "
@@ -60,7 +61,7 @@ def train(
     torch.manual_seed(seed)
     order = random.Random(seed)
     parameters = workbench.trainable()
-    steps = schedule.epochs * -(-len(examples(0)) // schedule.batch_size)
+    steps = schedule.epochs * -(-len(of_epoch) // schedule.batch_size)
     optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     scheduler = transformers.get_scheduler(
         settings.schedule, optimizer, num_warmup_steps=round(settings.warmup_ratio * steps), num_training_steps=steps
@@ -68,7 +69,8 @@ def train(
     workbench.model.train()
     step = 0
     for epoch in range(schedule.epochs):
-        of_epoch = examples(epoch)
+        if epoch > 0:
+            of_epoch = examples(epoch)
         for batch in _batches(of_epoch, schedule.batch_size, order):
             chosen = [of_epoch[i] for i in batch]
             loss = workbench.loss(chosen)

@@ -1,0 +1,74 @@
+"""Files: written so that a failing disk is one line and a cut-off write is never taken for whole; read and hashed."""
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from adamergex.errors import StorageError
+
+_STORAGE = {
+    errno.ENOSPC: "no space left on the disk; free some and run again: finished stages are kept",
+    errno.EDQUOT: "the disk quota is used up; free some space and run again: finished stages are kept",
+    errno.EACCES: "no permission to write; choose another folder with --output or change its rights",
+    errno.EPERM: "no permission to write; choose another folder with --output or change its rights",
+    errno.EROFS: "the file system is read-only; choose another folder with --output",
+    errno.ENOTDIR: "a part of the path is a file, not a folder; choose another folder with --output",
+    errno.EEXIST: "a file is in the way; move it or choose another folder with --output",
+}
+
+
+@contextmanager
+def storage(folder: Path) -> Iterator[None]:
+    """Turn an operating-system error while writing below `folder` into a StorageError.
+
+    Raises:
+        StorageError: no space, no permission, read-only file system, a file in the way, or whatever else.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = _STORAGE.get(error.errno or 0) or f"cannot be written: {error.strerror or error}"
+        raise StorageError(f"{error.filename or folder}: {reason}") from error
+
+
+def write_synced(path: Path, content: bytes) -> None:
+    """Write a file and wait until the disk has it, so that a later rename never shows an empty one."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync(path: Path) -> None:
+    """Make a file's content, or the names in a folder, last through a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal. Raises OSError where it cannot be read."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def jsonl(rows: Iterable[dict[str, Any]]) -> str:
+    """One JSON object a line."""
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write one JSON object a line."""
+    path.write_text(jsonl(rows), "utf-8")
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Read what `write_jsonl` wrote. Lines end at line feeds alone: text may hold Unicode's other separators."""
+    return [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
