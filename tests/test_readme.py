@@ -37,9 +37,9 @@ def test_the_python_example_merges(tmp_path: Path, tiny_model: Path, monkeypatch
         folder = tmp_path / "runs/quickstart/adapters" / name
         folder.mkdir(parents=True)
         workbench.start(seed)
-        adapter.save(workbench.adapter(), folder)
+        workbench.adapter().save(folder)
     monkeypatch.chdir(tmp_path)
-    exec(block("python", "from adamergex.merge"), {})
+    exec(block("python", "import adamergex"), {})
     assert adapter.load(tmp_path / "merged-es").config["r"] == 8
 
 

@@ -1,9 +1,30 @@
 """AdaMergeX: labels in one language, plain text in another → an adapter for the task in the other.
 
-Start with `adamergex.adapter` and `adamergex.merge`, or with `adamergex.pipeline.run` for a whole recipe.
+    import adamergex
+
+    task, target, source = map(adamergex.load, ("task-en", "wiki-sw", "wiki-en"))
+    adamergex.merge(task, target, source, scale=0.6).save("task-sw")
+
+`adamergex.pipeline.run` does a whole recipe. Importing this package imports nothing else: `load` and `merge`
+come, with torch, when they are first asked for.
 """
 
+from importlib import import_module
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from adamergex.adapter import load
+    from adamergex.merge import merge
 
 __version__ = version("adamergex")
-__all__ = ["__version__"]
+__all__ = ["__version__", "load", "merge"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load":
+        return import_module("adamergex.adapter").load
+    if name == "merge":
+        # The module, which can be called: so `import adamergex.merge` and `adamergex.merge(...)` do not get in each other's way.
+        return import_module("adamergex.merge")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,152 +1,204 @@
 """A PEFT adapter folder: read it, check it, write it. No base model, no transformers, no peft.
 
-A folder holds `adapter_config.json` and `adapter_model.safetensors`. For LoRA the tensors of a
-module are named `base_model.model.<module>.lora_A.weight` (r, in) and `….lora_B.weight` (out, r),
-and the update that the folder stands for is ΔW = scaling · B @ A.
+A folder holds `adapter_config.json` and `adapter_model.safetensors`; `adamergex.layout` says what the
+tensors in it are.
 """
 
 import json
-import math
-import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
-from safetensors import SafetensorError
+import torch
 from torch import Tensor
 
-from adamergex.disk import write_synced
+from adamergex import tensorfile
+from adamergex.disk import sha256, storage, write_synced
 from adamergex.errors import AdapterError
+from adamergex.layout import Layout, Product, read
 from adamergex.lowrank import LowRank
+from adamergex.tensorfile import Spec, TensorFile
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
-_FACTOR = re.compile(r"^base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight$")
+_MAX_CONFIG = 10_000_000
 
 
-@dataclass(frozen=True)
-class Factors:
-    """The stored factors of one module: A (r, in), B (out, r), and the scaling PEFT applies to B @ A."""
+class Computed(Mapping[str, Tensor]):
+    """Tensors that are computed when they are asked for, and not kept.
 
-    a: Tensor
-    b: Tensor
-    scaling: float
+    Attributes:
+        specs: shape and dtype of each tensor.
+    """
 
-    @property
-    def product(self) -> LowRank:
-        """ΔW = (scaling · B) @ A as a low-rank product in float64: left (out, r), right (r, in)."""
-        return LowRank(self.scaling * self.b.double(), self.a.double())
+    def __init__(self, specs: dict[str, Spec], compute: Callable[[str], Tensor]):
+        self.specs = specs
+        self._compute = compute
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self.specs:
+            raise KeyError(name)
+        return self._compute(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.specs)
+
+    def __len__(self) -> int:
+        return len(self.specs)
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """The contents of a PEFT LoRA folder.
+    """The contents of a PEFT folder.
 
     Attributes:
         config: `adapter_config.json` as a dictionary.
-        tensors: the stored tensors by name, on the CPU, in their stored dtype.
-        origin: where it was read from, for messages.
+        tensors: the stored tensors by name, on the CPU, in their stored dtype: in memory (a dictionary), read from
+            the file at each access (`TensorFile`), or computed at each access (`Computed`).
+        origin: what messages call it: the folder that it was read from.
+        folder: that folder, or None where it never was in one.
     """
 
     config: dict[str, Any]
-    tensors: dict[str, Tensor]
+    tensors: Mapping[str, Tensor]
     origin: str = "adapter"
+    folder: Path | None = None
 
-    def modules(self) -> dict[str, Factors]:
-        """The LoRA factors by module name, in sorted order.
+    @property
+    def specs(self) -> Mapping[str, Spec]:
+        """Shape and dtype of each tensor, without its values."""
+        if isinstance(self.tensors, TensorFile | Computed):
+            return self.tensors.specs
+        return {name: Spec(tuple(tensor.shape), tensor.dtype) for name, tensor in self.tensors.items()}
 
-        The scaling is alpha / r, or alpha / √r for rsLoRA (arXiv 2312.03732), with the module's own
-        alpha where `alpha_pattern` names it, and the rank that the tensors themselves have.
+    @cached_property
+    def layout(self) -> Layout:
+        """What the tensors are. Raises AdapterError where that cannot be said, or cannot be merged."""
+        return read(self.config, self.specs, self.origin)
+
+    @cached_property
+    def not_finite(self) -> list[str]:
+        """The tensors that hold NaN or infinity. Reads all of them, once."""
+        return [name for name in self.tensors if not _finite(self.tensors[name])]
+
+    @cached_property
+    def digest(self) -> str | None:
+        """The SHA-256 of the weights file that this was loaded from, in hexadecimal; None for one never on disk."""
+        return sha256(self.folder / WEIGHTS) if self.folder else None
+
+    def update(self, module: str) -> LowRank:
+        """ΔW of a LoRA module, with its scaling: left (out, r), right (r, in), float64; with a leading E for experts."""
+        product = self.layout.products[module]
+        left = experts_first(self.tensors[product.b], product, "b").double() * product.scaling
+        return LowRank(left, experts_first(self.tensors[product.a], product, "a").double())
+
+    def prompts(self) -> dict[str, Tensor]:
+        """The matrices of prefix tuning and p-tuning, each (virtual tokens, width), by what they are.
+
+        Prefix tuning has `layers.N.key` and `layers.N.value`, side by side in the file; p-tuning has `prompt`, or for a
+        model of several parts `prompt.N`, one below the other.
+        """
+        if not self.layout.prompts:
+            return {}
+        stored, tokens, width = (
+            self.tensors[self.layout.prompts[0]],
+            self.config["num_virtual_tokens"],
+            self.config["token_dim"],
+        )
+        if self.layout.structure == "prefix tuning":
+            blocks = stored.view(tokens, -1, width).permute(1, 0, 2)
+            return {f"layers.{i // 2}.{('key', 'value')[i % 2]}": block for i, block in enumerate(blocks)}
+        parts = stored.view(-1, tokens, width)
+        return {f"prompt.{i}": part for i, part in enumerate(parts)} if len(parts) > 1 else {"prompt": parts[0]}
+
+    def save(self, folder: str | Path, step: Callable[[int, int], None] | None = None) -> None:
+        """Write the two files of a PEFT folder; same adapter, same bytes.
+
+        Tensors are written as they come: where they are read or computed at access, one at a time is in memory.
+
+        Args:
+            folder: is made where it is missing.
+            step: is told how many tensors of how many are written.
 
         Raises:
-            AdapterError: a tensor is not a LoRA factor, or a factor lacks its partner.
+            StorageError: it cannot be written.
         """
-        sides: dict[str, dict[str, Tensor]] = {}
-        for name, tensor in self.tensors.items():
-            match = _FACTOR.match(name)
-            if match is None:
-                raise AdapterError(
-                    f"{self.origin}: tensor {name} is not a LoRA factor of a linear layer; only lora_A and lora_B are merged"
-                )
-            sides.setdefault(match["module"], {})[match["side"]] = tensor
-        factors = {}
-        for module in sorted(sides):
-            if len(sides[module]) != 2:
-                missing = "A" if "B" in sides[module] else "B"
-                raise AdapterError(f"{self.origin}: module {module} has no lora_{missing}; the file is incomplete")
-            a, b = sides[module]["A"], sides[module]["B"]
-            if a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1]:
-                raise AdapterError(
-                    f"{self.origin}: module {module} has lora_A {tuple(a.shape)} and lora_B {tuple(b.shape)}; "
-                    "expected (r, in) and (out, r)"
-                )
-            alpha = _pattern(self.config.get("alpha_pattern") or {}, module, self.config["lora_alpha"])
-            rank = a.shape[0]
-            scaling = alpha / math.sqrt(rank) if self.config.get("use_rslora") else alpha / rank
-            factors[module] = Factors(a, b, scaling)
-        return factors
+        folder = Path(folder)
+        with storage(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            tensorfile.write(folder / WEIGHTS, self.specs, self._in_order(step))
+            write_synced(folder / CONFIG, json.dumps(self.config, indent=2, sort_keys=True).encode() + b"\n")
+
+    def _in_order(self, step: Callable[[int, int], None] | None) -> Iterator[tuple[str, Tensor]]:
+        names = tensorfile.order(self.specs)
+        for done, name in enumerate(names, 1):
+            yield name, self.tensors[name]
+            if step:
+                step(done, len(names))
 
 
-def _pattern(pattern: dict[str, float], module: str, default: float) -> float:
-    """PEFT's rule: the first key that is the module's name or a regular expression for its end."""
-    for key, value in pattern.items():
-        if re.match(rf"(.*\.)?({key})$", module):
-            return value
-    return default
+def experts_first(tensor: Tensor, product: Product, side: str) -> Tensor:
+    """A stored factor as (r, in) or (out, r), or with several experts as (E, r, in) or (E, out, r).
+
+    PEFT keeps A expert-major, (E·r, in), and B expert-minor, (out, r·E).
+    """
+    if product.experts == 1:
+        return tensor
+    if side == "a":
+        return tensor.view(product.experts, -1, product.columns)
+    return tensor.view(product.rows, -1, product.experts).permute(2, 0, 1)
 
 
-def load(folder: str | Path) -> Adapter:
-    """Read a PEFT LoRA folder.
+def load(folder: str | Path, *, lazy: bool = False) -> Adapter:
+    """Read a PEFT folder.
 
     Args:
         folder: holds `adapter_config.json` and `adapter_model.safetensors`.
+        lazy: read each tensor when it is asked for, instead of all of them now.
 
     Raises:
-        AdapterError: a file is missing or damaged, or the adapter is not plain LoRA.
+        AdapterError: a file is missing or damaged, or the adapter is of a structure that is not supported.
     """
     folder = Path(folder)
-    try:
-        config = json.loads((folder / CONFIG).read_bytes())
-        tensors = safetensors.torch.load_file(folder / WEIGHTS)
-    except FileNotFoundError as error:
+    config = _config(folder)
+    weights = folder / WEIGHTS
+    pickles = sorted(path.name for path in folder.glob("adapter_model*.bin")) if not weights.exists() else []
+    if pickles:
         raise AdapterError(
-            f"{folder}: not a PEFT adapter folder: {Path(error.filename or WEIGHTS).name} is missing"
-        ) from error
-    except (OSError, ValueError, SafetensorError) as error:
-        raise AdapterError(f"{folder}: cannot be read: {error}") from error
-    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
-        kind = config.get("peft_type") if isinstance(config, dict) else type(config).__name__
-        raise AdapterError(f"{folder}: {CONFIG} describes {kind}; supported: LORA")
-    refused = [key for key in ("use_dora", "lora_bias", "modules_to_save", "target_parameters") if config.get(key)]
-    if config.get("bias", "none") != "none":
-        refused.append("bias")
-    if refused:
-        raise AdapterError(f"{folder}: {CONFIG} sets {', '.join(refused)}; supported: plain LoRA on linear layers")
-    return Adapter(config, tensors, str(folder))
+            f"{folder}: {pickles[0]} is a pickle, which may run any code when it is read. If you trust its source, convert "
+            'it: python -c "import torch, safetensors.torch as s; '
+            f"s.save_file(torch.load('{pickles[0]}', weights_only=True), '{WEIGHTS}')\""
+        )
+    if not weights.exists() and not weights.is_symlink():
+        raise AdapterError(f"{folder}: not a PEFT adapter folder: {WEIGHTS} is missing")
+    file = TensorFile(weights)
+    adapter = Adapter(config, file if lazy else dict(file), str(folder), folder)
+    _ = adapter.layout
+    return adapter
 
 
-def save(adapter: Adapter, folder: str | Path) -> None:
-    """Write the two files of a PEFT folder into `folder`, which exists; same adapter, same bytes."""
-    folder = Path(folder)
-    write_synced(folder / CONFIG, json.dumps(adapter.config, indent=2, sort_keys=True).encode() + b"\n")
-    tensors = {name: adapter.tensors[name].contiguous() for name in sorted(adapter.tensors)}
-    write_synced(folder / WEIGHTS, safetensors.torch.save(tensors, metadata={"format": "pt"}))
+def _config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG
+    try:
+        # A pipe would wait for ever.
+        if path.exists() and not path.is_file():
+            raise AdapterError(f"{path}: not a regular file")
+        if path.stat().st_size > _MAX_CONFIG:
+            raise AdapterError(f"{path}: {path.stat().st_size} bytes are too many for a configuration")
+        config: dict[str, Any] = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise AdapterError(f"{folder}: not a PEFT adapter folder: {CONFIG} is missing") from error
+    except OSError as error:
+        raise AdapterError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise AdapterError(f"{path}: not JSON: {error}") from error
+    return config
 
 
-def drift(adapters: list[Adapter]) -> float:
-    """How far the A factors lie apart: the largest ‖Aᵢ − Aⱼ‖ / mean(‖Aᵢ‖, ‖Aⱼ‖) over pairs, over all modules.
-
-    0 for equal A; √2 on average for independent ones. Factor-space merging assumes it to be small.
-    Returns NaN where the shapes differ.
-    """
-    factors = [adapter.modules() for adapter in adapters]
-    largest = 0.0
-    for i, one in enumerate(factors):
-        for other in factors[i + 1 :]:
-            if one.keys() != other.keys() or any(one[m].a.shape != other[m].a.shape for m in one):
-                return math.nan
-            apart = sum(float((one[m].a.double() - other[m].a.double()).square().sum()) for m in one)
-            norms = [math.sqrt(sum(float(f.a.double().square().sum()) for f in side.values())) for side in (one, other)]
-            largest = max(largest, 2 * math.sqrt(apart) / (sum(norms) or 1.0))
-    return largest
+def _finite(tensor: Tensor) -> bool:
+    """Whether all values are finite: of NaN, minimum and maximum are NaN."""
+    if not tensor.numel():
+        return True
+    return bool(torch.isfinite(torch.stack(torch.aminmax(tensor))).all())

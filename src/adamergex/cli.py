@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from adamergex import __version__
+from adamergex import __version__, merge_commands
 from adamergex.errors import AdaMergeXError, RecipeError
 
 app = typer.Typer(
@@ -101,6 +101,10 @@ def validate(recipe: RecipeName, overrides: Overrides = None) -> None:
     loaded = load(recipe, overrides or [])
     check(loaded, _folder(recipe))
     typer.echo(f"{recipe}: valid; {loaded.source} → {', '.join(loaded.targets)} on {loaded.base_model}")
+
+
+app.command()(merge_commands.merge)
+app.command()(merge_commands.inspect)
 
 
 @app.command()

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,6 +52,60 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def beside(final: Path, partial: Path, old: Path) -> Iterator[Path]:
+    """Within this context a folder is written in `partial`; afterwards it stands in place of whatever `final` was.
+
+    Args:
+        final: where it will be.
+        partial: does not exist; on the same file system.
+        old: does not exist; what was at `final` is moved there, and removed once the new one stands.
+
+    Raises:
+        StorageError: no space, no permission, or whatever else; nothing is left behind, and `final` is as it was.
+    """
+    with storage(final):
+        try:
+            partial.mkdir(parents=True)
+            yield partial
+            for path in sorted(partial.rglob("*")):
+                sync(path)
+            sync(partial)
+            final.parent.mkdir(parents=True, exist_ok=True)
+            if final.exists():
+                final.rename(old)
+            partial.rename(final)
+            sync(final.parent)
+        except BaseException:
+            if old.exists() and not final.exists():
+                old.rename(final)
+            raise
+        finally:
+            remove(partial)
+            remove(old)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder with all that is in it, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def running(process: int) -> bool:
+    """Whether there is such a process on this machine; taken to be so where that cannot be asked."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)
+    except OSError as error:
+        return error.errno != errno.ESRCH
+    except OverflowError:
+        return False
+    return True
 
 
 def sha256(path: Path) -> str:

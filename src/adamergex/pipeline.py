@@ -10,6 +10,7 @@ whose stages are all done answers in seconds.
 """
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from adamergex import corpus, report, sources, tasks
 from adamergex.checkpoints import Checkpoint, resolve
-from adamergex.disk import read_jsonl, sha256, write_jsonl
+from adamergex.disk import read_jsonl, write_jsonl
 from adamergex.preflight import check, texts
 from adamergex.progress import Display, Silent
 from adamergex.recipe import Recipe, Source
@@ -29,7 +30,6 @@ from adamergex.summary import (
     ITEMS,
     LOG,
     MANIFEST,
-    MERGE,
     PACKAGES,
     PREDICTIONS,
     WINDOWS,
@@ -225,7 +225,6 @@ class Run:
         )
 
         def build(folder: Path) -> None:
-            from adamergex import adapter
             from adamergex.train import Step, train
 
             log = []
@@ -235,7 +234,7 @@ class Run:
                 self.display.step(step.step, step.steps, step.tokens, step.loss)
 
             trained = train(self.workbench, examples(), recipe.train, schedule, recipe.seed, on_step)
-            adapter.save(trained, folder)
+            trained.save(folder)
             write_jsonl(folder / LOG, log)
 
         return self._add(Stage(name, settings, (data,), build, PACKAGES))
@@ -256,40 +255,33 @@ class Run:
         }
 
         def build(folder: Path) -> None:
-            from adamergex import adapter, merge
+            from adamergex import merge_folder
+            from adamergex.compare import drift
+            from adamergex.merge_plan import Input, Inputs, Plan
 
-            settings = self.recipe.merge
-            inputs = {role: adapter.load(self.run_folder.of(stage)) for role, stage in roles.items()}
-            merged = merge.merge(
-                inputs["task"],
-                inputs["reference-target"],
-                inputs["reference-source"],
-                settings.scale,
+            settings, final = self.recipe.merge, self.run_folder.path / f"merged/{language}/adamergex"
+            plan = Plan(
                 space=settings.space,
-                rank=settings.rank,
+                scale=settings.scale,
+                rank="exact" if settings.space == "factors" else settings.rank or self.recipe.adapter.r,
+                language=language,
+                # Relative, so that the run folder can be moved, and does not say where it was made.
+                inputs=Inputs.model_validate(
+                    {role: Input(folder=os.path.relpath(self.run_folder.of(s), final)) for role, s in roles.items()}
+                ),
             )
-            adapter.save(merged.adapter, folder)
-            energy = merged.discarded_energy
-            facts = {
-                "base_model": self.checkpoint.name,
+            inputs = merge_folder.open_inputs(plan, final)
+            result = merge_folder.merged(plan, inputs)
+            about = {
                 "weights": self.checkpoint.fingerprint,
                 "source": self.recipe.source,
                 "target": language,
                 "task": self.recipe.task.prompt,
                 "corpora": {code: corpus_facts(self.run_folder.path, code) for code in (self.recipe.source, language)},
-                "inputs": {role: sha256(self.run_folder.of(stage) / adapter.WEIGHTS) for role, stage in roles.items()},
-                "scale": settings.scale,
-                "space": settings.space,
-                "r": merged.adapter.config["r"],
-                "discarded_mean": sum(energy.values()) / len(energy),
-                "discarded_worst": max(energy.values()),
-                "drift": merged.drift,
+                "drift": drift(list(inputs.values())),
                 "versions": versions(),
             }
-            (folder / MERGE).write_text(
-                json.dumps(facts | {"discarded_energy": energy}, indent=2, ensure_ascii=False) + "\n", "utf-8"
-            )
-            (folder / "README.md").write_text(report.model_card(facts), "utf-8")
+            merge_folder.write(result, plan, inputs, folder, about)
 
         settings = self.recipe.merge.model_dump() | {"language": language, "prompt": self.recipe.task.prompt}
         return self._add(Stage(f"merged/{language}/adamergex", settings, tuple(roles.values()), build, ("torch",)))

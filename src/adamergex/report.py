@@ -1,9 +1,7 @@
 """Rows as tables, a sentence and a model card. Computes scores from predictions; imports no torch."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rich import box
 from rich.table import Table
@@ -146,86 +144,3 @@ def markdown(title: str, tables: Sequence[tuple[str, Sequence[Row]]], facts: Seq
         parts += ["", verdict(of_language), ""]
     parts += ["## How these numbers came to be", "", *(f"- {fact}" for fact in facts), ""]
     return "\n".join(parts)
-
-
-def model_card(facts: dict[str, Any]) -> str:
-    """The README.md of a merged adapter.
-
-    Args:
-        facts: base_model, weights (its fingerprint), source, target, task (the prompt), corpora
-            (language → description), inputs (role → SHA-256 of the weights file), scale, space, r,
-            discarded_mean, discarded_worst, drift, versions (package → version).
-    """
-    inputs = "\n".join(f"| {role} | `{digest}` |" for role, digest in facts["inputs"].items())
-    corpora = "\n".join(f"- {language}: {text}" for language, text in facts["corpora"].items())
-    versions = ", ".join(f"{package} {version}" for package, version in facts["versions"].items())
-    rule = (
-        "ΔW = ΔW_T + t·(ΔW_R − ΔW_S), brought to rank r"
-        if facts["space"] == "product"
-        else "A = A_T + t·(A_R − A_S) and B = B_T + t·(B_R − B_S), as in the paper's code"
-    )
-    # The packaged model's weights are not quite those that its name loads from the hub.
-    note = "\nIt was trained on these weights dequantised from 4 bits; on the original ones it is not quite what was measured.\n"
-    quantised = note if facts["weights"].startswith("gguf") else ""
-    return f"""---
-base_model: {json.dumps(facts["base_model"])}
-library_name: peft
-pipeline_tag: text-generation
-language: [{json.dumps(facts["target"])}]
-tags: [lora, adamergex, merge]
----
-
-# A task in {facts["target"]}, merged from adapters trained without a label in {facts["target"]}
-
-This LoRA adapter of `{facts["base_model"]}` was merged with AdaMergeX ([arXiv 2402.18913](https://arxiv.org/abs/2402.18913))
-from three adapters of the same base model: the task in {facts["source"]} (T), and causal language modelling on
-plain text in {facts["target"]} (R) and in {facts["source"]} (S):
-
-> {rule}
-
-| | |
-|---|---|
-| t | {facts["scale"]} |
-| space | {facts["space"]} |
-| r | {facts["r"]} |
-| energy discarded by truncation | {facts["discarded_mean"]:.2%} on average over modules, {facts["discarded_worst"]:.2%} at worst |
-| how far the three A lie apart | {facts["drift"]:.3f} of their norm |
-| base model's weights | `{facts["weights"]}` |
-
-| input | SHA-256 of adapter_model.safetensors |
-|---|---|
-{inputs}
-
-## The prompt it expects
-
-```
-{facts["task"]}
-```
-
-## The plain text it learned the languages from
-
-{corpora}
-
-## Use
-
-```python
-from peft import PeftModel
-from transformers import AutoModelForCausalLM
-
-base = AutoModelForCausalLM.from_pretrained({json.dumps(facts["base_model"])})
-model = PeftModel.from_pretrained(base, "PATH OF THIS FOLDER")
-```
-{quantised}
-Whether merging helped is measured in `report.md` of the run, not here.
-
-Made with {versions}.
-
-```bibtex
-@inproceedings{{zhao2025adamergex,
-  title = {{AdaMergeX: Cross-Lingual Transfer with Large Language Models via Adaptive Adapter Merging}},
-  author = {{Zhao, Yiran and Zhang, Wenxuan and Wang, Huiming and Kawaguchi, Kenji and Bing, Lidong}},
-  booktitle = {{Proceedings of NAACL 2025}},
-  year = {{2025}}
-}}
-```
-"""

@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import importlib.metadata
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,7 +17,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from adamergex.disk import storage, sync, write_synced
+from adamergex.disk import beside, remove, storage, write_synced
 from adamergex.errors import StorageError
 
 MARK = "stage.json"
@@ -89,7 +88,7 @@ class RunFolder:
             with storage(self.path):
                 for pattern in (f"{_PARTIAL}*", f"{_OLD}*"):
                     for leftover in list(self.path.glob(pattern)):
-                        _remove(leftover)
+                        remove(leftover)
             yield
         finally:
             lock.release()
@@ -114,23 +113,10 @@ class RunFolder:
         final = self.of(stage)
         flat = stage.name.replace("/", "-")
         partial, old = self.path / (_PARTIAL + flat), self.path / (_OLD + flat)
-        with storage(final):
-            try:
-                partial.mkdir()
-                stage.build(partial)
-                for path in sorted(partial.rglob("*")):
-                    sync(path)
-                mark = {"name": stage.name, "fingerprint": stage.fingerprint, "settings": stage.settings}
-                write_synced(partial / MARK, json.dumps(mark, indent=2, sort_keys=True).encode() + b"\n")
-                sync(partial)
-                final.parent.mkdir(parents=True, exist_ok=True)
-                if final.exists():
-                    final.rename(old)
-                partial.rename(final)
-                sync(final.parent)
-            finally:
-                _remove(partial)
-                _remove(old)
+        with beside(final, partial, old):
+            stage.build(partial)
+            mark = {"name": stage.name, "fingerprint": stage.fingerprint, "settings": stage.settings}
+            write_synced(partial / MARK, json.dumps(mark, indent=2, sort_keys=True).encode() + b"\n")
 
     def write(self, name: str, text: str) -> None:
         """Replace a file of the run folder in one step."""
@@ -140,17 +126,10 @@ class RunFolder:
                 write_synced(partial, text.encode())
                 partial.replace(self.path / name)
             finally:
-                _remove(partial)
+                remove(partial)
 
     def remove(self, *names: str) -> None:
         """Remove files of the run folder, if they are there."""
         with storage(self.path):
             for name in names:
                 (self.path / name).unlink(missing_ok=True)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)

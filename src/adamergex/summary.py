@@ -78,7 +78,11 @@ def _facts(recipe: Recipe, run_folder: RunFolder) -> list[str]:
         merged: dict[str, Any] = json.loads((run_folder.path / "merged" / language / "adamergex" / MERGE).read_bytes())
         facts.append(
             f"merged for {language} in {merged['space']} space: t = {merged['scale']}, r = {merged['r']}, "
-            f"discarded energy {merged['discarded_mean']:.2%} (worst module {merged['discarded_worst']:.2%}), "
-            f"A drift {merged['drift']:.3f}"
+            + (
+                f"discarded energy {lost[0]:.2%} (worst module {lost[1]:.2%}), "
+                if (lost := merged["discarded"])
+                else ""
+            )
+            + f"A drift {merged['drift']:.3f}"
         )
     return [*facts, f"seed {recipe.seed}; " + ", ".join(" ".join(pair) for pair in versions().items())]

@@ -1,0 +1,242 @@
+"""Adapter folders in, a merged folder out: what `adamergex merge` and the stage of a run do.
+
+The folder holds what PEFT reads, and beside it `merge.yaml` (the plan, to make it again), `merge.json` (figures
+by module) and `README.md` (the model card).
+"""
+
+import glob
+import importlib.metadata
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from adamergex.adapter import CONFIG, Adapter, load
+from adamergex.card import card
+from adamergex.disk import beside, remove, running
+from adamergex.errors import MergeError
+from adamergex.merge import Merged, mean, merge, worst
+from adamergex.merge_plan import Input, Plan
+from adamergex.yaml_file import dump
+
+PLAN, FIGURES, CARD = "merge.yaml", "merge.json", "README.md"
+# vLLM's own default, and the ranks that it can be set to.
+VLLM_DEFAULT_RANK = 16
+_VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+_AUTO = {"SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM", "SEQ_CLS": "AutoModelForSequenceClassification"}
+_HEADER = "# adamergex merge --plan merge.yaml --output FOLDER makes this folder again\n"
+# Beyond it a prompt's noise is amplified a thousandfold.
+_ILL_CONDITIONED = 1e3
+
+
+def open_inputs(plan: Plan, folder: Path = Path()) -> dict[str, Adapter]:
+    """The adapters of a plan, by role, their tensors unread.
+
+    Args:
+        plan: names the folders.
+        folder: what relative ones are relative to.
+
+    Raises:
+        AdapterError: one cannot be read.
+        MergeError: one is not the file that the plan's SHA-256 names; all that differ are in it.
+    """
+    # Normalised, because a folder that `..` leaves again may not be there yet.
+    places = {role: os.path.normpath(folder / given.folder) for role, given in plan.inputs.by_role().items()}
+    adapters = {role: load(place, lazy=True) for role, place in places.items()}
+    # Hashing does not hold the interpreter, so that files are read on all cores.
+    with ThreadPoolExecutor() as pool:
+        found = dict(zip(adapters, pool.map(lambda adapter: adapter.digest, adapters.values()), strict=True))
+    other = [
+        f"{role}: {adapters[role].origin} has SHA-256 {found[role]}, the plan {given.sha256}; it was trained or changed since"
+        for role, given in plan.inputs.by_role().items()
+        if given.sha256 not in (None, found[role])
+    ]
+    if other:
+        raise MergeError("; ".join(other))
+    return adapters
+
+
+def merged(plan: Plan, adapters: Mapping[str, Adapter]) -> Merged:
+    """What a plan says, not computed yet. Raises MergeError where it cannot be."""
+    return merge(
+        adapters["task"],
+        adapters["reference-target"],
+        adapters.get("reference-source"),
+        plan.coefficients(),
+        dtype=getattr(torch, plan.dtype) if plan.dtype else None,
+        **plan.model_dump(
+            include={
+                "method",
+                "rule",
+                "space",
+                "rank",
+                "energy",
+                "near_zero",
+                "density",
+                "bottom",
+                "top",
+                "transition",
+                "seed",
+            }
+        ),
+    )
+
+
+def write(
+    result: Merged,
+    plan: Plan,
+    adapters: Mapping[str, Adapter],
+    folder: Path,
+    about: Mapping[str, Any] | None = None,
+    step: Callable[[int, int], None] | None = None,
+) -> None:
+    """Compute a merged adapter and write it, with its plan, figures and card.
+
+    Args:
+        result: of `merged`.
+        plan: its settings, with the folders as they are to stand in `merge.yaml`.
+        adapters: the inputs, by role.
+        folder: exists.
+        about: what the card says beyond the merge itself (`adamergex.card.card`).
+        step: is told how many tensors of how many are written.
+    """
+    result.save(folder, step)
+    inputs = {
+        role: Input(folder=given.folder, sha256=adapters[role].digest) for role, given in plan.inputs.by_role().items()
+    }
+    written = plan.model_dump(mode="json", exclude_none=True) | {
+        "inputs": {role: given.model_dump() for role, given in inputs.items()}
+    }
+    (folder / PLAN).write_text(_HEADER + dump(written), "utf-8")
+    energy, condition = result.discarded_energy, result.condition
+    facts = {
+        "base_model": result.config.get("base_model_name_or_path"),
+        "auto_class": _AUTO.get(result.config.get("task_type") or "", "AutoModelForCausalLM"),
+        "structure": result.layout.structure,
+        **plan.model_dump(include={"method", "rule", "space"}),
+        "scale": _described(plan),
+        "target": plan.language,
+        "inputs": {role: (Path(given.folder).name, given.sha256) for role, given in inputs.items()},
+        "r": result.config.get("r"),
+        "discarded": (mean(energy), worst(energy)) if energy else None,
+        "condition": worst(condition) if condition else None,
+        "warnings": [*result.warnings, *afterwards(result)],
+        "versions": {package: importlib.metadata.version(package) for package in ("adamergex", "torch")},
+        **(about or {}),
+    }
+    figures = facts | {"kept": result.kept, "discarded_energy": energy, "condition_numbers": condition}
+    # JSON knows no infinity.
+    text = json.dumps(_finite(figures), indent=2, ensure_ascii=False, allow_nan=False)
+    (folder / FIGURES).write_text(text + "\n", "utf-8")
+    (folder / CARD).write_text(card(facts), "utf-8")
+
+
+def put(
+    result: Merged,
+    plan: Plan,
+    adapters: Mapping[str, Adapter],
+    output: Path,
+    step: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write a merged folder beside its place, and rename it when it is whole; `check_output` comes before.
+
+    Raises:
+        StorageError: the disk does not take it; nothing is left behind.
+    """
+    output = Path(os.path.abspath(output))
+    clear(output)
+    mark = f"{output.name}.{os.getpid()}"
+    with beside(output, output.with_name(f".partial-{mark}"), output.with_name(f".old-{mark}")) as partial:
+        write(result, plan, adapters, partial, step=step)
+
+
+def check_output(plan: Plan, output: Path, overwrite: bool) -> None:
+    """Whether a folder may be written there. Raises MergeError where it is in the way of something."""
+    place = Path(os.path.realpath(output))
+    for role, given in plan.inputs.by_role().items():
+        taken = Path(os.path.realpath(given.folder))
+        if place == taken or place in taken.parents:
+            raise MergeError(f"{output} would replace the {role} adapter {given.folder}; choose another --output")
+    if output.is_symlink() or (output.exists() and not output.is_dir()):
+        raise MergeError(f"{output} is not a folder; choose another --output")
+    if output.is_dir() and any(output.iterdir()):
+        if not overwrite:
+            raise MergeError(f"{output} exists already; choose another --output, or add --overwrite")
+        if not (output / CONFIG).exists():
+            raise MergeError(f"{output} is not an adapter folder, and is not replaced; choose another --output")
+
+
+def clear(output: Path) -> None:
+    """Remove what merges to the same output left behind when they were killed."""
+    for pattern in (".partial", ".old"):
+        for leftover in output.parent.glob(f"{pattern}-{glob.escape(output.name)}.*"):
+            owner = leftover.name.rpartition(".")[2]
+            if owner.isdecimal() and not running(int(owner)):
+                remove(leftover)
+
+
+def afterwards(result: Merged) -> list[str]:
+    """What the user should know, and only computing could tell."""
+    worst_prompt = max(result.condition.items(), key=lambda item: item[1], default=("", 0.0))
+    if worst_prompt[1] <= _ILL_CONDITIONED:
+        return []
+    bad = sum(value > _ILL_CONDITIONED for value in result.condition.values())
+    return [
+        f"the source reference is ill-conditioned in {bad} of {len(result.condition)} prompts, at worst {worst_prompt[0]} with "
+        f"{worst_prompt[1]:.3g}: its noise is amplified as much; fewer virtual tokens, or longer training, help"
+    ]
+
+
+def summary(result: Merged, plan: Plan, output: Path) -> list[tuple[str, str]]:
+    """What a merge came to, as pairs of a name and its value."""
+    rank, energy = result.config.get("r"), result.discarded_energy
+    rows = [("structure", result.layout.structure), ("method", f"{plan.method}, t = {_described(plan)}")]
+    if result.layout.products:
+        rows.append(("rank", f"{rank} ({len(result.layout.products)} modules, {plan.space} space)"))
+    if energy:
+        rows.append(("energy discarded", f"{mean(energy):.3%} on average, {worst(energy):.3%} at worst"))
+    if result.condition:
+        rows.append(("condition", f"{worst(result.condition):.3g} at worst of {len(result.condition)} prompts"))
+    if result.kept:
+        rows.append(("kept as they were", f"{len(result.kept)} tensors of the task's, such as {result.kept[0]}"))
+    return [*rows, ("merged adapter", str(output))]
+
+
+def for_vllm(result: Merged) -> list[str]:
+    """What stands in the way of serving the folder with vLLM, or must be set for it."""
+    config, found = result.config, []
+    if result.layout.structure != "LoRA":
+        return [f"vLLM serves LoRA; this is {result.layout.structure}: load it with PEFT"]
+    if config.get("modules_to_save") or result.layout.values or result.layout.updates:
+        found.append("vLLM loads no trained biases, tokens and whole modules (modules_to_save): load it with PEFT")
+    if config["r"] > _VLLM_RANKS[-1]:
+        found.append(f"r = {config['r']} is more than vLLM takes ({_VLLM_RANKS[-1]}); choose a --rank")
+    elif config["r"] > VLLM_DEFAULT_RANK:
+        needed = next(rank for rank in _VLLM_RANKS if rank >= config["r"])
+        found.append(
+            f"r = {config['r']} is above vLLM's default: serve it with --max-lora-rank {needed}, or merge with --rank "
+            f"{VLLM_DEFAULT_RANK}"
+        )
+    return found
+
+
+def _described(plan: Plan) -> str:
+    """The scale in a few words."""
+    first = ", ".join(f"{value:g}" for value in plan.scale) if isinstance(plan.scale, list) else f"{plan.scale:g}"
+    more = [f"{len(plan.layers)} layers"] * bool(plan.layers) + [f"{len(plan.modules)} patterns"] * bool(plan.modules)
+    return (
+        first
+        + (" over the layers" if isinstance(plan.scale, list) else "")
+        + "".join(f"; {m} of their own" for m in more)
+    )
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

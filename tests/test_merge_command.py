@@ -1,0 +1,255 @@
+"""`adamergex merge` and `adamergex inspect`, as a user meets them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import adamergex
+from adamergex import cli, merge_folder
+from adamergex.adapter import CONFIG, WEIGHTS
+from tests import zoo
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Task, target and source, as arguments."""
+    made = zoo.three(zoo.llama, lambda: zoo.lora(r=8), tmp_path_factory.mktemp("inputs"))
+    return ["--task", str(made[0]), "--reference-target", str(made[1]), "--reference-source", str(made[2])]
+
+
+def run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object
+) -> tuple[int, str, str]:
+    """Exit status, output and errors of the command line."""
+    monkeypatch.setattr(sys, "argv", ["adamergex", *map(str, arguments)])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    shown = capsys.readouterr()
+    return int(caught.value.code or 0), shown.out, shown.err
+
+
+def test_a_merge_writes_what_python_merges_and_says_what_to_set_for_vllm(
+    folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, out, err = run(capsys, monkeypatch, "merge", *folders, "--scale", 0.6, "--output", tmp_path / "out")
+    assert status == 0
+    assert "rank                 24 (4 modules, product space)" in out
+    assert "r = 24 is above vLLM's default: serve it with --max-lora-rank 32, or merge with --rank 16" in err
+    expected = zoo.merged([Path(folder) for folder in folders[1::2]], 0.6)
+    found = adamergex.load(tmp_path / "out")
+    assert all(torch.equal(found.tensors[name], tensor) for name, tensor in expected.tensors.items())
+    card = (tmp_path / "out" / "README.md").read_text()
+    for adapter in map(adamergex.load, folders[1::2]):
+        assert f"`{adapter.digest}`" in card
+    assert "zhao2025adamergex" in card
+    assert sorted(os.listdir(tmp_path / "out")) == ["README.md", CONFIG, WEIGHTS, "merge.json", "merge.yaml"]
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_the_plan_in_the_output_makes_the_same_bytes(
+    folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = [
+        "--scale",
+        "0.2,0.8",
+        "--scale-for",
+        "down_proj=-0.5",
+        "--rank",
+        "3",
+        "--dtype",
+        "bfloat16",
+        "--language",
+        "sw",
+    ]
+    assert run(capsys, monkeypatch, "merge", *folders, *options, "--output", tmp_path / "one")[0] == 0
+    again = ["merge", "--plan", tmp_path / "one" / "merge.yaml", "--output", tmp_path / "elsewhere" / "two"]
+    assert run(capsys, monkeypatch, *again)[0] == 0
+    one, two = tmp_path / "one", tmp_path / "elsewhere" / "two"
+    for name in os.listdir(one):
+        assert (one / name).read_bytes() == (two / name).read_bytes(), name
+    # An option goes before the plan, and the rest of the plan stays.
+    assert run(capsys, monkeypatch, *again[:-1], tmp_path / "three", "--rank", "2")[0] == 0
+    assert json.loads((tmp_path / "three" / CONFIG).read_text())["r"] == 2
+    assert "down_proj: -0.5" in (tmp_path / "three" / "merge.yaml").read_text()
+
+
+def test_every_problem_of_the_command_line_and_the_plan_is_a_line(
+    folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, _, err = run(capsys, monkeypatch, "merge", "--output", tmp_path / "out", "--scale-for", "x")
+    assert status == 2
+    assert err.splitlines() == [
+        "error: the command line: --task is missing",
+        "error: the command line: --reference-target is missing",
+        "error: the command line: --scale is missing; 0 gives the task adapter",
+        "error: the command line: --scale-for: 'x' is no PATTERN=T",
+    ]
+    plan = tmp_path / "plan.yaml"
+    plan.write_text("method: tie\nscales: 0.5\nscale: .nan\nlayers: {a: 1}\n")
+    status, _, err = run(capsys, monkeypatch, "merge", "--plan", plan, "--output", tmp_path / "out")
+    assert status == 2
+    assert f"error: {plan}:1: method: input should be 'adamergex', 'task-arithmetic'" in err
+    assert f"error: {plan}:2: scales: unknown key; did you mean scale?" in err
+    assert f"error: {plan}:3: scale: " in err
+    assert f"error: {plan}:4: layers.a: " in err
+    assert f"error: {plan}: inputs: missing; add it" in err
+    assert os.listdir(tmp_path) == ["plan.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--method", "ties", "--exact", "--energy", "0.5"],
+            "--exact, --rank and --energy are ways to choose one rank",
+        ),
+        (["--rank", "2", "--energy", "0.5"], "rank and energy are both given; choose one"),
+        (["--space", "factor"], "space: input should be 'product' or 'factors'; got 'factor'"),
+        (["--rule", "pseudo-inverse"], "the pseudo-inverse rule is for prompts; the adapters are LoRA"),
+        (
+            ["--scale-for", "k_proj=1"],
+            "the scale of k_proj fits no module; they are named like model.layers.0.mlp.down_proj",
+        ),
+        (["--scale-for", "(=1"], "'\\(' is no regular expression"),
+        (["--reference-source", "/nowhere"], "/nowhere: not a PEFT adapter folder: adapter_config.json is missing"),
+    ],
+)
+def test_a_wrong_option_is_one_line_and_writes_nothing(
+    folders: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    message: str,
+) -> None:
+    arguments = ["merge", *folders, "--scale", "0.5", *options, "--output", tmp_path / "out"]
+    status, _, err = run(capsys, monkeypatch, *arguments)
+    assert status == 2
+    assert len(err.splitlines()) == 1
+    assert message.replace("\\", "") in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_there_is_replaced_only_when_asked_and_never_an_input(
+    folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    merge = ["merge", *folders, "--scale", "0.5", "--output"]
+    assert run(capsys, monkeypatch, *merge, out)[0] == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    status, _, err = run(capsys, monkeypatch, *merge, out)
+    assert (status, "exists already; choose another --output, or add --overwrite" in err) == (2, True)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert run(capsys, monkeypatch, *merge, out, "--scale", "0.7", "--overwrite")[0] == 0
+    assert (out / WEIGHTS).read_bytes() != before[WEIGHTS]
+    for place in (folders[1], str(Path(folders[1]).parent)):
+        status, _, err = run(capsys, monkeypatch, *merge, place, "--overwrite")
+        assert (status, "would replace the task adapter" in err) == (2, True)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").touch()
+    status, _, err = run(capsys, monkeypatch, *merge, tmp_path / "mine", "--overwrite")
+    assert (status, "is not an adapter folder, and is not replaced" in err) == (2, True)
+    assert sorted(os.listdir(tmp_path)) == ["mine", "out"]
+
+
+def test_an_input_that_changed_since_the_plan_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = zoo.three(zoo.llama, zoo.lora, tmp_path)
+    folders = ["--task", made[0], "--reference-target", made[1], "--reference-source", made[2]]
+    assert run(capsys, monkeypatch, "merge", *folders, "--scale", "0.5", "--output", tmp_path / "out")[0] == 0
+    zoo.train(zoo.llama, zoo.lora(), made[1], 77)
+    plan = ["merge", "--plan", tmp_path / "out" / "merge.yaml", "--output", tmp_path / "two"]
+    status, _, err = run(capsys, monkeypatch, *plan)
+    assert (status, "reference-target: " in err, "it was trained or changed since" in err) == (2, True, True)
+    assert not (tmp_path / "two").exists()
+
+
+def test_a_killed_merge_leaves_the_old_folder_and_the_next_one_tidies_up(folders: list[str], tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "adamergex",
+        "merge",
+        *folders,
+        "--scale",
+        "0.5",
+        "--output",
+        str(tmp_path / "out"),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    before = (tmp_path / "out" / WEIGHTS).read_bytes()
+    # The process stops where the folder is written, before it is renamed.
+    slow = "import os, adamergex.merge_folder as m; m.card = lambda facts: os.kill(os.getpid(), 9)"
+    code = f"{slow}; import sys, adamergex.cli as c; sys.argv[1:] = sys.argv[2:]; c.main()"
+    again = [sys.executable, "-c", code, "-", *command[3:], "--scale", "0.9", "--overwrite"]
+    assert subprocess.run(again, check=False, capture_output=True).returncode == -signal.SIGKILL
+    assert (tmp_path / "out" / WEIGHTS).read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".partial-out.")]
+    subprocess.run([*command, "--overwrite"], check=True, capture_output=True)
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_an_interrupted_merge_writes_nothing(folders: list[str], tmp_path: Path) -> None:
+    slow = (
+        "import time, adamergex.merge_folder as m; m.card = lambda facts: (print('here', flush=True), time.sleep(60))"
+    )
+    code = f"{slow}; import sys, adamergex.cli as c; sys.argv[1:] = sys.argv[2:]; c.main()"
+    command = [sys.executable, "-c", code, "-", "merge", *folders, "--scale", "0.5", "--output", str(tmp_path / "out")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout
+    while "here" not in process.stdout.readline():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err.strip() == "interrupted; nothing was written"
+    assert not list(tmp_path.iterdir())
+
+
+def test_inspect_shows_structure_differences_drift_and_cosines(
+    folders: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, out, _ = run(capsys, monkeypatch, "inspect", *folders[1::2])
+    assert status == 0
+    for line in ("structure", "lora_alpha", "scaling", "norm of ΔW", "model.layers.1", "the A lie apart by", "all"):
+        assert line in out
+    assert "they can be merged with each other" in out
+    status, out, _ = run(capsys, monkeypatch, "inspect", "--json", *folders[1:4:2])
+    found = json.loads(out)
+    task, target = map(adamergex.load, folders[1:4:2])
+    for name, adapter in (("task", task), ("target", target)):
+        for module in adapter.layout.products:
+            norm = float(adapter.update(module).dense().norm())
+            assert found["adapters"][name]["norms"][module] == pytest.approx(norm, rel=1e-9)
+    pairs = [(task.update(m).dense(), target.update(m).dense()) for m in task.layout.products if "layers.0" in m]
+    dot = sum(float((a * b).sum()) for a, b in pairs)
+    sizes = [sum(float(pair[side].square().sum()) for pair in pairs) for side in (0, 1)]
+    cosine = found["together"]["cosine"]["task · target"]["model.layers.0"]
+    assert cosine == pytest.approx(dot / (sizes[0] * sizes[1]) ** 0.5, rel=1e-9)
+
+
+def test_inspect_says_why_two_adapters_cannot_be_merged(
+    folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = zoo.train(zoo.llama, zoo.lora(target_modules=["q_proj"]), tmp_path / "other", 5)
+    status, out, _ = run(capsys, monkeypatch, "inspect", folders[1], other)
+    assert status == 0
+    assert "differs: modules differ: other lacks 2, the first is model.layers.0.mlp.down_proj" in out
+
+
+def test_what_vllm_does_not_load_is_said() -> None:
+    loaded = adamergex.load
+    assert loaded is adamergex.adapter.load
+    config = {"peft_type": "IA3"}
+    vectors = adamergex.adapter.Adapter(config, {"base_model.model.layers.0.k.ia3_l": torch.ones(3, 1)})
+    assert merge_folder.for_vllm(adamergex.merge(vectors, vectors, vectors, scale=1.0)) == [
+        "vLLM serves LoRA; this is (IA)³: load it with PEFT"
+    ]
