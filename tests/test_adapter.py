@@ -73,7 +73,7 @@ def test_written_files_are_those_of_the_safetensors_package(
     tensors = {name: torch.ones(shape).to(dtype) for name, (dtype, shape) in described.items()}
     specs = {name: Spec(tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
     path = tmp_path_factory.mktemp("file") / "file.safetensors"
-    tensorfile.write(path, specs, ((name, tensors[name]) for name in tensorfile.order(specs)))
+    tensorfile.write(path, specs, ((name, iter([tensors[name]])) for name in tensorfile.order(specs)))
     assert path.read_bytes() == safetensors.torch.save(tensors, metadata={"format": "pt"})
     read = TensorFile(path)
     assert read.specs == specs

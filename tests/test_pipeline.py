@@ -236,7 +236,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(
     assert contents(folder).keys() == {"recipe.yaml"}
     assert [entry.name for entry in folder.iterdir() if entry.name.startswith(".") and entry.name != ".lock"] == []
     with monkeypatch.context() as patch:
-        patch.setattr("adamergex.adapter.write_synced", full)
+        patch.setattr("adamergex.tensorfile._write_all", full)
         with pytest.raises(StorageError, match="no space left on the disk"):
             run(path)
     assert not (folder / "adapters").exists()

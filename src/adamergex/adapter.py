@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from adamergex import tensorfile
-from adamergex.disk import sha256, storage, write_synced
+from adamergex.disk import sha256, storage
 from adamergex.errors import AdapterError
 from adamergex.layout import Layout, Product, read
 from adamergex.lowrank import LowRank
@@ -31,16 +31,18 @@ class Computed(Mapping[str, Tensor]):
 
     Attributes:
         specs: shape and dtype of each tensor.
+        pieces: computes what a tensor consists of, one below the other, for those who need not have it in one.
     """
 
-    def __init__(self, specs: dict[str, Spec], compute: Callable[[str], Tensor]):
+    def __init__(self, specs: dict[str, Spec], pieces: Callable[[str], Iterator[Tensor]]):
         self.specs = specs
-        self._compute = compute
+        self.pieces = pieces
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self.specs:
             raise KeyError(name)
-        return self._compute(name)
+        first, *others = self.pieces(name)
+        return torch.cat([first, *others]) if others else first
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.specs)
@@ -66,7 +68,7 @@ class Adapter:
     origin: str = "adapter"
     folder: Path | None = None
 
-    @property
+    @cached_property
     def specs(self) -> Mapping[str, Spec]:
         """Shape and dtype of each tensor, without its values."""
         if isinstance(self.tensors, TensorFile | Computed):
@@ -78,15 +80,21 @@ class Adapter:
         """What the tensors are. Raises AdapterError where that cannot be said, or cannot be merged."""
         return read(self.config, self.specs, self.origin)
 
-    @cached_property
+    @property
     def not_finite(self) -> list[str]:
         """The tensors that hold NaN or infinity. Reads all of them, once."""
-        return [name for name in self.tensors if not _finite(self.tensors[name])]
+        return self._once("not finite", lambda: [name for name in self.tensors if not _finite(self.tensors[name])])
 
-    @cached_property
+    @property
     def digest(self) -> str | None:
         """The SHA-256 of the weights file that this was loaded from, in hexadecimal; None for one never on disk."""
-        return sha256(self.folder / WEIGHTS) if self.folder else None
+        return self._once("digest", lambda: sha256(self.folder / WEIGHTS) if self.folder else None)
+
+    def _once(self, what: str, find: Callable[[], Any]) -> Any:
+        """Find something out and keep it. `cached_property` would let only one adapter at a time do so (before 3.12)."""
+        if what not in self.__dict__:
+            self.__dict__[what] = find()
+        return self.__dict__[what]
 
     def update(self, module: str) -> LowRank:
         """ΔW of a LoRA module, with its scaling: left (out, r), right (r, in), float64; with a leading E for experts."""
@@ -129,12 +137,12 @@ class Adapter:
         with storage(folder):
             folder.mkdir(parents=True, exist_ok=True)
             tensorfile.write(folder / WEIGHTS, self.specs, self._in_order(step))
-            write_synced(folder / CONFIG, json.dumps(self.config, indent=2, sort_keys=True).encode() + b"\n")
+            (folder / CONFIG).write_bytes(json.dumps(self.config, indent=2, sort_keys=True).encode() + b"\n")
 
-    def _in_order(self, step: Callable[[int, int], None] | None) -> Iterator[tuple[str, Tensor]]:
+    def _in_order(self, step: Callable[[int, int], None] | None) -> Iterator[tuple[str, Iterator[Tensor]]]:
         names = tensorfile.order(self.specs)
         for done, name in enumerate(names, 1):
-            yield name, self.tensors[name]
+            yield name, self.tensors.pieces(name) if isinstance(self.tensors, Computed) else iter([self.tensors[name]])
             if step:
                 step(done, len(names))
 

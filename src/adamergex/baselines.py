@@ -4,6 +4,7 @@ A term is a pair of a weight and an update, of any one shape: ΔW of a LoRA modu
 1 for the task, t for the target reference, and −t for the source reference where that is given.
 """
 
+import hashlib
 import math
 from collections.abc import Sequence
 
@@ -38,6 +39,14 @@ def dare_ties(terms: Terms, density: float, generator: torch.Generator) -> Tenso
         mask = torch.rand(update.shape, generator=generator, dtype=torch.float64) < density
         kept.append(weight * update.double() * mask / density)
     return elect(kept)
+
+
+def elected(method: str, terms: Terms, density: float, seed: int, what: str) -> Tensor:
+    """TIES, or DARE-TIES with a mask that depends on the seed and on what the tensor is called alone."""
+    if method == "ties":
+        return ties(terms, density)
+    digest = hashlib.sha256(f"{seed} {what}".encode()).digest()
+    return dare_ties(terms, density, torch.Generator().manual_seed(int.from_bytes(digest[:7], "big")))
 
 
 def elect(updates: Sequence[Tensor]) -> Tensor:

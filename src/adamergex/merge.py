@@ -16,10 +16,11 @@ import torch
 
 from adamergex.adapter import Adapter, Computed
 from adamergex.coefficients import Scale
-from adamergex.combine import SOURCE, TARGET, TASK, Combination, Facts, Method, NearZero, Rule, Settings, Space
+from adamergex.combine import Combination
 from adamergex.compare import differences, drift
 from adamergex.equations import near_zero
 from adamergex.errors import MergeError
+from adamergex.settings import SOURCE, TARGET, TASK, Facts, Method, NearZero, Rule, Settings, Space
 
 # Beyond it the sum that factor space computes is visibly another one.
 _FAR_APART = 0.3
@@ -127,7 +128,7 @@ def merge(
     layout = task.layout
     return Merged(
         _config(task, combination.rank),
-        Computed(combination.specs, combination.tensor),
+        Computed(combination.specs, combination.pieces),
         f"{task.origin}, merged",
         warnings=tuple(_warnings(settings, adapters)),
         kept=(*layout.heads, *layout.frozen),

@@ -48,13 +48,19 @@ def open_inputs(plan: Plan, folder: Path = Path()) -> dict[str, Adapter]:
     # Normalised, because a folder that `..` leaves again may not be there yet.
     places = {role: os.path.normpath(folder / given.folder) for role, given in plan.inputs.by_role().items()}
     adapters = {role: load(place, lazy=True) for role, place in places.items()}
-    # Hashing does not hold the interpreter, so that files are read on all cores.
-    with ThreadPoolExecutor() as pool:
-        found = dict(zip(adapters, pool.map(lambda adapter: adapter.digest, adapters.values()), strict=True))
+    # Neither hashing nor looking for NaN holds the interpreter: both look at all files on all cores.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        looks: list[Callable[[Adapter], object]] = [lambda adapter: adapter.digest, lambda adapter: adapter.not_finite]
+        list(
+            pool.map(
+                lambda look: look[0](look[1]), [(look, adapter) for adapter in adapters.values() for look in looks]
+            )
+        )
     other = [
-        f"{role}: {adapters[role].origin} has SHA-256 {found[role]}, the plan {given.sha256}; it was trained or changed since"
+        f"{role}: {adapters[role].origin} has SHA-256 {adapters[role].digest}, the plan {given.sha256}; it was trained "
+        "or changed since"
         for role, given in plan.inputs.by_role().items()
-        if given.sha256 not in (None, found[role])
+        if given.sha256 not in (None, adapters[role].digest)
     ]
     if other:
         raise MergeError("; ".join(other))

@@ -174,13 +174,14 @@ def _entry(path: Path, name: str, entry: Any) -> tuple[Spec, int, int]:
     return spec, start, stop
 
 
-def write(path: Path, specs: Mapping[str, Spec], tensors: Iterable[tuple[str, Tensor]]) -> None:
-    """Write a file whose tensors come one by one, and wait until the disk has it.
+def write(path: Path, specs: Mapping[str, Spec], tensors: Iterable[tuple[str, Iterator[Tensor]]]) -> None:
+    """Write a file whose tensors come one by one.
 
     Args:
         path: is replaced where it exists.
         specs: shape and dtype of every tensor.
-        tensors: name and value of every tensor, in the order of `order(specs)`.
+        tensors: name and value of every tensor, in the order of `order(specs)`; the value in pieces, one below the
+            other.
 
     Raises:
         OSError: the file cannot be written.
@@ -202,13 +203,19 @@ def write(path: Path, specs: Mapping[str, Spec], tensors: Iterable[tuple[str, Te
     with path.open("wb", buffering=0) as file:
         _write_all(file, memoryview(len(text).to_bytes(8, "little") + text))
         expected = iter(names)
-        for name, tensor in tensors:
-            if name != next(expected, None) or Spec(tuple(tensor.shape), tensor.dtype) != specs[name]:
+        for name, pieces in tensors:
+            written = 0
+            for piece in pieces:
+                if piece.dtype != specs[name].dtype:
+                    raise ValueError(f"{path}: tensor {name} is not what was announced")
+                written += piece.nbytes
+                _write_all(file, piece.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+                # Or it would stay while the next one is computed.
+                del piece
+            if name != next(expected, None) or written != specs[name].size:
                 raise ValueError(f"{path}: tensor {name} is not what was announced")
-            _write_all(file, tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
         if next(expected, None) is not None:
             raise ValueError(f"{path}: tensors are missing")
-        os.fsync(file.fileno())
 
 
 def order(specs: Mapping[str, Spec]) -> list[str]:
