@@ -17,8 +17,9 @@ check: setup       ## lint, format and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-benchmark: setup   ## ours against the paper's way, in one run
+benchmark: setup   ## ours against the paper's way, and merging against copying and against PEFT
 	$(BIN)/python benchmarks/quickstart.py
+	$(BIN)/python benchmarks/merge.py
 
 setup:
 	@scripts/setup

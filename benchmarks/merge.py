@@ -34,7 +34,7 @@ from adamergex.disk import sync
 from adamergex.tensorfile import Spec
 
 BLOCK = 1 << 20
-CONFIG = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": "random"}
+CONFIG = {"peft_type": "LORA", "base_model_name_or_path": "random"}
 LLAMA_7B = {
     "self_attn.q_proj": (4096, 4096),
     "self_attn.k_proj": (4096, 4096),
@@ -346,11 +346,14 @@ def start() -> None:
 def main() -> None:
     parts = ("start", "exact", "sweep", "memory", "truncated", "cat")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=[*parts, []], default=parts)
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(parts)}; all of them where none is given")
     parser.add_argument("--cases", nargs="*", choices=list(CASES), default=list(CASES))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--patient", action="store_true")
     wanted = parser.parse_args()
+    wanted.parts = wanted.parts or parts
+    if unknown := set(wanted.parts) - set(parts):
+        parser.error(f"{', '.join(unknown)}: no such part; there are {', '.join(parts)}")
     console.print(
         f"torch {torch.__version__}, {os.cpu_count()} cores, {torch.get_num_threads()} threads", highlight=False
     )

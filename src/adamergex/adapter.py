@@ -31,7 +31,8 @@ class Computed(Mapping[str, Tensor]):
 
     Attributes:
         specs: shape and dtype of each tensor.
-        pieces: computes what a tensor consists of, one below the other, for those who need not have it in one.
+        pieces: computes what a tensor consists of, one below the other, for those who need not have it in one; each
+            holds until the next one is asked for.
     """
 
     def __init__(self, specs: dict[str, Spec], pieces: Callable[[str], Iterator[Tensor]]):
@@ -41,8 +42,9 @@ class Computed(Mapping[str, Tensor]):
     def __getitem__(self, name: str) -> Tensor:
         if name not in self.specs:
             raise KeyError(name)
-        first, *others = self.pieces(name)
-        return torch.cat([first, *others]) if others else first
+        # A copy, because a piece holds only until the next one is asked for.
+        pieces = [piece.clone() for piece in self.pieces(name)]
+        return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.specs)
@@ -83,7 +85,7 @@ class Adapter:
     @property
     def not_finite(self) -> list[str]:
         """The tensors that hold NaN or infinity. Reads all of them, once."""
-        return self._once("not finite", lambda: [name for name in self.tensors if not _finite(self.tensors[name])])
+        return self._once("not finite", lambda: [name for name in self.tensors if not finite(self.tensors[name])])
 
     @property
     def digest(self) -> str | None:
@@ -205,7 +207,7 @@ def _config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _finite(tensor: Tensor) -> bool:
+def finite(tensor: Tensor) -> bool:
     """Whether all values are finite: of NaN, minimum and maximum are NaN."""
     if not tensor.numel():
         return True

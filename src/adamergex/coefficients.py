@@ -35,8 +35,8 @@ class Scale:
                 found.append(f"{what} is {curve}; expected one finite number or several")
         for expression in self.modules:
             try:
-                re.compile(expression)
-            except re.error as error:
+                re.compile(ending(expression))
+            except (re.error, RecursionError, OverflowError) as error:
                 found.append(f"the scale's pattern {expression!r} is no regular expression: {error}")
         return found
 
@@ -49,18 +49,24 @@ class Scale:
         """
         stack, layer = position(module)
         for expression, curve in self.modules.items():
-            if re.match(rf"(.*\.)?({expression})$", module):
+            if re.match(ending(expression), module):
                 return _at(curve, layer, layers.get(stack, 1))
         if layer is not None and layer in self.layers:
             return self.layers[layer]
         return _at(self.default, layer, layers.get(stack, 1))
 
     def unused(self, modules: Iterable[str]) -> list[str]:
-        """Patterns and layers that fit no module: most likely a slip of the pen."""
+        """Patterns and layers that count for no module: most likely a slip of the pen."""
         names = list(modules)
-        found = [e for e in self.modules if not any(re.match(rf"(.*\.)?({e})$", name) for name in names)]
+        first = {next((e for e in self.modules if re.match(ending(e), name)), None) for name in names}
+        found = [expression for expression in self.modules if expression not in first]
         present = {position(name)[1] for name in names}
         return found + [f"layer {number}" for number in self.layers if number not in present]
+
+
+def ending(expression: str) -> str:
+    """How PEFT reads the keys of its patterns: for the end of a module's name, after a dot."""
+    return rf"(.*\.)?({expression})$"
 
 
 def position(module: str) -> tuple[str, int | None]:

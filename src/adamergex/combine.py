@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from adamergex import baselines, equations
-from adamergex.adapter import Adapter
+from adamergex.adapter import Adapter, finite
 from adamergex.coefficients import depths, position
 from adamergex.errors import MergeError
 from adamergex.lora import LoraFactors, multiplied
@@ -45,7 +45,7 @@ class Combination:
         return sorted(names) + list(self._task.prompts())
 
     def pieces(self, name: str) -> Iterator[Tensor]:
-        """One merged tensor, in one piece or in several that lie one below the other.
+        """One merged tensor, in one piece or in several that lie one below the other; each holds until the next one.
 
         Raises:
             MergeError: it does not fit the dtype wanted.
@@ -66,8 +66,9 @@ class Combination:
             found = iter([self._task.tensors[name]])
         for piece in found:
             stored = piece.to(self.specs[name].dtype)
-            if stored.dtype == torch.float16 and not bool(torch.isfinite(stored).all()):
-                raise MergeError(f"{name} has values beyond float16's 65504; use bfloat16 or float32")
+            if not finite(stored):
+                most, dtype = torch.finfo(stored.dtype).max, str(stored.dtype).removeprefix("torch.")
+                raise MergeError(f"{name} has values beyond {dtype}'s {most:.5g}; use a smaller scale or another dtype")
             yield stored
 
     def scale(self, module: str) -> float:
@@ -101,7 +102,7 @@ class Combination:
         """Σ wᵢ·xᵢ over the adapters, or what TIES makes of it."""
         terms = [(weight, read(self._adapters[role])) for role, weight in self.weights(module).items()]
         if self._settings.method in ("ties", "dare-ties"):
-            return baselines.elected(self._settings.method, terms, self._settings.density, self._settings.seed, module)
+            return baselines.elected(self._settings.method, terms, self._settings.share, self._settings.seed, module)
         return torch.stack([weight * value for weight, value in terms]).sum(0)
 
     def _multiplier(self, name: str, module: str) -> Tensor:
@@ -114,6 +115,7 @@ class Combination:
 
     def _prompts(self, name: str) -> Tensor:
         """Block by block: one layer's keys, one layer's values, or the embeddings of one part of the model."""
+        self.facts.computed.add(name)
         blocks = {role: adapter.prompts() for role, adapter in self._adapters.items()}
         merged = torch.stack(
             [self._prompt(block, {role: blocks[role][block] for role in blocks}) for block in blocks[TASK]]

@@ -30,7 +30,8 @@ def differences(adapters: Mapping[str, Adapter]) -> list[str]:
     for role, adapter in zip(roles[1:], others, strict=True):
         for key, what in (("base_model_name_or_path", "base model"), ("revision", "revision of the base model")):
             one, other = (a.config.get(key) for a in (first, adapter))
-            if one != other:
+            # No revision is the main one.
+            if one != other and {one, other} != {None, "main"}:
                 found.append(
                     f"{what} differs: {roles[0]} was trained on {one}, {role} on {other}; retrain one of them, or, if "
                     f"the weights are the same, set {key} alike in adapter_config.json"
@@ -79,6 +80,10 @@ def _tensors(first: str, one: Adapter, role: str, other: Adapter) -> list[str]:
         if one.specs[name].shape != other.specs[name].shape:
             found.append(f"shape of {name} differs: {first} {one.specs[name].shape}, {role} {other.specs[name].shape}")
             break
+    if alone := set(theirs.frozen) - set(mine.frozen):
+        found.append(
+            f"base model differs: {role} was saved with {min(alone)}, {first} without; was its vocabulary resized?"
+        )
     for name in sorted(set(mine.frozen) & set(theirs.frozen)):
         if one.specs[name] != other.specs[name] or not bool((one.tensors[name] == other.tensors[name]).all()):
             found.append(f"base model differs: {name}, saved along with both, is not the same in {first} and {role}")

@@ -13,8 +13,8 @@ from typing import Any
 from adamergex.errors import StorageError
 
 _STORAGE = {
-    errno.ENOSPC: "no space left on the disk; free some and run again: finished stages are kept",
-    errno.EDQUOT: "the disk quota is used up; free some space and run again: finished stages are kept",
+    errno.ENOSPC: "no space left on the disk; free some and run the same command again",
+    errno.EDQUOT: "the disk quota is used up; free some space and run the same command again",
     errno.EACCES: "no permission to write; choose another folder with --output or change its rights",
     errno.EPERM: "no permission to write; choose another folder with --output or change its rights",
     errno.EROFS: "the file system is read-only; choose another folder with --output",
@@ -64,7 +64,8 @@ def beside(final: Path, partial: Path, old: Path) -> Iterator[Path]:
         old: does not exist; what was at `final` is moved there, and removed once the new one stands.
 
     Raises:
-        StorageError: no space, no permission, or whatever else; nothing is left behind, and `final` is as it was.
+        StorageError: no space, no permission, or whatever else; `final` is as it was, and of what was written nothing is
+            left but empty folders above it.
     """
     with storage(final):
         try:

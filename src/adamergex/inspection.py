@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from rich.table import Table
 
-from adamergex.adapter import Adapter
+from adamergex.adapter import Adapter, finite
 from adamergex.coefficients import depths, position
 from adamergex.compare import cosines, differences, drift
 from adamergex.equations import near_zero
@@ -30,6 +30,7 @@ def describe(adapter: Adapter) -> dict[str, Any]:
         "dtype": sorted({str(specs[name].dtype).removeprefix("torch.") for name in names}),
         "modules": len(modules),
         "layers": depths(modules),
+        "norms": {},
         "kinds of module": sorted({module.rpartition(".")[2] for module in modules if module.rpartition(".")[2]}),
     }
     if layout.products:
@@ -53,7 +54,10 @@ def describe(adapter: Adapter) -> dict[str, Any]:
             "norms": {module: float((v - 1).norm()) for module, v in vectors.items()},
         }
     if prompts := adapter.prompts():
-        conditions = {name: float(torch.linalg.cond(value.double())) for name, value in prompts.items()}
+        conditions = {
+            name: float(torch.linalg.cond(value.double())) if finite(value) else math.nan
+            for name, value in prompts.items()
+        }
         facts |= {
             "virtual tokens": config["num_virtual_tokens"],
             "width": config["token_dim"],

@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from adamergex.coefficients import ending
 from adamergex.errors import AdapterError
 from adamergex.tensorfile import Spec
 
@@ -30,7 +31,7 @@ _COMMON = """auto_mapping base_model_name_or_path inference_mode modules_to_save
     runtime_config task_type"""
 _PROMPT = "num_attention_heads num_layers num_transformer_submodules num_virtual_tokens token_dim"
 _UNDERSTOOD = {
-    "LORA": f"""{_COMMON} alpha_pattern bias corda_config ensure_weight_tying eva_config exclude_modules fan_in_fan_out
+    "LORA": f"""{_COMMON} alpha_pattern bias corda_config eva_config exclude_modules fan_in_fan_out
         init_lora_weights layer_replication layers_pattern layers_to_transform loftq_config lora_alpha lora_bias
         lora_dropout lora_ga_config megatron_config megatron_core qalora_group_size r rank_pattern target_modules
         target_parameters trainable_token_indices use_dora use_rslora""",
@@ -47,7 +48,23 @@ _NOT_AN_UPDATE = {
     "arrow_config": "Arrow routes between adapters at run time",
     "monteclora_config": "MonteCLoRA samples its update",
     "kasa_config": "KaSA cuts the base weights and has a diagonal between B and A",
+    "ensure_weight_tying": "tied layers are one tensor that is stored twice",
 }
+# PEFT saves embeddings, input and output, whole where they are adapted or the vocabulary was resized.
+_SAVED_ALONG = tuple(
+    f"{name}.weight"
+    for name in [
+        "base_layer",
+        "embed_tokens",
+        "lm_head",
+        "shared",
+        "wte",
+        "word_embeddings",
+        "embed_in",
+        "embed_out",
+        "tok_embeddings",
+    ]
+)
 _CHANGES_BASE = ("pissa", "olora", "corda", "lora_ga", "loftq")
 _FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(\.weight)?")
 _UPDATE = re.compile(r"(?P<module>.+)\.lora_B\.bias")
@@ -158,6 +175,10 @@ def _supported(config: Any) -> str:
         )
     if refused:
         raise AdapterError(f"adapter_config.json sets what cannot be merged: {'; '.join(refused)}")
+    for key in ("modules_to_save", "target_parameters"):
+        names = config.get(key) or []
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise AdapterError(f"adapter_config.json: {key} is not a list of names")
     if kind == "LORA":
         _check_numbers(config)
     return kind
@@ -165,7 +186,8 @@ def _supported(config: Any) -> str:
 
 def _check_numbers(config: dict[str, Any]) -> None:
     def number(value: Any) -> bool:
-        return type(value) in (int, float) and math.isfinite(value)
+        # Not math.isfinite, which stumbles over whole numbers beyond a float.
+        return type(value) in (int, float) and -1e300 < value < 1e300
 
     if type(config.get("r")) is not int or config["r"] < 1:
         raise AdapterError(f"adapter_config.json: r is {_shown(config.get('r'))}; expected a whole number from 1")
@@ -177,20 +199,16 @@ def _check_numbers(config: dict[str, Any]) -> None:
             raise AdapterError(f"adapter_config.json: {key} is not an object of numbers")
         for expression in pattern:
             try:
-                re.compile(expression)
+                re.compile(ending(expression))
             except (re.error, RecursionError, OverflowError) as error:
                 raise AdapterError(
                     f"adapter_config.json: {key}: {_shown(expression)} is no pattern: {error}"
                 ) from error
-    for key in ("modules_to_save", "target_parameters"):
-        names = config.get(key) or []
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise AdapterError(f"adapter_config.json: {key} is not a list of names")
 
 
 def _sort(layout: Layout, config: dict[str, Any], specs: Mapping[str, Spec]) -> None:
     sides: dict[tuple[str, bool], dict[str, str]] = {}
-    heads = [name for name in config.get("modules_to_save") or [] if isinstance(name, str)]
+    heads = tuple(config.get("modules_to_save") or ())
     lora = layout.structure in ("LoRA", "DoRA")
     for name in specs:
         path = name.removeprefix("base_model.").removeprefix("model.")
@@ -204,11 +222,11 @@ def _sort(layout: Layout, config: dict[str, Any], specs: Mapping[str, Spec]) -> 
             layout.values[name] = match["module"]
         elif name == "prompt_embeddings" and layout.structure in ("prefix tuning", "p-tuning"):
             layout.prompts.append(name)
-        elif any(module in heads for module in _suffixes(path)):
+        elif any(module.endswith(heads) for module in _above(path)):
             layout.heads.append(name)
         elif config.get("bias", "none") != "none" and (match := _BIAS.fullmatch(path)):
             layout.values[name] = match["module"].removesuffix(".base_layer")
-        elif lora and path.endswith(("base_layer.weight", "embed_tokens.weight", "lm_head.weight", "shared.weight")):
+        elif lora and path.endswith(_SAVED_ALONG):
             layout.frozen.append(name)
         else:
             raise AdapterError(f"tensor {name} is not one that the settings explain ({layout.structure})")
@@ -220,10 +238,10 @@ def _sort(layout: Layout, config: dict[str, Any], specs: Mapping[str, Spec]) -> 
         layout.updates[name] = (module, layout.products[module].scaling)
 
 
-def _suffixes(path: str) -> set[str]:
-    """What a name in `modules_to_save` may be for a tensor: every run of whole parts before its last one."""
+def _above(path: str) -> list[str]:
+    """The modules that a tensor is in. PEFT compares their ends with the names in `modules_to_save`."""
     parts = path.split(".")[:-1]
-    return {".".join(parts[i:j]) for j in range(1, len(parts) + 1) for i in range(j)}
+    return [".".join(parts[:i]) for i in range(1, len(parts) + 1)]
 
 
 def _product(module: str, names: dict[str, str], config: dict[str, Any], specs: Mapping[str, Spec]) -> Product:
@@ -234,35 +252,52 @@ def _product(module: str, names: dict[str, str], config: dict[str, Any], specs: 
         raise AdapterError(f"module {module} is a convolution; supported: linear layers, embeddings and parameters")
     if len(a) != 2 or len(b) != 2 or a[0] != b[1] or 0 in (*a, *b):
         raise AdapterError(f"module {module} has lora_A {a} and lora_B {b}; expected (r, in) and (out, r)")
-    bare = module.replace(".base_layer", "")
-    alpha = _pattern(config.get("alpha_pattern") or {}, bare, config["lora_alpha"])
-    rank, experts = a[0], 1
-    parameters = [name for name in config.get("target_parameters") or [] if _holds(bare, name)]
+    parameters = _parameters(module.replace(".base_layer", ""), config)
     if parameters:
-        if any(_pattern(config.get(key) or {}, f"{bare}.{p.rpartition('.')[2]}", None) is not None
-               for key in ("rank_pattern", "alpha_pattern") for p in parameters):  # fmt: skip
+        found = {(_pattern(config, "rank", name), _pattern(config, "alpha", name)) for name in parameters}
+        if len(found) > 1:
             raise AdapterError(
-                f"rank_pattern or alpha_pattern names a parameter of {bare}; the file does not say which tensor that is"
+                f"rank_pattern or alpha_pattern tells {' and '.join(parameters)} apart, and the file does not say which "
+                "tensor is whose"
             )
-        if a[0] % config["r"]:
-            raise AdapterError(f"module {module} has {a[0]} rows in lora_A; expected a multiple of r = {config['r']}")
-        rank, experts = config["r"], a[0] // config["r"]
+        rank, alpha = found.pop()
+        if a[0] % rank:
+            raise AdapterError(f"module {module} has {a[0]} rows in lora_A; expected a multiple of r = {rank}")
+        experts = a[0] // rank
+    else:
+        # What is inside an adapted module, as the projections of attention are, has that module's alpha.
+        alpha, rank, experts = _pattern(config, "alpha", module.partition(".base_layer.")[0]), a[0], 1
     scaling = alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
     return Product(names["A"], names["B"], rank, b[0], a[1], experts, scaling)
 
 
-def _holds(module: str, parameter: str) -> bool:
-    """Whether `target_parameters` may mean a parameter of this module: PEFT compares the end of the whole name."""
-    parent = parameter.rpartition(".")[0]
-    return not parent or module == parent or module.endswith(f".{parent}")
+def _parameters(module: str, config: dict[str, Any]) -> list[str]:
+    """The parameters of a module that `target_parameters` means: PEFT compares the ends of their whole names.
+
+    Raises:
+        AdapterError: a name without its module, beside `target_modules` that may mean the same.
+    """
+    found = []
+    for parameter in config.get("target_parameters") or []:
+        parent, _, name = parameter.rpartition(".")
+        targets = config.get("target_modules") or []
+        if not parent and isinstance(targets, str):
+            raise AdapterError(
+                f"target_parameters names {parameter} without its module, and target_modules is a pattern"
+            )
+        if (parent and (module == parent or module.endswith(f".{parent}"))) or (
+            not parent and not any(module == target or module.endswith(f".{target}") for target in targets)
+        ):
+            found.append(f"{module}.{name}")
+    return sorted(found)
 
 
-def _pattern(pattern: dict[str, Any], module: str, default: Any) -> Any:
-    """PEFT's rule: the first key that is the module's name or a regular expression for its end."""
-    for key, value in pattern.items():
-        if re.match(rf"(.*\.)?({key})$", module):
+def _pattern(config: dict[str, Any], what: str, name: str) -> Any:
+    """R or alpha for a name: PEFT takes the first key that is the name or a regular expression for its end."""
+    for key, value in (config.get(f"{what}_pattern") or {}).items():
+        if re.match(ending(key), name):
             return value
-    return default
+    return config["r" if what == "rank" else "lora_alpha"]
 
 
 def _check_prompts(layout: Layout, config: dict[str, Any], specs: Mapping[str, Spec]) -> None:

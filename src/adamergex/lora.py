@@ -1,5 +1,6 @@
 """The factors of a merged LoRA: stacked exactly, truncated, merged apart, or brought back from a dense update."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
@@ -44,6 +45,7 @@ class LoraFactors:
         apart = settings.space == "factors" or settings.rule == "multiplicative"
         cut = settings.rank != "exact" or settings.energy is not None
         self._stacked = not (apart or cut or settings.method in ("ties", "dare-ties"))
+        self._memory = torch.empty(0)
         self._last: tuple[str, dict[str, Tensor]] = ("", {})
         self.rank = self._find_rank(apart) if self._products else 0
 
@@ -54,9 +56,13 @@ class LoraFactors:
         return Spec((ranks, product.columns) if name == product.a else (product.rows, ranks), dtype)
 
     def pieces(self, name: str) -> Iterator[Tensor]:
-        """A or B in float32 or float64, in one piece or, for a stacked A, in several that lie one below the other."""
+        """A or B in float32 or float64, in one piece or, for a stacked A, in several that lie one below the other.
+
+        A piece holds until the next one is asked for.
+        """
         module = self.modules[name]
         product = self._products[module]
+        self._facts.computed.add(module)
         if self._stacked:
             self._facts.discarded_energy[module] = 0.0
             if name == product.a and product.experts == 1:
@@ -77,16 +83,22 @@ class LoraFactors:
         settings = self._settings
         if apart:
             return max(product.rank for product in self._products.values())
+        sums = {m: sum(self._of(role, m).rank for role in self._weights(m)) for m in self._products}
         if isinstance(settings.rank, int):
-            return settings.rank
+            # More than there is would only be zeros.
+            dense = settings.method in ("ties", "dare-ties")
+            return min(
+                settings.rank, max(min(p.rows, p.columns) if dense else sums[m] for m, p in self._products.items())
+            )
         if settings.energy is None:
-            return max(sum(self._of(role, module).rank for role in self._weights(module)) for module in self._products)
+            return max(sums.values())
         needed = 1
         for module in self._products:
             sigma = singular_values(self._stack(module))
             energy = sigma.square().reshape(-1, sigma.shape[-1]).sum(0)
             tail = energy.flip(0).cumsum(0).flip(0)
-            needed = max(needed, int((tail > (1 - settings.energy) * tail[0]).sum()))
+            # Below 1e-14, the square of what float32 resolves, is rounding.
+            needed = max(needed, int((tail > max(1 - settings.energy, 1e-14) * tail[0]).sum()))
         return needed
 
     def _of(self, role: str, module: str) -> Product:
@@ -109,7 +121,7 @@ class LoraFactors:
         """
         product = self._products[module]
         before, after = (product.experts, product.columns) if side == "a" else (product.rows, product.experts)
-        stacked = torch.empty((before, self.rank, after), dtype=torch.float32)
+        stacked = self._room(before, self.rank, after)
         begin = 0
         for role, weight in self._weights(module).items():
             part = self._of(role, module)
@@ -124,6 +136,13 @@ class LoraFactors:
             del stored
         stacked.narrow(1, begin, self.rank - begin).zero_()
         return stacked.flatten(0, 1) if side == "a" else stacked.flatten(1)
+
+    def _room(self, *shape: int) -> Tensor:
+        """Memory for a piece, the same for all: asking the system for it anew costs more than the arithmetic."""
+        size = math.prod(shape)
+        if self._memory.numel() < size:
+            self._memory = torch.empty(size, dtype=torch.float32)
+        return self._memory[:size].view(shape)
 
     def _stack(self, module: str) -> LowRank:
         return equations.lora_product(
@@ -157,7 +176,7 @@ class LoraFactors:
                 left, right = updates[role]
                 terms.append((weight, left @ right if experts == 1 else left[expert] @ right[expert]))
             dense = baselines.elected(
-                self._settings.method, terms, self._settings.density, self._settings.seed, f"{module}.{expert}"
+                self._settings.method, terms, self._settings.share, self._settings.seed, f"{module}.{expert}"
             )
             found = truncate_dense(dense, self.rank, self._settings.seed)
             energy = float(dense.square().sum())

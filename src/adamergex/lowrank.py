@@ -125,4 +125,5 @@ def inner(one: LowRank, other: LowRank) -> float:
 
 def norm(product: LowRank) -> float:
     """The Frobenius norm of the product, in float64."""
-    return math.sqrt(max(0.0, inner(product, product)))
+    square = inner(product, product)
+    return math.sqrt(square) if not square < 0 else 0.0

@@ -20,11 +20,10 @@ from adamergex.combine import Combination
 from adamergex.compare import differences, drift
 from adamergex.equations import near_zero
 from adamergex.errors import MergeError
-from adamergex.settings import SOURCE, TARGET, TASK, Facts, Method, NearZero, Rule, Settings, Space
+from adamergex.settings import DENSITY, SOURCE, TARGET, TASK, Facts, Method, NearZero, Rule, Settings, Space
 
 # Beyond it the sum that factor space computes is visibly another one.
 _FAR_APART = 0.3
-DENSITY = {"ties": 0.2, "dare-ties": 0.5}
 
 
 @dataclass(frozen=True)
@@ -42,12 +41,12 @@ class Merged(Adapter):
 
     def _complete(self) -> Facts:
         """The facts, once every tensor that yields one was computed."""
-        computed = self.facts.discarded_energy.keys() | self.facts.condition.keys()
         for module, product in self.layout.products.items():
-            if module not in computed:
+            if module not in self.facts.computed:
                 _ = self.tensors[product.a]
-        if self.layout.prompts and not self.facts.condition:
-            _ = self.tensors[self.layout.prompts[0]]
+        for name in self.layout.prompts:
+            if name not in self.facts.computed:
+                _ = self.tensors[name]
         return self.facts
 
     @property
@@ -114,7 +113,6 @@ def merge(
         adapters[SOURCE] = reference_source
     if not isinstance(scale, Scale):
         scale = Scale(tuple(scale) if isinstance(scale, Sequence) else scale)
-    density = DENSITY.get(method, 1.0) if density is None else density
     settings = Settings(
         scale, method, rule, space, rank, energy, dtype, near_zero, density, bottom, top, transition, seed
     )
@@ -130,7 +128,7 @@ def merge(
         _config(task, combination.rank),
         Computed(combination.specs, combination.pieces),
         f"{task.origin}, merged",
-        warnings=tuple(_warnings(settings, adapters)),
+        warnings=(*_warnings(settings, adapters), *_capped(settings, combination.rank)),
         kept=(*layout.heads, *layout.frozen),
         facts=combination.facts,
     )
@@ -152,8 +150,14 @@ def _settings(settings: Settings) -> list[str]:
         found.append(f"energy is {settings.energy}; expected a share above 0, up to 1")
     if settings.energy is not None and settings.rank != "exact":
         found.append("rank and energy are both given; choose one")
-    if not 0 < settings.density <= 1:
+    if settings.density is not None and not 0 < settings.density <= 1:
         found.append(f"density is {settings.density}; expected a share above 0, up to 1")
+    if settings.density is not None and settings.method not in DENSITY:
+        found.append(f"density is for {' and '.join(DENSITY)}; the method is {settings.method}")
+    if settings.method != "layer-swap" and (settings.bottom or settings.top or settings.transition):
+        found.append(f"bottom, top and transition are for layer-swap; the method is {settings.method}")
+    if not 0 <= settings.seed < 2**63:
+        found.append(f"seed is {settings.seed}; expected a whole number from 0, below 2^63")
     if min(settings.bottom, settings.top, settings.transition) < 0:
         found.append("bottom, top and transition count layers; expected none below 0")
     if settings.method == "layer-swap" and not settings.bottom and not settings.top:
@@ -232,7 +236,9 @@ def _divisors(source: Adapter, multipliers: Mapping[str, str]) -> list[str]:
 
 
 def _unused(what: str, modules: list[str]) -> str:
-    return f"the scale of {what} fits no module; they are named like {modules[0]}"
+    return (
+        f"the scale of {what} fits no module, or none that an earlier pattern leaves; they are named like {modules[0]}"
+    )
 
 
 def _warnings(settings: Settings, adapters: Mapping[str, Adapter]) -> list[str]:
@@ -256,6 +262,12 @@ def _warnings(settings: Settings, adapters: Mapping[str, Adapter]) -> list[str]:
         lines = _divisors(adapters[SOURCE], task.layout.multipliers)
         found += [line.partition(", and the rule")[0] + "; the task's values were kept there" for line in lines]
     return found
+
+
+def _capped(settings: Settings, rank: int | None) -> list[str]:
+    if rank is None or not isinstance(settings.rank, int) or settings.rank <= rank:
+        return []
+    return [f"rank {settings.rank} is more than the result can have: {rank} is all of it"]
 
 
 def _config(task: Adapter, rank: int | None) -> dict[str, Any]:

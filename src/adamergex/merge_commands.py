@@ -1,7 +1,6 @@
 """`adamergex merge` and `adamergex inspect`: options to a plan, and results to a screen."""
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -85,8 +84,6 @@ def merge(
         "method": method,
         "rule": rule,
         "space": space,
-        "rank": "exact" if exact else rank,
-        "energy": energy,
         "dtype": dtype,
         "near_zero": near_zero,
         "density": density,
@@ -96,13 +93,20 @@ def merge(
         "seed": seed,
         "language": language,
     }
-    if exact and (rank is not None or energy is not None):
+    if exact + (rank is not None) + (energy is not None) > 1:
         raise RecipeError([f"{_FLAG}: --exact, --rank and --energy are ways to choose one rank; give one of them"])
     if output is None:
         raise RecipeError([f"{_FLAG}: --output is missing; say where the merged folder is to be"])
     settings = {key: value for key, value in given.items() if value is not None}
+    if exact or rank is not None or energy is not None:
+        # One of them stands in place of whichever the plan has.
+        settings |= {"rank": rank if rank is not None else "exact", "energy": energy}
     folders = {"task": task, "reference-target": reference_target, "reference-source": reference_source}
     loaded = _plan(plan, settings, scale, scale_for or [], folders)
+    if exact and loaded.method in ("ties", "dare-ties"):
+        raise RecipeError(
+            [f"{_FLAG}: {loaded.method} has no exact result of low rank; leave --exact out, or give --rank"]
+        )
     merge_folder.check_output(loaded, output, overwrite)
     inputs = merge_folder.open_inputs(loaded)
     result = merge_folder.merged(loaded, inputs)
@@ -130,6 +134,7 @@ def _plan(
         RecipeError: with one line for every problem.
     """
     from adamergex.coefficients import parse
+    from adamergex.merge_folder import resolved
     from adamergex.merge_plan import Plan
     from adamergex.yaml_file import check
 
@@ -150,7 +155,7 @@ def _plan(
             problems.append(f"{option}: {error}")
     if problems:
         raise RecipeError([f"{_FLAG}: {problem}" for problem in problems])
-    if given := {role: {"folder": os.path.abspath(folder)} for role, folder in folders.items() if folder}:
+    if given := {role: {"folder": str(resolved(Path(folder)))} for role, folder in folders.items() if folder}:
         settings["inputs"] = given
     if path is None:
         return check(Plan, "{}", _FLAG, given=settings)
@@ -161,7 +166,7 @@ def _plan(
         raise RecipeError([f"{path}: cannot be read: {reason}"]) from error
     loaded = check(Plan, text, str(path), given=settings)
     inputs = {
-        role: {"folder": os.path.abspath(path.parent / given.folder), "sha256": given.sha256}
+        role: {"folder": str(resolved(path.parent / given.folder)), "sha256": given.sha256}
         for role, given in loaded.inputs.by_role().items()
     }
     return Plan.model_validate(loaded.model_dump() | {"inputs": inputs})
@@ -178,13 +183,14 @@ def inspect(
     """Show what is in adapter folders, and how several lie to each other."""
     from adamergex import inspection
     from adamergex.adapter import load
+    from adamergex.merge_folder import writable
 
     names = inspection.short_names([str(folder) for folder in folders])
     adapters = {name: load(folder, lazy=True) for name, folder in zip(names, folders, strict=True)}
     described = {name: inspection.describe(adapter) for name, adapter in adapters.items()}
     related = inspection.relate(adapters) if len(adapters) > 1 else None
     if as_json:
-        typer.echo(json.dumps({"adapters": described, "together": related}, indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(writable({"adapters": described, "together": related}), indent=2, ensure_ascii=False))
         return
     console = Console()
     console.print(inspection.facts_table(described), highlight=False)

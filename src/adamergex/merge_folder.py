@@ -9,6 +9,7 @@ import importlib.metadata
 import json
 import math
 import os
+import platform
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 import torch
 
-from adamergex.adapter import CONFIG, Adapter, load
+from adamergex.adapter import CONFIG, WEIGHTS, Adapter, load
 from adamergex.card import card
 from adamergex.disk import beside, remove, running
 from adamergex.errors import MergeError
@@ -28,7 +29,13 @@ PLAN, FIGURES, CARD = "merge.yaml", "merge.json", "README.md"
 # vLLM's own default, and the ranks that it can be set to.
 VLLM_DEFAULT_RANK = 16
 _VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-_AUTO = {"SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM", "SEQ_CLS": "AutoModelForSequenceClassification"}
+_AUTO = {
+    "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM",
+    "SEQ_CLS": "AutoModelForSequenceClassification",
+    "TOKEN_CLS": "AutoModelForTokenClassification",
+    "QUESTION_ANS": "AutoModelForQuestionAnswering",
+    "FEATURE_EXTRACTION": "AutoModel",
+}
 _HEADER = "# adamergex merge --plan merge.yaml --output FOLDER makes this folder again\n"
 # Beyond it a prompt's noise is amplified a thousandfold.
 _ILL_CONDITIONED = 1e3
@@ -45,8 +52,7 @@ def open_inputs(plan: Plan, folder: Path = Path()) -> dict[str, Adapter]:
         AdapterError: one cannot be read.
         MergeError: one is not the file that the plan's SHA-256 names; all that differ are in it.
     """
-    # Normalised, because a folder that `..` leaves again may not be there yet.
-    places = {role: os.path.normpath(folder / given.folder) for role, given in plan.inputs.by_role().items()}
+    places = {role: resolved(folder / given.folder) for role, given in plan.inputs.by_role().items()}
     adapters = {role: load(place, lazy=True) for role, place in places.items()}
     # Neither hashing nor looking for NaN holds the interpreter: both look at all files on all cores.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -122,7 +128,7 @@ def write(
     energy, condition = result.discarded_energy, result.condition
     facts = {
         "base_model": result.config.get("base_model_name_or_path"),
-        "auto_class": _AUTO.get(result.config.get("task_type") or "", "AutoModelForCausalLM"),
+        "auto_class": _AUTO.get(str(result.config.get("task_type")), "AutoModelForCausalLM"),
         "structure": result.layout.structure,
         **plan.model_dump(include={"method", "rule", "space"}),
         "scale": _described(plan),
@@ -136,8 +142,7 @@ def write(
         **(about or {}),
     }
     figures = facts | {"kept": result.kept, "discarded_energy": energy, "condition_numbers": condition}
-    # JSON knows no infinity.
-    text = json.dumps(_finite(figures), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(writable(figures), indent=2, ensure_ascii=False, allow_nan=False)
     (folder / FIGURES).write_text(text + "\n", "utf-8")
     (folder / CARD).write_text(card(facts), "utf-8")
 
@@ -154,35 +159,58 @@ def put(
     Raises:
         StorageError: the disk does not take it; nothing is left behind.
     """
-    output = Path(os.path.abspath(output))
+    output = resolved(output)
     clear(output)
-    mark = f"{output.name}.{os.getpid()}"
+    mark = f"{output.name}.{platform.node()}.{os.getpid()}"
     with beside(output, output.with_name(f".partial-{mark}"), output.with_name(f".old-{mark}")) as partial:
         write(result, plan, adapters, partial, step=step)
 
 
 def check_output(plan: Plan, output: Path, overwrite: bool) -> None:
     """Whether a folder may be written there. Raises MergeError where it is in the way of something."""
-    place = Path(os.path.realpath(output))
+    place = resolved(output)
     for role, given in plan.inputs.by_role().items():
-        taken = Path(os.path.realpath(given.folder))
+        taken = resolved(Path(given.folder))
         if place == taken or place in taken.parents:
             raise MergeError(f"{output} would replace the {role} adapter {given.folder}; choose another --output")
-    if output.is_symlink() or (output.exists() and not output.is_dir()):
-        raise MergeError(f"{output} is not a folder; choose another --output")
-    if output.is_dir() and any(output.iterdir()):
-        if not overwrite:
-            raise MergeError(f"{output} exists already; choose another --output, or add --overwrite")
-        if not (output / CONFIG).exists():
-            raise MergeError(f"{output} is not an adapter folder, and is not replaced; choose another --output")
+    if place in (here := Path.cwd(), *here.parents):
+        raise MergeError(f"{output} is the current folder, or above it; choose another --output")
+    try:
+        if place.is_symlink() or (place.exists() and not place.is_dir()):
+            raise MergeError(f"{output} is not a folder; choose another --output")
+        present = sorted(path.name for path in place.iterdir()) if place.is_dir() else []
+    except OSError as error:
+        raise MergeError(f"{output}: {error.strerror or error}; choose another --output") from error
+    if present and not overwrite:
+        raise MergeError(f"{output} exists already; choose another --output, or add --overwrite")
+    if others := set(present) - {CONFIG, WEIGHTS, PLAN, FIGURES, CARD}:
+        raise MergeError(
+            f"{output} holds more than an adapter ({min(others)}), and is not replaced; choose another --output"
+        )
+
+
+def resolved(path: Path) -> Path:
+    """The path without links and `..`, as the system would follow it. Raises MergeError where it cannot be one."""
+    try:
+        place = os.path.realpath(path)
+        place.encode("utf-8")
+    except (OSError, ValueError) as error:
+        shown = str(path).encode("utf-8", "backslashreplace").decode()
+        raise MergeError(f"{shown!r} is no path that can be written down: {error}") from error
+    return Path(place)
 
 
 def clear(output: Path) -> None:
-    """Remove what merges to the same output left behind when they were killed."""
-    for pattern in (".partial", ".old"):
-        for leftover in output.parent.glob(f"{pattern}-{glob.escape(output.name)}.*"):
+    """Put right what merges to the same output left behind when they were killed on this machine."""
+    for kind in (".old", ".partial"):
+        for leftover in output.parent.glob(f"{kind}-{glob.escape(f'{output.name}.{platform.node()}')}.*"):
             owner = leftover.name.rpartition(".")[2]
-            if owner.isdecimal() and not running(int(owner)):
+            if not owner.isdecimal() or running(int(owner)):
+                continue
+            if kind == ".old" and not output.exists():
+                # Killed between two renames: this is the only copy.
+                leftover.rename(output)
+            else:
                 remove(leftover)
 
 
@@ -242,7 +270,8 @@ def _described(plan: Plan) -> str:
     )
 
 
-def _finite(value: Any) -> Any:
+def writable(value: Any) -> Any:
+    """Plain values without infinity and NaN, which JSON does not know."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: writable(item) for key, item in value.items()}
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -58,7 +58,7 @@ class Plan(_Section):
     bottom: int = Field(0, ge=0, description="layer-swap: layers from the target reference at the beginning")
     top: int = Field(0, ge=0, description="layer-swap: and at the end")
     transition: int = Field(0, ge=0, description="layer-swap: layers that mix, next to each of the two")
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**63, description="of what is drawn at random in ties and dare-ties")
     language: str | None = Field(None, description="the target language, for the model card")
     inputs: Inputs
 

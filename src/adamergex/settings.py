@@ -10,6 +10,8 @@ from adamergex.coefficients import Scale
 Method = Literal["adamergex", "task-arithmetic", "ties", "dare-ties", "layer-swap"]
 Rule = Literal["auto", "additive", "multiplicative", "pseudo-inverse"]
 Space = Literal["product", "factors"]
+# The share of entries kept where none is given: TIES' own, and a half.
+DENSITY = {"ties": 0.2, "dare-ties": 0.5}
 NearZero = Literal["refuse", "keep-task"]
 TASK, TARGET, SOURCE = ROLES = "task", "reference-target", "reference-source"
 
@@ -26,11 +28,16 @@ class Settings:
     energy: float | None = None
     dtype: torch.dtype | None = None
     near_zero: NearZero = "refuse"
-    density: float = 0.5
+    density: float | None = None
     bottom: int = 0
     top: int = 0
     transition: int = 0
     seed: int = 0
+
+    @property
+    def share(self) -> float:
+        """`density`, or the method's own."""
+        return DENSITY.get(self.method, 1.0) if self.density is None else self.density
 
 
 @dataclass
@@ -40,7 +47,9 @@ class Facts:
     Attributes:
         discarded_energy: per LoRA module, the share of ‖ΔW‖²_F that truncation left out.
         condition: per prompt, the condition number of the matrix that was inverted.
+        computed: the modules and prompts that were computed.
     """
 
     discarded_energy: dict[str, float] = field(default_factory=dict)
     condition: dict[str, float] = field(default_factory=dict)
+    computed: set[str] = field(default_factory=set)

@@ -15,6 +15,7 @@ from ruamel.yaml.error import YAMLError
 
 from adamergex.errors import RecipeError
 
+_MOST_VALUES = 100_000
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -36,7 +37,12 @@ def check(
     document = _parse(text, name)
     if not isinstance(document, CommentedMap):
         raise RecipeError([f"{name}: expected keys and values, got {type(document).__name__}"])
-    plain = _plain(document)
+    try:
+        plain = _plain(document)
+    except RecursionError as error:
+        raise RecipeError(
+            [f"{name}: its aliases go round in a circle, or grow without end; write the values out"]
+        ) from error
     problems = [problem for override in overrides if (problem := _override(plain, override))]
     _replace(plain, given or {})
     try:
@@ -58,6 +64,8 @@ def dump(value: dict[str, Any]) -> str:
 def _parse(text: str, name: str) -> Any:
     try:
         return YAML(typ="rt", pure=True).load(StringIO(text))
+    except RecursionError as error:
+        raise RecipeError([f"{name}: nested too deeply"]) from error
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{name}:{mark.line + 1}" if mark else name
@@ -65,12 +73,16 @@ def _parse(text: str, name: str) -> Any:
         raise RecipeError([f"{where}: not valid YAML: {reason}"]) from error
 
 
-def _plain(value: Any) -> Any:
-    """Ruamel's commented types as plain ones."""
+def _plain(value: Any, budget: list[int] | None = None) -> Any:
+    """Ruamel's commented types as plain ones. Raises RecursionError where aliases make more of it than a person writes."""
+    budget = [_MOST_VALUES] if budget is None else budget
+    budget[0] -= 1
+    if budget[0] < 0:
+        raise RecursionError
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _plain(item, budget) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [_plain(item, budget) for item in value]
     for kind in (bool, int, float, str):
         if isinstance(value, kind):
             return kind(value)
@@ -81,7 +93,8 @@ def _replace(plain: dict[str, Any], given: Mapping[str, Any]) -> None:
     """Put values in place, those of a section one by one."""
     for key, value in given.items():
         section = plain.get(key)
-        plain[key] = section | value if isinstance(section, dict) and isinstance(value, dict) else value
+        # Before the file's: of patterns, the first that fits counts.
+        plain[key] = {**value, **section, **value} if isinstance(section, dict) and isinstance(value, dict) else value
 
 
 def _override(plain: dict[str, Any], override: str) -> str | None:
