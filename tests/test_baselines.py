@@ -106,7 +106,8 @@ def test_ia3_baselines_add_to_the_vector_that_changes_nothing(method: Any) -> No
         tensors = {"base_model.model.layers.0.k.ia3_l": torch.tensor([[v] for v in values])}
         return Adapter({"peft_type": "IA3"}, tensors)
 
-    merged = merge(vectors([1.5, 0.5]), vectors([1.25, 1.25]), scale=2.0, method=method, density=1.0)
+    density = None if method == "task-arithmetic" else 1.0
+    merged = merge(vectors([1.5, 0.5]), vectors([1.25, 1.25]), scale=2.0, method=method, density=density)
     # Updates [½, −½] and, doubled, [½, ½]: added, or elected, where the second entry has no majority.
     expected = [2.0, 1.0] if method == "task-arithmetic" else [1.5, 1.0]
     assert merged.tensors["base_model.model.layers.0.k.ia3_l"].flatten().tolist() == expected

@@ -206,7 +206,7 @@ def test_a_scale_may_differ_by_layer_and_by_module() -> None:
     assert scales([0.0, 1.0, 0.5]) == [0.0, 0.5]
     assert scales(Scale(0.5, {1: 0.125})) == [0.5, 0.125]
     assert scales(Scale(0.5, {1: 0.125}, {"up_proj": -1.0, "q_.*": 2.0})) == [2.0, -1.0]
-    with pytest.raises(MergeError, match=r"scale of k_proj fits no module; .*scale of layer 2 fits no module"):
+    with pytest.raises(MergeError, match=r"scale of k_proj fits no module.*scale of layer 2 fits no module"):
         scales(Scale(0.5, {2: 0.1}, {"k_proj": 1.0}))
 
 
@@ -240,7 +240,7 @@ def test_all_differences_are_reported_together() -> None:
         merge(adapter(1), Adapter(other.config, kept), broken, 0.5, rank=0, method="tie")  # type: ignore[arg-type]
     message = str(caught.value)
     assert "base model differs: task was trained on base, reference-target on other" in message
-    assert "revision of the base model differs: task was trained on None, reference-target on abc" in message
+    assert "revision of the base model differs: task was trained on main, reference-target on abc" in message
     assert "modules differ: reference-target lacks 1, the first is layers.0.q_proj" in message
     assert "reference-source holds NaN or infinity in 1 tensors" in message
     assert "rank is 0; expected a whole number from 1, or 'exact'" in message
@@ -261,8 +261,10 @@ def test_a_dtype_that_loses_precision_must_be_said() -> None:
         merge(wide, adapter(2), adapter(3), 0.5)
     merged = merge(wide, adapter(2), adapter(3), 0.5, dtype=torch.float32)
     assert "stored dtypes differ (task float64, reference-target float32" in merged.warnings[0]
-    with pytest.raises(MergeError, match="has values beyond float16's 65504; use bfloat16"):
+    with pytest.raises(MergeError, match="has values beyond float16's 65504; use a smaller scale or another dtype"):
         dict(merge(adapter(1, alpha=1e6), adapter(2), adapter(3), 0.5, dtype=torch.float16).tensors)
+    with pytest.raises(MergeError, match="has values beyond float32's 3.4028e"):
+        dict(merge(adapter(1), adapter(2), adapter(3), 1e39).tensors)
 
 
 def test_the_package_is_called_and_imported_by_the_same_name() -> None:

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -110,12 +109,17 @@ def test_every_problem_of_the_command_line_and_the_plan_is_a_line(
             ["--method", "ties", "--exact", "--energy", "0.5"],
             "--exact, --rank and --energy are ways to choose one rank",
         ),
-        (["--rank", "2", "--energy", "0.5"], "rank and energy are both given; choose one"),
+        (["--rank", "2", "--energy", "0.5"], "--exact, --rank and --energy are ways to choose one rank"),
+        (["--method", "ties", "--exact"], "ties has no exact result of low rank; leave --exact out, or give --rank"),
+        (["--density", "0.5"], "density is for ties and dare-ties; the method is adamergex"),
+        (["--seed", "99999999999999999999"], "seed: input should be less than"),
+        (["--scale-for", "a{99999999999}=1"], "is no regular expression"),
+        (["--reference-source", "a\0b"], "is no path that can be written down"),
         (["--space", "factor"], "space: input should be 'product' or 'factors'; got 'factor'"),
         (["--rule", "pseudo-inverse"], "the pseudo-inverse rule is for prompts; the adapters are LoRA"),
         (
             ["--scale-for", "k_proj=1"],
-            "the scale of k_proj fits no module; they are named like model.layers.0.mlp.down_proj",
+            "the scale of k_proj fits no module, or none that an earlier pattern leaves; they are named like model.layers.0.mlp",
         ),
         (["--scale-for", "(=1"], "'\\(' is no regular expression"),
         (["--reference-source", "/nowhere"], "/nowhere: not a PEFT adapter folder: adapter_config.json is missing"),
@@ -155,7 +159,7 @@ def test_what_is_there_is_replaced_only_when_asked_and_never_an_input(
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").touch()
     status, _, err = run(capsys, monkeypatch, *merge, tmp_path / "mine", "--overwrite")
-    assert (status, "is not an adapter folder, and is not replaced" in err) == (2, True)
+    assert (status, "holds more than an adapter (thesis.tex), and is not replaced" in err) == (2, True)
     assert sorted(os.listdir(tmp_path)) == ["mine", "out"]
 
 
@@ -205,8 +209,7 @@ def test_an_interrupted_merge_writes_nothing(folders: list[str], tmp_path: Path)
     command = [sys.executable, "-c", code, "-", "merge", *folders, "--scale", "0.5", "--output", str(tmp_path / "out")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout
-    while "here" not in process.stdout.readline():
-        time.sleep(0.01)
+    assert any("here" in line for line in iter(process.stdout.readline, ""))
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130

@@ -10,8 +10,9 @@ SOURCE = Path(__file__).parent.parent / "src" / "adamergex"
 FLOORS = [
     {"baselines", "card", "errors", "lowrank", "metrics", "progress"},
     {"coefficients", "disk", "equations", "tensorfile", "yaml_file"},
-    {"checkpoints", "demo", "layout", "merge_plan", "recipe", "report", "settings", "stages"},
-    {"adapter", "recipe_file", "sources"},
+    {"checkpoints", "demo", "merge_plan", "peft_config", "recipe", "report", "settings", "stages"},
+    {"layout", "recipe_file", "sources"},
+    {"adapter"},
     {"compare", "corpus", "lora", "model", "tasks"},
     {"combine", "encode", "inspection", "preflight"},
     {"evaluate", "merge", "summary", "train"},
@@ -29,8 +30,11 @@ LIGHT = [
     "compare",
     "equations",
     "layout",
+    "lora",
     "lowrank",
     "merge",
+    "peft_config",
+    "settings",
     "tensorfile",
 ]
 FORBIDDEN = {room: {"transformers", "peft", "pydantic"} for room in LIGHT} | {

@@ -29,9 +29,9 @@ def differences(adapters: Mapping[str, Adapter]) -> list[str]:
     found = []
     for role, adapter in zip(roles[1:], others, strict=True):
         for key, what in (("base_model_name_or_path", "base model"), ("revision", "revision of the base model")):
-            one, other = (a.config.get(key) for a in (first, adapter))
             # No revision is the main one.
-            if one != other and {one, other} != {None, "main"}:
+            one, other = (a.config.get(key) or ("main" if key == "revision" else None) for a in (first, adapter))
+            if one != other:
                 found.append(
                     f"{what} differs: {roles[0]} was trained on {one}, {role} on {other}; retrain one of them, or, if "
                     f"the weights are the same, set {key} alike in adapter_config.json"

@@ -15,41 +15,16 @@
 | `modules_to_save` | the module's own | the module's own | in place of the module |
 """
 
-import json
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from adamergex.coefficients import ending
 from adamergex.errors import AdapterError
+from adamergex.peft_config import STRUCTURES, parameters, pattern, supported
 from adamergex.tensorfile import Spec
 
-STRUCTURES = {"LORA": "LoRA", "IA3": "(IA)³", "PREFIX_TUNING": "prefix tuning", "P_TUNING": "p-tuning"}
-_COMMON = """auto_mapping base_model_name_or_path inference_mode modules_to_save peft_type peft_version revision
-    runtime_config task_type"""
-_PROMPT = "num_attention_heads num_layers num_transformer_submodules num_virtual_tokens token_dim"
-_UNDERSTOOD = {
-    "LORA": f"""{_COMMON} alpha_pattern bias corda_config eva_config exclude_modules fan_in_fan_out
-        init_lora_weights layer_replication layers_pattern layers_to_transform loftq_config lora_alpha lora_bias
-        lora_dropout lora_ga_config megatron_config megatron_core qalora_group_size r rank_pattern target_modules
-        target_parameters trainable_token_indices use_dora use_rslora""",
-    "IA3": f"{_COMMON} exclude_modules fan_in_fan_out feedforward_modules init_ia3_weights target_modules",
-    "PREFIX_TUNING": f"{_COMMON} {_PROMPT} encoder_hidden_size init_weights prefix_projection",
-    "P_TUNING": f"""{_COMMON} {_PROMPT} encoder_dropout encoder_hidden_size encoder_num_layers
-        encoder_reparameterization_type""",
-}
-# Settings with which B @ A is not the update, so that the rule for it would be wrong.
-_NOT_AN_UPDATE = {
-    "use_qalora": "QA-LoRA's A acts on pooled inputs",
-    "use_bdlora": "its factors are block-diagonal",
-    "alora_invocation_tokens": "activated LoRA acts only after its invocation tokens",
-    "arrow_config": "Arrow routes between adapters at run time",
-    "monteclora_config": "MonteCLoRA samples its update",
-    "kasa_config": "KaSA cuts the base weights and has a diagonal between B and A",
-    "ensure_weight_tying": "tied layers are one tensor that is stored twice",
-}
 # PEFT saves embeddings, input and output, whole where they are adapted or the vocabulary was resized.
 _SAVED_ALONG = tuple(
     f"{name}.weight"
@@ -65,7 +40,6 @@ _SAVED_ALONG = tuple(
         "tok_embeddings",
     ]
 )
-_CHANGES_BASE = ("pissa", "olora", "corda", "lora_ga", "loftq")
 _FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(\.weight)?")
 _UPDATE = re.compile(r"(?P<module>.+)\.lora_B\.bias")
 _MULTIPLIER = re.compile(r"(?P<module>.+)\.(lora_magnitude_vector(\.weight)?|ia3_l)")
@@ -139,7 +113,7 @@ def read(config: Any, specs: Mapping[str, Spec], origin: str) -> Layout:
             or one that is missing or of a wrong shape.
     """
     try:
-        kind = _supported(config)
+        kind = supported(config)
         layout = Layout("DoRA" if config.get("use_dora") else STRUCTURES[kind])
         _sort(layout, config, specs)
         for name in layout.modules():
@@ -154,56 +128,6 @@ def read(config: Any, specs: Mapping[str, Spec], origin: str) -> Layout:
     except AdapterError as error:
         raise AdapterError(f"{origin}: {error}") from error
     return layout
-
-
-def _supported(config: Any) -> str:
-    """The adapter's PEFT type, once nothing in its settings stands against reading it."""
-    if not isinstance(config, dict):
-        raise AdapterError(f"adapter_config.json holds {type(config).__name__}, not an object")
-    kind = config.get("peft_type")
-    if not isinstance(kind, str) or kind not in STRUCTURES:
-        supported = ", ".join(f"{name} ({key})" for key, name in STRUCTURES.items())
-        raise AdapterError(f"adapter_config.json describes {_shown(kind)}; supported: {supported}")
-    refused = [f"{key} ({why})" for key, why in _NOT_AN_UPDATE.items() if config.get(key)]
-    understood = {*_UNDERSTOOD[kind].split(), *_NOT_AN_UPDATE}
-    refused += [f"{_shown(key)} (not known)" for key in sorted(config) if config[key] and key not in understood]
-    initial = config.get("init_lora_weights")
-    if isinstance(initial, str) and initial.startswith(_CHANGES_BASE):
-        refused.append(
-            f"init_lora_weights = {_shown(initial)} (the update is relative to base weights that it changed; convert it with "
-            "save_pretrained(path_initial_model_for_weight_conversion=…))"
-        )
-    if refused:
-        raise AdapterError(f"adapter_config.json sets what cannot be merged: {'; '.join(refused)}")
-    for key in ("modules_to_save", "target_parameters"):
-        names = config.get(key) or []
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise AdapterError(f"adapter_config.json: {key} is not a list of names")
-    if kind == "LORA":
-        _check_numbers(config)
-    return kind
-
-
-def _check_numbers(config: dict[str, Any]) -> None:
-    def number(value: Any) -> bool:
-        # Not math.isfinite, which stumbles over whole numbers beyond a float.
-        return type(value) in (int, float) and -1e300 < value < 1e300
-
-    if type(config.get("r")) is not int or config["r"] < 1:
-        raise AdapterError(f"adapter_config.json: r is {_shown(config.get('r'))}; expected a whole number from 1")
-    if not number(config.get("lora_alpha")):
-        raise AdapterError(f"adapter_config.json: lora_alpha is {_shown(config.get('lora_alpha'))}; expected a number")
-    for key in ("rank_pattern", "alpha_pattern"):
-        pattern = config.get(key) or {}
-        if not isinstance(pattern, dict) or not all(number(value) for value in pattern.values()):
-            raise AdapterError(f"adapter_config.json: {key} is not an object of numbers")
-        for expression in pattern:
-            try:
-                re.compile(ending(expression))
-            except (re.error, RecursionError, OverflowError) as error:
-                raise AdapterError(
-                    f"adapter_config.json: {key}: {_shown(expression)} is no pattern: {error}"
-                ) from error
 
 
 def _sort(layout: Layout, config: dict[str, Any], specs: Mapping[str, Spec]) -> None:
@@ -252,12 +176,12 @@ def _product(module: str, names: dict[str, str], config: dict[str, Any], specs: 
         raise AdapterError(f"module {module} is a convolution; supported: linear layers, embeddings and parameters")
     if len(a) != 2 or len(b) != 2 or a[0] != b[1] or 0 in (*a, *b):
         raise AdapterError(f"module {module} has lora_A {a} and lora_B {b}; expected (r, in) and (out, r)")
-    parameters = _parameters(module.replace(".base_layer", ""), config)
-    if parameters:
-        found = {(_pattern(config, "rank", name), _pattern(config, "alpha", name)) for name in parameters}
+    named = parameters(module.replace(".base_layer", ""), config)
+    if named:
+        found = {(pattern(config, "rank", name), pattern(config, "alpha", name)) for name in named}
         if len(found) > 1:
             raise AdapterError(
-                f"rank_pattern or alpha_pattern tells {' and '.join(parameters)} apart, and the file does not say which "
+                f"rank_pattern or alpha_pattern tells {' and '.join(named)} apart, and the file does not say which "
                 "tensor is whose"
             )
         rank, alpha = found.pop()
@@ -266,38 +190,9 @@ def _product(module: str, names: dict[str, str], config: dict[str, Any], specs: 
         experts = a[0] // rank
     else:
         # What is inside an adapted module, as the projections of attention are, has that module's alpha.
-        alpha, rank, experts = _pattern(config, "alpha", module.partition(".base_layer.")[0]), a[0], 1
+        alpha, rank, experts = pattern(config, "alpha", module.partition(".base_layer.")[0]), a[0], 1
     scaling = alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
     return Product(names["A"], names["B"], rank, b[0], a[1], experts, scaling)
-
-
-def _parameters(module: str, config: dict[str, Any]) -> list[str]:
-    """The parameters of a module that `target_parameters` means: PEFT compares the ends of their whole names.
-
-    Raises:
-        AdapterError: a name without its module, beside `target_modules` that may mean the same.
-    """
-    found = []
-    for parameter in config.get("target_parameters") or []:
-        parent, _, name = parameter.rpartition(".")
-        targets = config.get("target_modules") or []
-        if not parent and isinstance(targets, str):
-            raise AdapterError(
-                f"target_parameters names {parameter} without its module, and target_modules is a pattern"
-            )
-        if (parent and (module == parent or module.endswith(f".{parent}"))) or (
-            not parent and not any(module == target or module.endswith(f".{target}") for target in targets)
-        ):
-            found.append(f"{module}.{name}")
-    return sorted(found)
-
-
-def _pattern(config: dict[str, Any], what: str, name: str) -> Any:
-    """R or alpha for a name: PEFT takes the first key that is the name or a regular expression for its end."""
-    for key, value in (config.get(f"{what}_pattern") or {}).items():
-        if re.match(ending(key), name):
-            return value
-    return config["r" if what == "rank" else "lora_alpha"]
 
 
 def _check_prompts(layout: Layout, config: dict[str, Any], specs: Mapping[str, Spec]) -> None:
@@ -312,9 +207,3 @@ def _check_prompts(layout: Layout, config: dict[str, Any], specs: Mapping[str, S
     found = specs[layout.prompts[0]].shape
     if found != expected:
         raise AdapterError(f"prompt_embeddings has shape {found}; expected {expected}")
-
-
-def _shown(value: Any) -> str:
-    """A value from a file, short and safe to print."""
-    text = json.dumps(value, default=str)
-    return text if len(text) <= 60 else text[:57] + "…"

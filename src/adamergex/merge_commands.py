@@ -80,7 +80,7 @@ def merge(
     from adamergex import merge_folder
     from adamergex.progress import display
 
-    given = {
+    given: dict[str, Any] = {
         "method": method,
         "rule": rule,
         "space": space,
