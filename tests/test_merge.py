@@ -231,6 +231,25 @@ def test_forcing_another_rule_is_an_ablation_that_says_its_numbers() -> None:
         merge(task, target, source, 0.5, rule="pseudo-inverse")
 
 
+def test_what_was_computed_is_not_computed_again() -> None:
+    """Also where nothing is discarded, as in factor space."""
+    for settings in ({"space": "factors"}, {"rank": 2}, {}):
+        merged = merge(adapter(1), adapter(2), adapter(3), 0.5, **settings)
+        dict(merged.tensors)
+        asked: list[str] = []
+        merged.tensors.pieces = lambda name, asked=asked: asked.append(name)  # type: ignore[attr-defined]
+        assert max(merged.discarded_energy.values(), default=0) < 1
+        assert not asked
+
+
+def test_a_rank_beyond_the_sum_of_the_ranks_is_the_sum() -> None:
+    merged = merge(adapter(1), adapter(2), adapter(3), 0.5, rank=10**9)
+    assert merged.config["r"] == 6
+    assert merged.warnings == ("rank 1000000000 is more than the result can have: 6 is all of it",)
+    same = merge(adapter(1), adapter(2), adapter(2), 0.5, energy=1)
+    assert same.config["r"] == 2
+
+
 def test_all_differences_are_reported_together() -> None:
     other = adapter(2, base_model_name_or_path="other", revision="abc")
     kept = {name: tensor for name, tensor in other.tensors.items() if "q_proj" not in name}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -161,6 +162,53 @@ def test_what_is_there_is_replaced_only_when_asked_and_never_an_input(
     status, _, err = run(capsys, monkeypatch, *merge, tmp_path / "mine", "--overwrite")
     assert (status, "holds more than an adapter (thesis.tex), and is not replaced" in err) == (2, True)
     assert sorted(os.listdir(tmp_path)) == ["mine", "out"]
+
+
+def test_an_output_is_where_the_system_finds_it(
+    folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`link/../keep` is beside what the link leads to, and not beside the link."""
+    (tmp_path / "far" / "real").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "real")
+    (tmp_path / "keep").mkdir()
+    (tmp_path / "keep" / "thesis.tex").touch()
+    arguments = ["merge", *folders, "--scale", "0.5", "--output"]
+    assert run(capsys, monkeypatch, *arguments, f"{tmp_path}/link/../keep")[0] == 0
+    assert (tmp_path / "far" / "keep" / WEIGHTS).is_file()
+    assert os.listdir(tmp_path / "keep") == ["thesis.tex"]
+    monkeypatch.chdir(tmp_path / "keep")
+    for place in (".", ".."):
+        status, _, err = run(capsys, monkeypatch, *arguments, place, "--overwrite")
+        assert (status, "is the current folder, or above it" in err) == (2, True)
+
+
+def test_options_go_before_the_plan(
+    folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = tmp_path / "plan.yaml"
+    plan.write_text("scale: 0.5\nenergy: 0.5\nmodules: {'.*_proj': 0.2}\n")
+    arguments = ["merge", *folders, "--plan", plan, "--scale-for", "q_proj=0.9", "--output"]
+    assert run(capsys, monkeypatch, *arguments, tmp_path / "exact", "--exact")[0] == 0
+    assert json.loads((tmp_path / "exact" / CONFIG).read_text())["r"] == 24
+    written = (tmp_path / "exact" / "merge.yaml").read_text()
+    assert written.index("q_proj: 0.9") < written.index(".*_proj: 0.2")
+    assert run(capsys, monkeypatch, *arguments, tmp_path / "three", "--rank", "3")[0] == 0
+    assert json.loads((tmp_path / "three" / CONFIG).read_text())["r"] == 3
+    status, _, err = run(
+        capsys, monkeypatch, *arguments, tmp_path / "taken", "--scale-for", "down_proj=1", "--scale-for", ".*=0"
+    )
+    assert status == 2
+    assert "the scale of .*_proj fits no module, or none that an earlier pattern leaves" in err
+
+
+def test_the_only_copy_that_a_killed_merge_left_is_put_back(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", "pass"])
+    gone.wait()
+    old = tmp_path / f".old-out.{platform.node()}.{gone.pid}"
+    old.mkdir()
+    (old / WEIGHTS).write_bytes(b"precious")
+    merge_folder.clear(tmp_path / "out")
+    assert (tmp_path / "out" / WEIGHTS).read_bytes() == b"precious"
 
 
 def test_an_input_that_changed_since_the_plan_is_refused(

@@ -108,6 +108,20 @@ ADDITIVE: dict[str, tuple[Callable[[], Model], Callable[[], LoraConfig]]] = {
         mixture,
         lambda: lora(target_modules=["q_proj"], target_parameters=["experts.gate_up_proj", "experts.down_proj"]),
     ),
+    "one parameter, and an alpha for its module": (
+        mixture,
+        lambda: lora(target_modules=[], target_parameters=["experts.down_proj"], alpha_pattern={"experts": 30}),
+    ),
+    "one parameter with an alpha of its own": (
+        mixture,
+        lambda: lora(target_modules=[], target_parameters=["experts.down_proj"], alpha_pattern={"down_proj": 30}),
+    ),
+    "parameters without their module, beside modules of other ranks": (
+        mixture,
+        lambda: lora(
+            target_modules=["q_proj"], target_parameters=["gate_up_proj", "down_proj"], rank_pattern={"q_proj": 4}
+        ),
+    ),
     "experts, rslora": (
         mixture,
         lambda: lora(target_modules=[], target_parameters=["experts.down_proj"], use_rslora=True),
