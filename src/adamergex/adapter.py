@@ -5,6 +5,7 @@ tensors in it are.
 """
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -208,7 +209,6 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def finite(tensor: Tensor) -> bool:
-    """Whether all values are finite: of NaN, minimum and maximum are NaN."""
-    if not tensor.numel():
-        return True
-    return bool(torch.isfinite(torch.stack(torch.aminmax(tensor))).all())
+    """Whether all values are finite."""
+    # Quicker than a look at each: a sum is finite only if all are. It may overflow where they are, hence the second look.
+    return math.isfinite(float(tensor.sum())) or bool(torch.isfinite(tensor).all())

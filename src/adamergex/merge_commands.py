@@ -108,12 +108,12 @@ def merge(
             [f"{_FLAG}: {loaded.method} has no exact result of low rank; leave --exact out, or give --rank"]
         )
     merge_folder.check_output(loaded, output, overwrite)
-    inputs = merge_folder.open_inputs(loaded)
-    result = merge_folder.merged(loaded, inputs)
     console = Console()
     try:
         with display(console) as shown:
             shown.stage("merge")
+            inputs = merge_folder.open_inputs(loaded)
+            result = merge_folder.merged(loaded, inputs)
             merge_folder.put(result, loaded, inputs, output, shown.step)
             shown.end()
     except KeyboardInterrupt:
