@@ -91,7 +91,8 @@ def facts_table(described: Mapping[str, Mapping[str, Any]]) -> Table:
     for name in described:
         table.add_column(name, overflow="fold")
     for key in dict.fromkeys(key for facts in described.values() for key in facts if key != "norms"):
-        cells = [_cell(facts.get(key)) for facts in described.values()]
+        # As much of a hash as tells files apart; the JSON has it whole.
+        cells = [_cell(facts.get(key))[: 16 if key == "SHA-256" else None] for facts in described.values()]
         style = "bold" if len(set(cells)) > 1 and key != "SHA-256" else ""
         table.add_row(key, *cells, style=style)
     return table
@@ -99,8 +100,8 @@ def facts_table(described: Mapping[str, Mapping[str, Any]]) -> Table:
 
 def norms_table(described: Mapping[str, Mapping[str, Any]]) -> Table:
     """The norm of what each adapter changes, by layer."""
-    table = Table(title="norm of the update, by layer", title_justify="left", box=None, pad_edge=False)
-    table.add_column("layer")
+    table = Table(box=None, pad_edge=False)
+    table.add_column("norm by layer")
     rows: dict[str, list[float]] = {}
     for column, (name, facts) in enumerate(described.items()):
         table.add_column(name, justify="right", overflow="fold")
@@ -115,8 +116,8 @@ def norms_table(described: Mapping[str, Mapping[str, Any]]) -> Table:
 
 def relations_table(related: Mapping[str, Any]) -> Table:
     """Drift and cosines, a column for each pair."""
-    table = Table(title="cosine between the updates, by layer", title_justify="left", box=None, pad_edge=False)
-    table.add_column("layer")
+    table = Table(box=None, pad_edge=False)
+    table.add_column("cosine by layer")
     for pair in related["cosine"]:
         table.add_column(pair, justify="right", overflow="fold")
     places = {place for found in related["cosine"].values() for place in found}
