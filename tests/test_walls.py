@@ -10,8 +10,8 @@ SOURCE = Path(__file__).parent.parent / "src" / "adamergex"
 FLOORS = [
     {"baselines", "card", "errors", "lowrank", "metrics", "progress"},
     {"coefficients", "disk", "equations", "tensorfile", "yaml_file"},
-    {"checkpoints", "demo", "merge_plan", "peft_config", "recipe", "report", "settings", "stages"},
-    {"layout", "recipe_file", "sources"},
+    {"checkpoints", "demo", "peft_config", "recipe", "report", "settings", "stages"},
+    {"layout", "merge_plan", "recipe_file", "sources"},
     {"adapter"},
     {"compare", "corpus", "lora", "model", "tasks"},
     {"combine", "encode", "inspection", "preflight"},

@@ -82,6 +82,12 @@ def position(module: str) -> tuple[str, int | None]:
     return "", None
 
 
+def place(module: str) -> str:
+    """What a module's figures are added up under: its layer, such as `model.layers.3`, or `other`."""
+    stack, layer = position(module)
+    return "other" if layer is None else f"{stack}.{layer}"
+
+
 def depths(modules: Iterable[str]) -> dict[str, int]:
     """How many layers each stack has, as far as its modules show: the highest number and one."""
     found: dict[str, int] = {}

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 
 from adamergex.adapter import Adapter
-from adamergex.coefficients import position
+from adamergex.coefficients import place
 from adamergex.layout import Layout, Product
 from adamergex.lowrank import inner
 
@@ -128,10 +128,9 @@ def cosines(one: Adapter, other: Adapter) -> dict[str, float]:
     """
     sums: dict[str, list[float]] = {}
     for module, products in _inner_products(one, other):
-        stack, layer = position(module)
-        for place in (f"{stack}.{layer}" if layer is not None else "other", "all"):
-            sums[place] = [a + b for a, b in zip(sums.get(place, [0.0, 0.0, 0.0]), products, strict=True)]
-    return {place: dot / math.sqrt(a * b) if a > 0 and b > 0 else math.nan for place, (dot, a, b) in sums.items()}
+        for where in (place(module), "all"):
+            sums[where] = [a + b for a, b in zip(sums.get(where, [0.0, 0.0, 0.0]), products, strict=True)]
+    return {where: dot / math.sqrt(a * b) if a > 0 and b > 0 else math.nan for where, (dot, a, b) in sums.items()}
 
 
 def _inner_products(one: Adapter, other: Adapter) -> Iterator[tuple[str, tuple[float, float, float]]]:

@@ -9,7 +9,7 @@ import torch
 from rich.table import Table
 
 from adamergex.adapter import Adapter, finite
-from adamergex.coefficients import depths, position
+from adamergex.coefficients import depths, place
 from adamergex.compare import cosines, differences, drift
 from adamergex.equations import near_zero
 from adamergex.lowrank import norm
@@ -106,11 +106,9 @@ def norms_table(described: Mapping[str, Mapping[str, Any]]) -> Table:
     for column, (name, facts) in enumerate(described.items()):
         table.add_column(name, justify="right", overflow="fold")
         for module, value in facts["norms"].items():
-            stack, layer = position(module)
-            place = f"{stack}.{layer}" if layer is not None else "other"
-            rows.setdefault(place, [0.0] * len(described))[column] += value**2
-    for place in sorted(rows, key=_natural):
-        table.add_row(place, *(f"{math.sqrt(value):.4g}" for value in rows[place]))
+            rows.setdefault(place(module), [0.0] * len(described))[column] += value**2
+    for where in sorted(rows, key=_natural):
+        table.add_row(where, *(f"{math.sqrt(value):.4g}" for value in rows[where]))
     return table
 
 
@@ -120,10 +118,10 @@ def relations_table(related: Mapping[str, Any]) -> Table:
     table.add_column("cosine by layer")
     for pair in related["cosine"]:
         table.add_column(pair, justify="right", overflow="fold")
-    places = {place for found in related["cosine"].values() for place in found}
-    for place in sorted(places, key=_natural):
-        cells = [found.get(place, math.nan) for found in related["cosine"].values()]
-        table.add_row(place, *map(_number, cells), style="bold" if place == "all" else "")
+    places = {where for found in related["cosine"].values() for where in found}
+    for where in sorted(places, key=_natural):
+        cells = [found.get(where, math.nan) for found in related["cosine"].values()]
+        table.add_row(where, *map(_number, cells), style="bold" if where == "all" else "")
     table.add_row("the A lie apart by", *map(_number, related["drift of A"].values()), style="bold")
     return table
 
@@ -138,8 +136,8 @@ def short_names(folders: Sequence[str]) -> list[str]:
     return [f"{number}: {folder}" for number, folder in enumerate(folders, 1)]
 
 
-def _natural(place: str) -> tuple[bool, str, int]:
-    stack, _, number = place.rpartition(".")
+def _natural(where: str) -> tuple[bool, str, int]:
+    stack, _, number = where.rpartition(".")
     return (not number.isdecimal(), stack, int(number) if number.isdecimal() else 0)
 
 

@@ -5,7 +5,6 @@ people's methods are in `adamergex.baselines`. The adapter's structure decides w
 """
 
 import difflib
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -278,16 +277,6 @@ def _config(task: Adapter, rank: int | None) -> dict[str, Any]:
     # How A and B began does not matter any more, and some beginnings cannot be made for every rank.
     plain = {"r": rank, "lora_alpha": rank, "use_rslora": False, "rank_pattern": {}, "alpha_pattern": {}}
     return config | plain | {"init_lora_weights": True, "eva_config": None, "corda_config": None}
-
-
-def worst(shares: Mapping[str, float]) -> float:
-    """The largest of them, 0 where there is none."""
-    return max(shares.values(), default=0.0)
-
-
-def mean(shares: Mapping[str, float]) -> float:
-    """Their mean, 0 where there is none."""
-    return math.fsum(shares.values()) / len(shares) if shares else 0.0
 
 
 class _Callable(ModuleType):

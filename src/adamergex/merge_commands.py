@@ -136,7 +136,7 @@ def _plan(
     from adamergex.coefficients import parse
     from adamergex.merge_folder import resolved
     from adamergex.merge_plan import Plan
-    from adamergex.yaml_file import check
+    from adamergex.yaml_file import check, read
 
     problems = []
     if path is None:
@@ -159,12 +159,7 @@ def _plan(
         settings["inputs"] = given
     if path is None:
         return check(Plan, "{}", _FLAG, given=settings)
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise RecipeError([f"{path}: cannot be read: {reason}"]) from error
-    loaded = check(Plan, text, str(path), given=settings)
+    loaded = check(Plan, read(path), str(path), given=settings)
     inputs = {
         role: {"folder": str(resolved(path.parent / given.folder)), "sha256": given.sha256}
         for role, given in loaded.inputs.by_role().items()

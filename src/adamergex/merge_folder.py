@@ -21,7 +21,7 @@ from adamergex.adapter import CONFIG, WEIGHTS, Adapter, load
 from adamergex.card import card
 from adamergex.disk import beside, remove, running
 from adamergex.errors import MergeError
-from adamergex.merge import Merged, mean, merge, worst
+from adamergex.merge import Merged, merge
 from adamergex.merge_plan import Input, Plan
 from adamergex.yaml_file import dump
 
@@ -56,12 +56,8 @@ def open_inputs(plan: Plan, folder: Path = Path()) -> dict[str, Adapter]:
     adapters = {role: load(place, lazy=True) for role, place in places.items()}
     # Neither hashing nor looking for NaN holds the interpreter: both look at all files on all cores.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        looks: list[Callable[[Adapter], object]] = [lambda adapter: adapter.digest, lambda adapter: adapter.not_finite]
-        list(
-            pool.map(
-                lambda look: look[0](look[1]), [(look, adapter) for adapter in adapters.values() for look in looks]
-            )
-        )
+        looks = [(adapter, what) for adapter in adapters.values() for what in ("digest", "not_finite")]
+        list(pool.map(lambda look: getattr(*look), looks))
     other = [
         f"{role}: {adapters[role].origin} has SHA-256 {adapters[role].digest}, the plan {given.sha256}; it was trained "
         "or changed since"
@@ -81,21 +77,7 @@ def merged(plan: Plan, adapters: Mapping[str, Adapter]) -> Merged:
         adapters.get("reference-source"),
         plan.coefficients(),
         dtype=getattr(torch, plan.dtype) if plan.dtype else None,
-        **plan.model_dump(
-            include={
-                "method",
-                "rule",
-                "space",
-                "rank",
-                "energy",
-                "near_zero",
-                "density",
-                "bottom",
-                "top",
-                "transition",
-                "seed",
-            }
-        ),
+        **plan.model_dump(exclude={"scale", "layers", "modules", "dtype", "language", "inputs"}),
     )
 
 
@@ -135,8 +117,8 @@ def write(
         "target": plan.language,
         "inputs": {role: (Path(given.folder).name, given.sha256) for role, given in inputs.items()},
         "r": result.config.get("r"),
-        "discarded": (mean(energy), worst(energy)) if energy else None,
-        "condition": worst(condition) if condition else None,
+        "discarded": (_mean(energy), _worst(energy)) if energy else None,
+        "condition": _worst(condition) if condition else None,
         "warnings": [*result.warnings, *afterwards(result)],
         "versions": {package: importlib.metadata.version(package) for package in ("adamergex", "torch")},
         **(about or {}),
@@ -233,9 +215,9 @@ def summary(result: Merged, plan: Plan, output: Path) -> list[tuple[str, str]]:
     if result.layout.products:
         rows.append(("rank", f"{rank} ({len(result.layout.products)} modules, {plan.space} space)"))
     if energy:
-        rows.append(("energy discarded", f"{mean(energy):.3%} on average, {worst(energy):.3%} at worst"))
+        rows.append(("energy discarded", f"{_mean(energy):.3%} on average, {_worst(energy):.3%} at worst"))
     if result.condition:
-        rows.append(("condition", f"{worst(result.condition):.3g} at worst of {len(result.condition)} prompts"))
+        rows.append(("condition", f"{_worst(result.condition):.3g} at worst of {len(result.condition)} prompts"))
     if result.kept:
         rows.append(("kept as they were", f"{len(result.kept)} tensors of the task's, such as {result.kept[0]}"))
     return [*rows, ("merged adapter", str(output))]
@@ -257,6 +239,16 @@ def for_vllm(result: Merged) -> list[str]:
             f"{VLLM_DEFAULT_RANK}"
         )
     return found
+
+
+def _worst(shares: Mapping[str, float]) -> float:
+    """The largest of them, 0 where there is none."""
+    return max(shares.values(), default=0.0)
+
+
+def _mean(shares: Mapping[str, float]) -> float:
+    """Their mean, 0 where there is none."""
+    return math.fsum(shares.values()) / len(shares) if shares else 0.0
 
 
 def _described(plan: Plan) -> str:

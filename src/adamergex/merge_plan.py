@@ -5,10 +5,10 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from adamergex.coefficients import Scale
+from adamergex.settings import ROLES, Method, NearZero, Rule, Space
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Curve = Number | Annotated[list[Number], Field(min_length=1)]
-_ROLES = ("task", "reference-target", "reference-source")
 
 
 class _Section(BaseModel):
@@ -26,25 +26,23 @@ class Inputs(_Section):
     """The adapters, by their part in the merge."""
 
     task: Input = Field(description="trained on the task in the source language")
-    reference_target: Input = Field(alias=_ROLES[1], description="trained on plain text in the target language")
+    reference_target: Input = Field(alias=ROLES[1], description="trained on plain text in the target language")
     reference_source: Input | None = Field(
-        None, alias=_ROLES[2], description="trained on plain text in the source language"
+        None, alias=ROLES[2], description="trained on plain text in the source language"
     )
 
     def by_role(self) -> dict[str, Input]:
         """Those that there are."""
-        found = zip(_ROLES, (self.task, self.reference_target, self.reference_source), strict=True)
+        found = zip(ROLES, (self.task, self.reference_target, self.reference_source), strict=True)
         return {role: given for role, given in found if given is not None}
 
 
 class Plan(_Section):
     """A merge. `adamergex.merge.merge` says what the settings mean."""
 
-    method: Literal["adamergex", "task-arithmetic", "ties", "dare-ties", "layer-swap"] = "adamergex"
-    rule: Literal["auto", "additive", "multiplicative", "pseudo-inverse"] = Field(
-        "auto", description="auto: that of the adapter's structure; others are for ablations"
-    )
-    space: Literal["product", "factors"] = "product"
+    method: Method = "adamergex"
+    rule: Rule = Field("auto", description="auto: that of the adapter's structure; others are for ablations")
+    space: Space = "product"
     scale: Curve = Field(description="t; several numbers are interpolated over the layers, first to last")
     layers: dict[int, Number] = Field({}, description="layer, from 0 → t there")
     modules: dict[str, Curve] = Field({}, description="regular expression for the end of a module's name → t there")
@@ -53,7 +51,7 @@ class Plan(_Section):
         None, gt=0, le=1, description="in place of rank: the smallest that keeps this share of ‖ΔW‖² everywhere"
     )
     dtype: Literal["float32", "bfloat16", "float16"] | None = Field(None, description="float32 where left out")
-    near_zero: Literal["refuse", "keep-task"] = Field("refuse", description="(IA)³: what to do with divisors near zero")
+    near_zero: NearZero = Field("refuse", description="(IA)³: what to do with divisors near zero")
     density: float | None = Field(None, gt=0, le=1, description="ties, dare-ties: the share of entries kept")
     bottom: int = Field(0, ge=0, description="layer-swap: layers from the target reference at the beginning")
     top: int = Field(0, ge=0, description="layer-swap: and at the end")

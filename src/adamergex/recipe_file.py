@@ -28,14 +28,10 @@ def read(name: str) -> str:
     Raises:
         RecipeError: there is no such file and no such shipped recipe.
     """
-    try:
-        if Path(name).suffix in (".yaml", ".yml"):
-            return Path(name).read_text("utf-8")
-        if name in shipped():
-            return (SHIPPED / f"{name}.yaml").read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise RecipeError([f"{name}: cannot be read: {reason}"]) from error
+    if Path(name).suffix in (".yaml", ".yml"):
+        return yaml_file.read(Path(name))
+    if name in shipped():
+        return (SHIPPED / f"{name}.yaml").read_text("utf-8")
     raise RecipeError(
         [f"{name}: no such recipe; give a .yaml file or one of {', '.join(shipped())}" + did_you_mean(name, shipped())]
     )

@@ -6,6 +6,7 @@ In YAML 1.2 the language code `no` is a string and `1e-4` a number.
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -17,6 +18,15 @@ from adamergex.errors import RecipeError
 
 _MOST_VALUES = 100_000
 Model = TypeVar("Model", bound=BaseModel)
+
+
+def read(path: Path) -> str:
+    """The text of a file. Raises RecipeError where it cannot be read."""
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise RecipeError([f"{path}: cannot be read: {reason}"]) from error
 
 
 def check(
