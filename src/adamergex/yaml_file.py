@@ -158,7 +158,7 @@ def _describe(kind: type[BaseModel], name: str, document: CommentedMap, issues: 
 
 def _is_union_branch(part: int | str) -> bool:
     """Pydantic names the branch of a union in an error's location; it is no key of the recipe."""
-    return isinstance(part, str) and ("[" in part or part in ("int", "str", "constrained-int"))
+    return isinstance(part, str) and ("[" in part or part in ("int", "str", "constrained-int", "lora", "ia3", "prefix"))
 
 
 def _siblings(kind: type[BaseModel], location: Iterable[int | str]) -> Iterable[str]:
