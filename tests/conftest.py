@@ -12,9 +12,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from adamergex.checkpoints import Checkpoint
 from adamergex.model import Workbench
-from adamergex.recipe import AdapterSettings
+from adamergex.recipe_training import Lora
 
-SETTINGS = AdapterSettings(r=2, alpha=4, target_modules=["q_proj", "v_proj", "down_proj"])
+SETTINGS = Lora(r=2, alpha=4, target_modules=["q_proj", "v_proj", "down_proj"])
 
 
 def byte_tokenizer() -> transformers.PreTrainedTokenizerFast:

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
-from adamergex.encode import answered
-from adamergex.model import Example, Workbench, batches_by_length, target_logits
+from adamergex.encode import answered, classified
+from adamergex.examples import Example, batches_by_length
+from adamergex.forward import target_logits
+from adamergex.model import Workbench
 from adamergex.tasks import Item
 
 
@@ -40,7 +42,8 @@ def predict(
     workbench.model.eval()
     with torch.inference_mode():
         if items[0].choices:
-            scores = choice_log_likelihoods(workbench, items, batch_size, on_batch)
+            score = class_logits if workbench.kind == "classes" else choice_log_likelihoods
+            scores = score(workbench, items, batch_size, on_batch)
             answers = [
                 item.choices[max(range(len(of)), key=of.__getitem__)] for item, of in zip(items, scores, strict=True)
             ]
@@ -62,6 +65,25 @@ def _normal(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
+def class_logits(
+    workbench: Workbench,
+    items: Sequence[Item],
+    batch_size: int,
+    on_batch: Callable[[int, int], None] = lambda done, total: None,
+) -> list[list[float]]:
+    """What a classification head says of every item: for each, one logit for each choice."""
+    examples = classified(workbench.tokenizer, items)
+    scores: list[list[float]] = [[] for _ in items]
+    done = 0
+    for batch in batches_by_length(examples, batch_size):
+        logits, _ = target_logits(workbench.model, [examples[i] for i in batch], workbench.pad, "classes")
+        for i, row in zip(batch, logits.tolist(), strict=True):
+            scores[i] = row
+        done += len(batch)
+        on_batch(done, len(examples))
+    return scores
+
+
 def choice_log_likelihoods(
     workbench: Workbench,
     items: Sequence[Item],
@@ -77,9 +99,11 @@ def choice_log_likelihoods(
         For each item, one log-likelihood in nats for each choice.
     """
     pairs = [(item.prompt, choice) for item in items for choice in item.choices]
-    encoded = iter(answered(workbench.tokenizer, [prompt for prompt, _ in pairs], [choice for _, choice in pairs]))
+    prompts, choices = [prompt for prompt, _ in pairs], [choice for _, choice in pairs]
+    encoded = iter(answered(workbench.tokenizer, prompts, choices, workbench.kind, workbench.decoder_start))
     # A read is (item, choice, sequence, position, token): the token's log-probability belongs to the choice's sum.
     sequences: list[list[int]] = []
+    sources: list[tuple[int, ...]] = []
     reads: list[list[tuple[int, int, int, int]]] = []
     for i, item in enumerate(items):
         options = [next(encoded) for _ in item.choices]
@@ -89,6 +113,7 @@ def choice_log_likelihoods(
         for option in sorted(options, key=lambda option: -len(option.ids)):
             if not any(held[: len(option.ids) - 1] == option.ids[:-1] for held in sequences[first_own:]):
                 sequences.append(option.ids[:-1])
+                sources.append(option.source)
                 reads.append([])
         for c, option in enumerate(options):
             own = next(
@@ -99,12 +124,12 @@ def choice_log_likelihoods(
     # A position is read once, however many choices look at it.
     # The token behind a sequence stands for whatever is predicted there; the forward pass does not read it.
     examples = [
-        Example([*ids, workbench.pad], sorted({position for _, _, position, _ in of}))
-        for ids, of in zip(sequences, reads, strict=True)
+        Example([*ids, workbench.pad], sorted({position for _, _, position, _ in of}), source=source)
+        for ids, of, source in zip(sequences, reads, sources, strict=True)
     ]
     done = 0
     for batch in batches_by_length(examples, batch_size):
-        logits, _ = target_logits(workbench.model, [examples[s] for s in batch], workbench.pad)
+        logits, _ = target_logits(workbench.model, [examples[s] for s in batch], workbench.pad, workbench.kind)
         places = {
             (s, position): n for n, (s, position) in enumerate((s, p) for s in batch for p in examples[s].targets)
         }
@@ -129,14 +154,18 @@ def _generate(
     """Greedy answers; the first line that is not empty is the answer."""
     tokenizer = workbench.tokenizer
     encoded = tokenizer([item.prompt for item in items])["input_ids"]
-    prompts = [Example(ids[:-1] if ids[-1] == tokenizer.eos_token_id else ids, []) for ids in encoded]
+    both = workbench.kind == "seq2seq"
+    # An encoder reads its prompt to the end; a causal model goes on where the prompt stops.
+    prompts = [Example(ids[:-1] if ids[-1] == tokenizer.eos_token_id and not both else ids, []) for ids in encoded]
     answers = [""] * len(items)
     done = 0
     for batch in batches_by_length(prompts, batch_size):
         width = max(len(prompts[i].ids) for i in batch)
-        padding = [width - len(prompts[i].ids) for i in batch]
-        ids = torch.tensor([[workbench.pad] * pad + prompts[i].ids for i, pad in zip(batch, padding, strict=True)])
-        mask = torch.tensor([[0] * pad + [1] * (width - pad) for pad in padding])
+        filling = [width - len(prompts[i].ids) for i in batch]
+        ids = torch.tensor(
+            [_sided(prompts[i].ids, [workbench.pad] * more, both) for i, more in zip(batch, filling, strict=True)]
+        )
+        mask = torch.tensor([_sided([1] * (width - more), [0] * more, both) for more in filling])
         device = workbench.model.device
         output = workbench.model.generate(
             input_ids=ids.to(device),
@@ -146,8 +175,15 @@ def _generate(
             pad_token_id=workbench.pad,
             eos_token_id=tokenizer.eos_token_id,
         )
-        for i, text in zip(batch, tokenizer.batch_decode(output[:, width:], skip_special_tokens=True), strict=True):
+        if not both:
+            output = output[:, width:]
+        for i, text in zip(batch, tokenizer.batch_decode(output, skip_special_tokens=True), strict=True):
             answers[i] = next((line for line in text.splitlines() if line.strip()), "")
         done += len(batch)
         on_batch(done, len(items))
     return answers
+
+
+def _sided(own: list[int], filling: list[int], right: bool) -> list[int]:
+    """A row filled up on its right or on its left."""
+    return own + filling if right else filling + own

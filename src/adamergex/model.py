@@ -1,18 +1,9 @@
-"""One resident base model with one adapter slot, and logits only where they are needed.
-
-The output embedding of a multilingual model is large: at a vocabulary of 262,144 it costs more than
-the rest of Gemma-3-270M at every position. Hidden states are therefore gathered at the positions
-that carry a label before they enter it, by a hook, so that whatever a model does around its output
-embedding (soft-capping, scaling, a bias) still happens, in its own code.
-"""
+"""One resident base model with one adapter slot, whose weights are set in place."""
 
 import ctypes
-import hashlib
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import peft
@@ -21,99 +12,23 @@ import transformers
 from torch import Tensor
 from torch.nn import functional
 
+from adamergex import structures
 from adamergex.adapter import Adapter
 from adamergex.checkpoints import Checkpoint
 from adamergex.errors import ModelError
-from adamergex.recipe import AdapterSettings
+from adamergex.examples import Example
+from adamergex.families import Kind, first_line, load_tokenizer, padding
+from adamergex.forward import target_logits
+from adamergex.recipe_training import AdapterSettings, Prefix
 
-_SLOT = "default"
-
-
-@dataclass(frozen=True)
-class Example:
-    """A token sequence and the positions in it that are to be predicted, each at least 1."""
-
-    ids: list[int]
-    targets: list[int]
-
-
-def _output_embedding(model: torch.nn.Module) -> Any:
-    """The module that turns hidden states into logits."""
-    return model.get_output_embeddings()  # type: ignore[operator]
-
-
-@contextmanager
-def logits_only_at(model: torch.nn.Module, row: Tensor, column: Tensor) -> Iterator[None]:
-    """Within this context a forward pass returns logits of shape (1, n, vocabulary) at n positions.
-
-    Args:
-        model: any Hugging Face causal language model, with or without PEFT around it.
-        row: int64 (n,), the batch row of each position.
-        column: int64 (n,), the position in its row; the logits are those of the token after it.
-
-    Raises:
-        ModelError: the forward pass did not go through the model's output embedding.
-    """
-    calls = 0
-
-    def gather(module: torch.nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        nonlocal calls
-        calls += 1
-        return (args[0][row, column].unsqueeze(0), *args[1:])
-
-    handle = _output_embedding(model).register_forward_pre_hook(gather)
-    try:
-        yield
-    finally:
-        handle.remove()
-    if calls != 1:
-        raise ModelError(
-            f"{type(model).__name__}: the output embedding was used {calls} times in a forward pass; expected once"
-        )
-
-
-def target_logits(model: torch.nn.Module, examples: Sequence[Example], pad: int) -> tuple[Tensor, Tensor]:
-    """Logits at every target of every example, in order, and the tokens that stand there.
-
-    Sequences are padded on the right and no mask is given: attention is causal, so no position that
-    is read can see the padding behind it.
-
-    Returns:
-        float32 logits (n, vocabulary) and int64 tokens (n,), n the number of targets.
-    """
-    device = _output_embedding(model).weight.device
-    width = max(len(example.ids) for example in examples)
-    ids = torch.tensor([example.ids + [pad] * (width - len(example.ids)) for example in examples], device=device)
-    # The last token is only ever predicted: it is not read.
-    row = torch.tensor([i for i, example in enumerate(examples) for _ in example.targets], device=device)
-    column = torch.tensor([target for example in examples for target in example.targets], device=device)
-    with logits_only_at(model, row, column - 1):
-        logits = model(input_ids=ids[:, :-1], use_cache=False).logits[0]
-    return logits.float(), ids[row, column]
-
-
-def batches_by_length(examples: Sequence[Example], size: int) -> list[list[int]]:
-    """Indices of examples in batches of `size` with like lengths, the longest first."""
-    order = sorted(range(len(examples)), key=lambda i: (-len(examples[i].ids), i))
-    return [order[start : start + size] for start in range(0, len(order), size)]
-
-
-def load_tokenizer(checkpoint: Checkpoint) -> Any:
-    """The model's tokenizer. Raises ModelError where it does not load or has no end-of-sequence token."""
-    transformers.logging.set_verbosity_error()
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint.folder)
-    except Exception as error:  # the library raises whatever its readers raise
-        raise ModelError(f"base_model {checkpoint.name}: its tokenizer does not load: {_first_line(error)}") from error
-    if tokenizer.eos_token_id is None:
-        raise ModelError(
-            f"base_model {checkpoint.name}: its tokenizer has no end-of-sequence token, which answers end with"
-        )
-    return tokenizer
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+_CLASSES: dict[Kind, Any] = {
+    "causal": transformers.AutoModelForCausalLM,
+    "seq2seq": transformers.AutoModelForSeq2SeqLM,
+    "masked": transformers.AutoModelForMaskedLM,
+    "classes": transformers.AutoModelForSequenceClassification,
+}
+# What of an adapter's configuration its tensors' shapes and their scale follow from.
+_SHAPING = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora", "num_virtual_tokens")
 
 
 def keep_freed_memory() -> None:
@@ -131,127 +46,131 @@ def keep_freed_memory() -> None:
 
 
 class Workbench:
-    """A base model that is loaded once, and one LoRA slot on it whose weights are set in place.
+    """A base model that is loaded once, and one adapter slot on it whose weights are set in place.
 
     Args:
         checkpoint: where the model lies.
         dtype: of the frozen weights; adapters are float32.
-        settings: rank, alpha and target modules of the adapters to train.
+        settings: structure and size of the adapters to train.
         tokenizer: the model's, if it is loaded already.
+        kind: how the model is to predict.
+        classes: of how many, for kind `classes`.
+        quantization: 4bit or 8bit for a frozen base in fewer bits.
 
     Raises:
-        ModelError: the model does not load, or has no linear module that `settings` names.
+        ModelError: the model does not load, or has no module that `settings` names.
     """
 
-    def __init__(self, checkpoint: Checkpoint, dtype: str, settings: AdapterSettings, tokenizer: Any = None):
-        self.checkpoint = checkpoint
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        dtype: str,
+        settings: AdapterSettings,
+        tokenizer: Any = None,
+        kind: Kind = "causal",
+        classes: int = 0,
+        quantization: str | None = None,
+    ):
+        self.checkpoint, self.kind = checkpoint, kind
         self.tokenizer = tokenizer or load_tokenizer(checkpoint)
-        pad = self.tokenizer.pad_token_id
-        self.pad: int = self.tokenizer.eos_token_id if pad is None else pad
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        transformers.utils.logging.disable_progress_bar()
-        try:
-            base = transformers.AutoModelForCausalLM.from_pretrained(checkpoint.folder, dtype=getattr(torch, dtype)).to(
-                device
-            )
-        except Exception as error:  # the library raises whatever its readers raise
-            raise ModelError(f"base_model {checkpoint.name}: does not load: {_first_line(error)}") from error
-        targets = settings.target_modules if isinstance(settings.target_modules, str) else list(settings.target_modules)
-        if isinstance(targets, list):
-            linear = {name.rpartition(".")[2] for name, module in base.named_modules() if not list(module.children())}
-            if absent := [target for target in targets if not _matches(target, base)]:
-                raise ModelError(
-                    f"adapter.target_modules: {', '.join(absent)} matches no module of {checkpoint.name}; it has {', '.join(sorted(linear))}"
-                )
-        self._config = peft.LoraConfig(
-            r=settings.r, lora_alpha=settings.alpha, target_modules=targets, task_type="CAUSAL_LM"
-        )
-        try:
-            self.model = peft.get_peft_model(base, self._config, adapter_name=_SLOT)
-        except ValueError as error:
-            raise ModelError(f"adapter.target_modules: {_first_line(error)}") from error
+        self.pad = padding(self.tokenizer)
+        self._settings = settings
+        self._name = "slot-0"
+        base, self._new = _load(checkpoint, dtype, kind, classes, quantization)
+        self._config = structures.config(settings, base, kind, checkpoint.name)
+        self.model = structures.attach(base, self._config, self._name)
+        self._given = {name: tensor.clone() for name, tensor in self._slot().items() if "lora_" not in name}
+        self._given |= {name: tensor.clone() for name, tensor in self._slot().items() if "magnitude" in name}
 
-        strange = [name for name, p in self.model.named_parameters() if p.requires_grad and not _is_factor(name)]
-        if strange:
-            raise ModelError(f"adapter.target_modules: {strange[0]} is not a linear layer's; name linear layers only")
-
-    def _factors(self) -> dict[str, torch.nn.Parameter]:
-        """The slot's parameters by the names they have in an adapter file."""
-        return {
-            name.replace(f".{_SLOT}.", "."): parameter
-            for name, parameter in self.model.named_parameters()
-            if _is_factor(name)
-        }
+    def _slot(self) -> dict[str, Tensor]:
+        """The slot's tensors by the names they have in an adapter file; they share the parameters' memory."""
+        if isinstance(self._settings, Prefix):
+            return {"prompt_embeddings": self.model.prompt_encoder[self._name].embedding.weight.data}
+        return peft.get_peft_model_state_dict(self.model, adapter_name=self._name, save_embedding_layers=False)
 
     def start(self, seed: int) -> None:
-        """Set the slot to the start that all adapters of a run share: A seeded, B zero.
+        """Set the slot to the start that all adapters of a run share (`structures.start`)."""
+        self._fit(self._config.to_dict())
+        spread = self._settings.spread if isinstance(self._settings, Prefix) else self._head_spread()
+        for name, tensor in self._slot().items():
+            fresh = structures.start(name, tensor, seed, spread)
+            if fresh is None or self._is_trained_head(name):
+                fresh = self._given[name]
+            tensor.copy_(fresh)
 
-        A is drawn as PEFT and the LoRA paper's code do it (Kaiming uniform, a = √5), but from a generator
-        of its own for each module, seeded by `seed` and the module's name: the result does not depend on
-        what was trained before, nor on the order or choice of other modules.
-        """
-        self._fit(self._config)
-        for name, parameter in self._factors().items():
-            if ".lora_A." in name:
-                digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
-                generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-                fresh = torch.empty(parameter.shape)
-                torch.nn.init.kaiming_uniform_(fresh, a=math.sqrt(5), generator=generator)
-                parameter.data.copy_(fresh)
-            else:
-                parameter.data.zero_()
+    def _head_spread(self) -> float:
+        return getattr(self.model.config, "initializer_range", None) or 0.02
+
+    def _is_trained_head(self, name: str) -> bool:
+        """Whether a tensor belongs to a head that the checkpoint brought along."""
+        is_head = not any(part in name for part in ("lora_", "ia3_l", "prompt_embeddings"))
+        return is_head and name.removeprefix("base_model.model.") not in self._new
 
     def adapter(self) -> Adapter:
         """A copy of the slot as an adapter that can be saved, float32 on the CPU."""
-        config = self.model.peft_config[_SLOT].to_dict()
+        config = self.model.peft_config[self._name].to_dict()
         config |= {"base_model_name_or_path": self.checkpoint.name, "inference_mode": True}
         tensors = {
-            name: parameter.detach().to("cpu", torch.float32, copy=True) for name, parameter in self._factors().items()
+            name: tensor.detach().to("cpu", torch.float32, copy=True).contiguous()
+            for name, tensor in self._slot().items()
         }
         return Adapter({key: _jsonable(value) for key, value in config.items()}, tensors)
 
     def put(self, adapter: Adapter) -> None:
-        """Set the slot to an adapter's weights, in place where rank and alpha are those it has now.
+        """Set the slot to an adapter's weights, in place where its size is the one the slot has now.
 
         Raises:
             ModelError: the adapter's modules or shapes are not those of this model.
         """
-        alpha = adapter.config["lora_alpha"]
-        self._fit(
-            peft.LoraConfig(
-                r=adapter.config["r"],
-                lora_alpha=alpha,
-                target_modules=self._config.target_modules,
-                task_type="CAUSAL_LM",
-            )
-        )
-        slot = self._factors()
+        self._fit(adapter.config)
+        slot = self._slot()
         if slot.keys() != adapter.tensors.keys():
             odd = min(slot.keys() ^ adapter.tensors.keys())
             raise ModelError(f"{adapter.origin}: its modules are not those of the run; {odd} is in one of them only")
-        for name, parameter in slot.items():
-            if parameter.shape != adapter.tensors[name].shape:
+        for name, tensor in slot.items():
+            given = adapter.tensors[name]
+            if tensor.shape != given.shape:
                 raise ModelError(
-                    f"{adapter.origin}: {name} has shape {tuple(adapter.tensors[name].shape)}, expected {tuple(parameter.shape)}"
+                    f"{adapter.origin}: {name} has shape {tuple(given.shape)}, expected {tuple(tensor.shape)}"
                 )
-            parameter.data.copy_(adapter.tensors[name])
+            tensor.copy_(given)
 
-    def _fit(self, config: peft.LoraConfig) -> None:
-        """Give the slot a rank and alpha."""
-        present = self.model.peft_config[_SLOT]
-        if (present.r, present.lora_alpha) != (config.r, config.lora_alpha):
-            self.model.delete_adapter(_SLOT)
-            self.model.add_adapter(_SLOT, config)
-            self.model.set_adapter(_SLOT)
+    def _fit(self, config: dict[str, Any]) -> None:
+        """Give the slot an adapter's size."""
+        present = self.model.peft_config[self._name].to_dict()
+        shaping = {key: config[key] for key in _SHAPING if key in present and key in config}
+        if any(present[key] != value for key, value in shaping.items()):
+            fitting = {**self._config.to_dict(), **shaping}
+            # PEFT does not take the last adapter of a model with a head: the new one comes first.
+            old, self._name = self._name, "slot-1" if self._name == "slot-0" else "slot-0"
+            self.model.add_adapter(self._name, peft.PeftConfig.from_peft_type(**fitting))
+            self.model.set_adapter(self._name)
+            self.model.delete_adapter(old)
 
     @property
     def context(self) -> int | None:
-        """The longest sequence that the model's configuration allows, in tokens, or None where it does not say."""
-        return getattr(self.model.config, "max_position_embeddings", None)
+        """The longest sequence that the model takes, in tokens, or None where nothing says so.
+
+        An encoder's configuration counts positions that no token takes; its tokenizer knows. A prefix takes some.
+        """
+        limits = [getattr(self.model.config, "max_position_embeddings", None)]
+        if self.kind in ("masked", "classes"):
+            limits.append(self.tokenizer.model_max_length)
+        known = [limit for limit in limits if limit is not None]
+        prefix = self._settings.virtual_tokens if isinstance(self._settings, Prefix) else 0
+        return min(known) - prefix if known else None
+
+    @property
+    def decoder_start(self) -> int | None:
+        """The token that a decoder's sequences start with; None without a decoder."""
+        if self.kind != "seq2seq":
+            return None
+        start: int | None = getattr(self.model.config, "decoder_start_token_id", None)
+        return self.pad if start is None else start
 
     def trainable(self) -> list[torch.nn.Parameter]:
         """The slot's parameters, in a fixed order."""
-        return list(self._factors().values())
+        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
 
     @contextmanager
     def without_adapter(self) -> Iterator[None]:
@@ -259,19 +178,57 @@ class Workbench:
         with self.model.disable_adapter():
             yield
 
-    def loss(self, examples: Sequence[Example]) -> Tensor:
-        """Mean cross-entropy over all targets of a batch, in nats; a scalar with its gradient."""
-        return functional.cross_entropy(*target_logits(self.model, examples, self.pad))
+    def loss(self, examples: Sequence[Example], model: Any = None, packed: bool = False) -> Tensor:
+        """Cross-entropy summed over all predictions of a batch, in nats; a scalar with its gradient.
+
+        Args:
+            examples: one batch.
+            model: what to call in place of `self.model`, such as DistributedDataParallel around it.
+            packed: see `target_logits`.
+        """
+        logits, labels = target_logits(model or self.model, examples, self.pad, self.kind, packed)
+        return functional.cross_entropy(logits, labels, reduction="sum")
 
 
-def _is_factor(name: str) -> bool:
-    """Whether a parameter is a LoRA factor of a linear layer in the slot."""
-    return f".lora_A.{_SLOT}." in name or f".lora_B.{_SLOT}." in name
+def _load(
+    checkpoint: Checkpoint, dtype: str, kind: Kind, classes: int, quantization: str | None
+) -> tuple[Any, set[str]]:
+    """The base model, and the names of its parameters that the checkpoint lacks."""
+    settings: dict[str, Any] = {"dtype": getattr(torch, dtype), "output_loading_info": True}
+    if kind == "classes":
+        settings["num_labels"] = classes
+        # A checkpoint with a head for another number of classes gets a new one.
+        settings["ignore_mismatched_sizes"] = True
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if quantization is not None:
+        settings |= {"quantization_config": _bits(quantization, dtype), "device_map": {"": device}}
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        # A head that the checkpoint lacks is drawn from torch's generator: let the base model be the same each time.
+        torch.manual_seed(0)
+        base, info = _CLASSES[kind].from_pretrained(checkpoint.folder, **settings)
+    except Exception as error:  # the library raises whatever its readers raise
+        raise ModelError(f"base_model {checkpoint.name}: does not load: {first_line(error)}") from error
+    new = set(info["missing_keys"]) | {name for name, *_ in info.get("mismatched_keys", ())}
+    return (base if quantization else base.to(device)), new
 
 
-def _matches(target: str, model: torch.nn.Module) -> bool:
-    """PEFT's rule for a list: a module's whole name, or its end after a dot."""
-    return any(name == target or name.endswith(f".{target}") for name, _ in model.named_modules())
+def _bits(quantization: str, dtype: str) -> transformers.BitsAndBytesConfig:
+    """How bitsandbytes is to hold the frozen weights: QLoRA's settings (arXiv 2305.14314) in 4 bits, LLM.int8() in 8."""
+    try:
+        import bitsandbytes  # noqa: F401
+    except ImportError as error:
+        raise ModelError(
+            f"quantization: {quantization} needs bitsandbytes; run: pip install 'adamergex[quantized]'"
+        ) from error
+    if quantization == "8bit":
+        return transformers.BitsAndBytesConfig(load_in_8bit=True)
+    return transformers.BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=getattr(torch, dtype),
+    )
 
 
 def _jsonable(value: Any) -> Any:

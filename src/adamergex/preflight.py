@@ -6,7 +6,8 @@ from pathlib import Path
 
 from adamergex import sources, tasks
 from adamergex.errors import AdaMergeXError, DataError, RecipeError
-from adamergex.recipe import Recipe, Source
+from adamergex.recipe import Recipe
+from adamergex.recipe_data import Source, Task
 
 
 def check(recipe: Recipe, folder: Path) -> None:
@@ -26,14 +27,15 @@ def check(recipe: Recipe, folder: Path) -> None:
 
     read: dict[tuple[str, str], list[tasks.Item]] = {}
 
-    def read_items(source: Source, language: str) -> None:
-        read[source.model_dump_json(), language] = tasks.items(recipe.task, source, folder, language)
+    def read_items(task: Task, source: Source, language: str) -> None:
+        one_line = task is recipe.task
+        read[source.model_dump_json(), language] = tasks.items(task, source, folder, language, one_line)
 
-    for source, language in _task_sources(recipe):
+    for task, source, language in _task_sources(recipe):
         if not source.dataset:
-            attempt(partial(read_items, source, language))
-    for language in recipe.languages:
-        source = recipe.corpus(language)
+            attempt(partial(read_items, task, source, language))
+    for language in recipe.languages if recipe.reference.task is None else ():
+        source = recipe.reference_source(language)
         if not source.dataset:
             attempt(partial(_first_text, recipe, source, folder, language))
     if recipe.evaluate.ceiling and recipe.scored and not problems:
@@ -47,13 +49,18 @@ def check(recipe: Recipe, folder: Path) -> None:
         raise RecipeError(problems)
 
 
-def _task_sources(recipe: Recipe) -> list[tuple[Source, str]]:
-    found = [(recipe.task.train, recipe.source)]
+def _task_sources(recipe: Recipe) -> list[tuple[Task, Source, str]]:
+    task, labelled = recipe.task, recipe.reference.task
+    found = [(task, task.train, recipe.source)]
+    if recipe.train.early_stopping and task.dev:
+        found.append((task, task.dev, recipe.source))
     for language in recipe.targets:
         if recipe.scored:
-            found.append((recipe.scored, language))
+            found.append((task, recipe.scored, language))
         if recipe.evaluate.ceiling:
-            found.append((recipe.task.train, language))
+            found.append((task, task.train, language))
+    if labelled is not None:
+        found += [(labelled, labelled.train, language) for language in recipe.languages]
     return found
 
 

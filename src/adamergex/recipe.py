@@ -81,6 +81,8 @@ class Recipe(Section):
             raise ValueError("evaluate.split is dev, but the task has no dev source; add task.dev")
         if self.evaluate.ceiling and not self.scored:
             raise ValueError("evaluate.ceiling needs labelled items to score; add task.test or set it to false")
+        if self.train.early_stopping and (self.task.dev is None or self.reference.heldout == 0):
+            raise ValueError("train.early_stopping needs held-out items: give task.dev, and reference.heldout above 0")
         structure = self.adapter.structure
         if structure != "lora" and (self.merge.rank is not None or self.merge.space == "factors"):
             raise ValueError(f"merge.rank and merge.space: factors are for LoRA, and adapter.structure is {structure}")

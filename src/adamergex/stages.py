@@ -21,7 +21,7 @@ from adamergex.disk import beside, remove, storage, write_synced
 from adamergex.errors import StorageError
 
 MARK = "stage.json"
-_PARTIAL, _OLD = ".partial-", ".old-"
+_PARTIAL, _OLD, _UNFINISHED = ".partial-", ".old-", ".unfinished-"
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Stage:
         needs: the stages whose folders it reads.
         build: writes the result into the empty folder that it is given.
         packages: the Python packages whose version may change the result.
+        together: whether all processes of a run work on it, or the first one alone.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Stage:
     needs: tuple["Stage", ...]
     build: Callable[[Path], None] = field(compare=False)
     packages: tuple[str, ...] = ()
+    together: bool = False
 
     @cached_property
     def fingerprint(self) -> str:
@@ -117,6 +119,13 @@ class RunFolder:
             stage.build(partial)
             mark = {"name": stage.name, "fingerprint": stage.fingerprint, "settings": stage.settings}
             write_synced(partial / MARK, json.dumps(mark, indent=2, sort_keys=True).encode() + b"\n")
+        # Also those of the same stage with other settings: nobody goes on from them now.
+        for unfinished in self.path.glob(f"{_UNFINISHED}{flat}-*"):
+            remove(unfinished)
+
+    def checkpoint(self, stage: Stage) -> Path:
+        """Where a stage that takes long may note how far it is; gone when it is made."""
+        return self.path / f"{_UNFINISHED}{stage.name.replace('/', '-')}-{stage.fingerprint[:16]}"
 
     def write(self, name: str, text: str) -> None:
         """Replace a file of the run folder in one step."""

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from adamergex.recipe import Recipe
 from adamergex.stages import RunFolder
 
 # The files in the folders of stages.
-ITEMS, WINDOWS, MANIFEST, LOG = "items.jsonl", "windows.json", "manifest.json", "training.jsonl"
+ITEMS, MANIFEST, LOG, TRAINING = "items.jsonl", "manifest.json", "training.jsonl", "training.json"
 MERGE, PREDICTIONS = "merge.json", "predictions.jsonl"
+# A reference adapter that lowered the held-out loss by less than this, in nats, learned next to nothing.
+_LEARNED = 0.01
 PACKAGES = ("torch", "transformers", "tokenizers", "peft")
 
 
@@ -22,8 +25,11 @@ def versions() -> dict[str, str]:
     return {package: importlib.metadata.version(package) for package in ("adamergex", *PACKAGES)}
 
 
-def corpus_facts(run_folder: Path, language: str) -> str:
-    """Where a language's plain text came from, and how much of it was used."""
+def reference_facts(recipe: Recipe, run_folder: Path, language: str) -> str:
+    """What a language's reference adapter was trained on, and how much of it."""
+    if recipe.reference.task is not None:
+        training = json.loads((run_folder / f"adapters/reference-{language}" / TRAINING).read_bytes())
+        return f"{training['examples']:,} items of a labelled task"
     facts = json.loads((run_folder / f"data/corpus-{language}" / MANIFEST).read_bytes())
     source = facts["source"]
     where = source.get("package") or source.get("dataset") or ", ".join(Path(path).name for path in source["files"])
@@ -64,7 +70,8 @@ def _facts(recipe: Recipe, run_folder: RunFolder) -> list[str]:
         facts.append(
             f"scored on the {recipe.evaluate.split} split; Wilson intervals, exact McNemar tests against t = 0"
         )
-    facts += [f"corpus of {language}: {corpus_facts(run_folder.path, language)}" for language in recipe.languages]
+    for language in recipe.languages:
+        facts.append(f"reference task of {language}: {reference_facts(recipe, run_folder.path, language)}")
     adapters = [f"task-{recipe.source}", *(f"reference-{language}" for language in recipe.languages)]
     adapters += [f"task-{language}" for language in recipe.targets] if recipe.evaluate.ceiling else []
     for name in adapters:
@@ -73,16 +80,37 @@ def _facts(recipe: Recipe, run_folder: RunFolder) -> list[str]:
         first, last = sum(losses[:few]) / few, sum(losses[-few:]) / few
         facts.append(
             f"{name}: {len(losses)} steps, training loss {first:.3f} → {last:.3f} (mean of first and last tenth)"
+            + _training_facts(json.loads((run_folder.path / "adapters" / name / TRAINING).read_bytes()), name)
         )
     for language in recipe.targets:
         merged: dict[str, Any] = json.loads((run_folder.path / "merged" / language / "adamergex" / MERGE).read_bytes())
-        facts.append(
-            f"merged for {language} in {merged['space']} space: t = {merged['scale']}, r = {merged['r']}, "
-            + (
-                f"discarded energy {lost[0]:.2%} (worst module {lost[1]:.2%}), "
-                if (lost := merged["discarded"])
-                else ""
-            )
-            + f"A drift {merged['drift']:.3f}"
-        )
+        parts = [f"t = {merged['scale']}"]
+        if merged["r"]:
+            parts.append(f"r = {merged['r']}")
+        if merged["discarded"]:
+            parts.append("discarded energy {:.2%} (worst module {:.2%})".format(*merged["discarded"]))
+        if merged["drift"] is not None:
+            parts.append(f"A drift {merged['drift']:.3f}")
+        facts.append(f"merged for {language} in {merged['space']} space: {', '.join(parts)}")
     return [*facts, f"seed {recipe.seed}; " + ", ".join(" ".join(pair) for pair in versions().items())]
+
+
+def _training_facts(training: dict[str, Any], name: str) -> str:
+    """Held-out loss or perplexity, and what was not as usual."""
+    said = ""
+    heldout = training["heldout"]
+    if heldout is not None:
+        before, after = heldout["before"], heldout["after"]
+        said += f"; held-out perplexity {_perplexity(before)} → {_perplexity(after)}"
+        if name.startswith("reference-") and after > before - _LEARNED:
+            said += " — it learned next to nothing, and an adapter that learned nothing cannot move anything: "
+            said += "give it more text or a higher learning rate"
+    if training.get("shortened"):
+        said += f"; {training['shortened']:,} items were longer than the model reads and lost the end of a column"
+    if training["packed"]:
+        said += "; packed"
+    return said
+
+
+def _perplexity(loss: float) -> str:
+    return f"{math.exp(loss):.2f}" if loss < 50 else f"e^{loss:.0f}"

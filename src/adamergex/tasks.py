@@ -1,11 +1,13 @@
 """Rows of labelled data as items: a prompt, the answers to choose from, and the right one."""
 
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from adamergex.errors import DataError
-from adamergex.recipe import Source, Task
+from adamergex.recipe_data import Source, Task
 from adamergex.sources import rows
 
 
@@ -18,15 +20,17 @@ class Item:
         prompt: what the model reads.
         answer: what it should write next, the separator included.
         choices: the answers to choose from, each with the separator; empty where the answer is generated.
+        longest_column: where in the prompt the row's longest column stands, as start and end.
     """
 
     id: str
     prompt: str
     answer: str
     choices: tuple[str, ...] = ()
+    longest_column: tuple[int, int] = (0, 0)
 
 
-def items(task: Task, source: Source, folder: Path, language: str) -> list[Item]:
+def items(task: Task, source: Source, folder: Path, language: str, one_line: bool = True) -> list[Item]:
     """Read a task's items in one language.
 
     Args:
@@ -34,6 +38,7 @@ def items(task: Task, source: Source, folder: Path, language: str) -> list[Item]
         source: one of the task's splits.
         folder: what relative paths are relative to.
         language: a BCP 47 code.
+        one_line: refuse answers of several lines, of which scoring would read the first alone.
 
     Raises:
         DataError: a source is missing or empty, a row lacks a column, or its label is not among the choices.
@@ -50,12 +55,12 @@ def items(task: Task, source: Source, folder: Path, language: str) -> list[Item]
         words = task.choices[label] if task.choices else label
         if not words:
             raise DataError(f"{place}: the answer in column {task.answer!r} is empty")
-        prompt = task.prompt.format(**{column: row[column] for column in task.columns})
+        prompt, longest = _filled(task.prompt, row)
         if not prompt.strip():
             raise DataError(f"{place}: the prompt is empty; fill the columns that it is made of")
-        if "\n" in words.strip():
+        if one_line and "\n" in words.strip():
             raise DataError(f"{place}: the answer in column {task.answer!r} has several lines; one is expected")
-        found.append(Item(place.rpartition("/")[2], prompt, task.separator + words, choices))
+        found.append(Item(place.rpartition("/")[2], prompt, task.separator + words, choices, longest))
     if not found:
         raise DataError(f"{_name(source, language)}: holds no items")
     if choices and source.limit and len(found) > 1 and len({item.answer for item in found}) == 1:
@@ -64,6 +69,19 @@ def items(task: Task, source: Source, folder: Path, language: str) -> list[Item]
             f"{_name(source, language)}: all {len(found)} items have the label for {only!r}; a limit takes the first rows"
         )
     return found
+
+
+def _filled(template: str, row: dict[str, Any]) -> tuple[str, tuple[int, int]]:
+    """The template with a row's columns in it, and where the longest of them stands."""
+    text, longest = "", (0, 0)
+    for literal, column, _, _ in string.Formatter().parse(template):
+        text += literal
+        if column is not None:
+            value = str(row[column])
+            if len(value) > longest[1] - longest[0]:
+                longest = (len(text), len(text) + len(value))
+            text += value
+    return text, longest
 
 
 def _name(source: Source, language: str) -> str:

@@ -1,0 +1,66 @@
+"""The stages that read data: items of a task, and windows of plain text."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from adamergex import corpus, sources, tasks
+from adamergex.disk import write_jsonl
+from adamergex.objectives import overhead
+from adamergex.preflight import texts
+from adamergex.recipe_data import Source, Task
+from adamergex.run_context import Context
+from adamergex.stages import Stage
+from adamergex.summary import ITEMS, MANIFEST
+
+_TOKENIZING = ("transformers", "tokenizers")
+
+
+def items(context: Context, name: str, task: Task, source: Source, language: str) -> Stage:
+    """`data/NAME`: the items of a task's split in one language."""
+    filled = source.in_language(language)
+    template = task.model_dump(include={"prompt", "answer", "separator", "choices"})
+    settings = template | {"source": sources.fingerprint(filled, context.folder, language)}
+    # Scoring reads one line of an answer; a reference task is not scored.
+    one_line = task is context.recipe.task
+
+    def build(folder: Path) -> None:
+        found = tasks.items(task, source, context.folder, language, one_line)
+        write_jsonl(folder / ITEMS, [asdict(item) for item in found])
+
+    return context.add(Stage(f"data/{name}", settings, (), build))
+
+
+def windows(context: Context, language: str) -> Stage:
+    """`data/corpus-LANGUAGE`: windows of tokens of plain text, some of them held out."""
+    recipe, reference = context.recipe, context.recipe.reference
+    source = recipe.reference_source(language)
+    cleaning = reference.model_dump(include={"text", "heldout", "duplicates", "boilerplate", "other_languages"})
+    settings = cleaning | {
+        "budget": reference.budget.model_dump(),
+        "window": reference.window,
+        "source": sources.fingerprint(source, context.folder, language),
+        "tokenizer": context.checkpoint.fingerprint,
+        "seed": recipe.seed,
+    }
+
+    def build(folder: Path) -> None:
+        request = corpus.Request(
+            language=language,
+            tokens=reference.budget.tokens,
+            characters=reference.budget.characters,
+            window=reference.window - overhead(context.family, context.tokenizer),
+            heldout=reference.heldout,
+            seed=recipe.seed,
+            duplicates=reference.duplicates == "drop",
+            boilerplate=reference.boilerplate == "drop",
+            other_languages=reference.other_languages,
+        )
+        found = texts(recipe, source, context.folder, language)
+        facts = corpus.build(
+            found, context.tokenizer, folder, request, name=f"corpus of {language}", on_progress=context.display.step
+        )
+        about = {"language": language, "source": source.model_dump(exclude_none=True), "licence": sources.licence(source)}
+        (folder / MANIFEST).write_text(json.dumps(about | facts, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+    return context.add(Stage(f"data/corpus-{language}", settings, (), build, _TOKENIZING))

@@ -1,0 +1,74 @@
+"""Token sequences and what is to be predicted in them, and the batches they are read in."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Example:
+    """One sequence.
+
+    Attributes:
+        ids: the tokens that the model reads; for a sequence-to-sequence model those of its decoder, start token first.
+        targets: the positions in `ids` that are predicted: from what stands before them (each at least 1), or from
+            both sides where `labels` are given.
+        labels: the tokens that belong at `targets` and that `ids` hides (masked language modelling), or one class
+            for the whole sequence (classification, without targets); empty where `ids` itself has them.
+        source: what the encoder of a sequence-to-sequence model reads.
+        id: where the example comes from, for messages.
+    """
+
+    ids: list[int]
+    targets: list[int]
+    labels: tuple[int, ...] = ()
+    source: tuple[int, ...] = ()
+    id: str = ""
+
+    @property
+    def size(self) -> int:
+        """Tokens that are read."""
+        return len(self.ids) + len(self.source)
+
+    @property
+    def predictions(self) -> int:
+        """How many tokens or classes are predicted."""
+        return len(self.targets) or len(self.labels)
+
+
+class Examples(Protocol):
+    """A sequence of examples, in memory or made when they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Example: ...
+
+
+# Batches are cut from pools of this many batches, sorted by length: little padding, and still random.
+_POOL = 16
+
+
+def sizes(examples: Examples) -> list[int]:
+    """Tokens of each example; where all are equally long the first one is asked, and no other is made for it."""
+    width: int | None = getattr(examples, "width", None)
+    return [examples[i].size for i in range(len(examples))] if width is None else [width] * len(examples)
+
+
+def batches_by_length(examples: Sequence[Example], size: int) -> list[list[int]]:
+    """Indices of examples in batches of `size` with like lengths, the longest first."""
+    order = sorted(range(len(examples)), key=lambda i: (-examples[i].size, i))
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def random_batches(lengths: Sequence[int], size: int, seed: str) -> list[list[int]]:
+    """All indices once, in random batches of like lengths, in random order; the same for the same seed."""
+    order = random.Random(seed)
+    indices = list(range(len(lengths)))
+    order.shuffle(indices)
+    batches = []
+    for start in range(0, len(indices), size * _POOL):
+        pool = sorted(indices[start : start + size * _POOL], key=lambda i: lengths[i])
+        batches += [pool[i : i + size] for i in range(0, len(pool), size)]
+    order.shuffle(batches)
+    return batches

@@ -1,0 +1,83 @@
+"""Which family a base model belongs to, and what its tokenizer must have for it. Loads no weights."""
+
+import json
+from typing import Any, Literal
+
+from adamergex.checkpoints import Checkpoint
+from adamergex.errors import ModelError
+
+Family = Literal["causal", "seq2seq", "encoder"]
+# How a model predicts: the next token, the decoder's next token, a hidden token, or a class for the sequence.
+Kind = Literal["causal", "seq2seq", "masked", "classes"]
+KINDS: dict[Family, dict[str, Kind]] = {
+    "causal": {"task": "causal", "text": "causal"},
+    "seq2seq": {"task": "seq2seq", "text": "seq2seq"},
+    "encoder": {"task": "classes", "text": "masked"},
+}
+# What each family was pre-trained with, and what else it can learn from plain text.
+OBJECTIVES: dict[Family, tuple[str, ...]] = {
+    "causal": ("causal", "prefix"),
+    "seq2seq": ("span", "prefix"),
+    "encoder": ("masked",),
+}
+
+
+def family(checkpoint: Checkpoint) -> Family:
+    """Causal language model, sequence-to-sequence model or encoder.
+
+    Raises:
+        ModelError: the configuration cannot be read.
+    """
+    try:
+        config = json.loads((checkpoint.folder / "config.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"base_model {checkpoint.name}: its config.json cannot be read: {error}") from error
+    if config.get("is_encoder_decoder"):
+        return "seq2seq"
+    architecture = str((config.get("architectures") or [""])[0])
+    if architecture.endswith(("ForMaskedLM", "ForPreTraining", "ForSequenceClassification")):
+        return "encoder"
+    if architecture.endswith("Model") and not architecture.endswith("LMHeadModel"):
+        # The bare body was saved: what its kind was trained for decides.
+        from transformers.models.auto import modeling_auto as auto
+
+        kind = config.get("model_type")
+        masked, causal = auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES, auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+        return "encoder" if kind in masked and ("bert" in str(kind) or kind not in causal) else "causal"
+    return "causal"
+
+
+def load_tokenizer(checkpoint: Checkpoint) -> Any:
+    """The model's tokenizer.
+
+    Raises:
+        ModelError: it does not load, or has no token that ends a sequence.
+    """
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint.folder)
+    except Exception as error:  # the library raises whatever its readers raise
+        raise ModelError(f"base_model {checkpoint.name}: its tokenizer does not load: {first_line(error)}") from error
+    if end_of_sequence(tokenizer) is None:
+        raise ModelError(
+            f"base_model {checkpoint.name}: its tokenizer has no end-of-sequence token, which answers end with"
+        )
+    return tokenizer
+
+
+def end_of_sequence(tokenizer: Any) -> int | None:
+    """The token that ends a sequence and keeps documents apart: `eos`, or `sep` where an encoder has no `eos`."""
+    return tokenizer.sep_token_id if tokenizer.eos_token_id is None else tokenizer.eos_token_id
+
+
+def padding(tokenizer: Any) -> int:
+    """What sequences are filled up with."""
+    pad: int | None = tokenizer.pad_token_id
+    return end_of_sequence(tokenizer) if pad is None else pad  # type: ignore[return-value]
+
+
+def first_line(error: Exception) -> str:
+    """An error of a library in one line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
