@@ -13,7 +13,7 @@ from adamergex.recipe_data import Task
 from adamergex.recipe_training import Schedule
 from adamergex.run_context import Context
 from adamergex.stages import Stage
-from adamergex.summary import LOG, PACKAGES, TRAINING
+from adamergex.summary import LEARNED_NOTHING, LOG, PACKAGES, TRAINING, learned_nothing
 
 if TYPE_CHECKING:
     from adamergex.adapter import Adapter
@@ -158,6 +158,8 @@ def _adapter(
         )
         if not context.processes.is_first:
             return
+        if trained.heldout is not None and name.startswith("adapters/reference-") and learned_nothing(trained.heldout):
+            context.display.warn(LEARNED_NOTHING)
         adapter = trained.adapter if task is recipe.task else _without_head(trained.adapter)
         adapter.save(folder)
         facts = data.facts | {"heldout": trained.heldout, "best_step": trained.best_step, "packed": trained.packed}

@@ -20,7 +20,7 @@ from adamergex.recipe import Recipe
 from adamergex.recipe_file import dump
 from adamergex.run_context import Context
 from adamergex.stages import RunFolder, Stage
-from adamergex.summary import write_report
+from adamergex.summary import CURVES, write_report
 
 
 def run(
@@ -51,10 +51,10 @@ def run(
         plan(context)
         missing = processes.agreed([stage.name for stage in context.stages if not run_folder.has(stage)])
         if processes.is_first:
-            run_folder.write("recipe.yaml", dump(recipe))
+            run_folder.write("recipe.yaml", dump(recipe).encode())
             if missing:
                 # A report of other settings must not lie beside this recipe, should the run be cut off.
-                run_folder.remove("report.md", "scores.jsonl", "training.png")
+                run_folder.remove("report.md", "scores.jsonl", CURVES)
         for number, stage in enumerate(context.stages, 1):
             name = f"[{number}/{len(context.stages)}] {stage.name}"
             if stage.name not in missing:

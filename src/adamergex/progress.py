@@ -28,6 +28,10 @@ class Display(Protocol):
         """The stage has done `done` of `total` steps; `tokens` and the loss are those of the last one."""
         ...
 
+    def warn(self, text: str) -> None:
+        """Something about the stage that the user should know."""
+        ...
+
     def end(self) -> None:
         """The stage is done."""
         ...
@@ -75,6 +79,10 @@ class Live:
         facts = f"step {done}/{total} · {self._clock.count(tokens, loss)}".rstrip(" ·")
         self._progress.update(self._task, completed=done, total=total, facts=facts)
 
+    def warn(self, text: str) -> None:
+        """See Display."""
+        self._progress.console.print(f"[yellow]! {escape(f'{self._name}: {text}')}")
+
     def end(self) -> None:
         """See Display."""
         seconds = time.monotonic() - self._clock.began
@@ -109,6 +117,10 @@ class Lines:
             left = (time.monotonic() - self._clock.began) / done * (total - done)
             self._print(" · ".join(filter(None, (f"{self._name}: step {done}/{total}", facts, f"{left:.0f} s left"))))
 
+    def warn(self, text: str) -> None:
+        """See Display."""
+        self._print(f"warning: {self._name}: {text}")
+
     def end(self) -> None:
         """See Display."""
         loss = f", loss {self._clock.loss:.3f}" if self._clock.loss is not None else ""
@@ -128,6 +140,9 @@ class Silent:
         """See Display."""
 
     def step(self, done: int, total: int, tokens: int = 0, loss: float | None = None) -> None:
+        """See Display."""
+
+    def warn(self, text: str) -> None:
         """See Display."""
 
     def end(self) -> None:

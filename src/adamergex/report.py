@@ -124,13 +124,16 @@ def table(title: str, of_language: Sequence[Row]) -> Table:
     return drawn
 
 
-def markdown(title: str, tables: Sequence[tuple[str, Sequence[Row]]], facts: Sequence[str]) -> str:
+def markdown(
+    title: str, tables: Sequence[tuple[str, Sequence[Row]]], facts: Sequence[str], curves: str
+) -> str:
     """The whole report.
 
     Args:
         title: its heading.
         tables: pairs of a heading and the rows of one language.
         facts: lines on how the numbers came to be.
+        curves: the file of a picture of the training curves.
     """
     parts = [f"# {title}", ""]
     for heading, of_language in tables:
@@ -142,5 +145,6 @@ def markdown(title: str, tables: Sequence[tuple[str, Sequence[Row]]], facts: Seq
         ]
         parts += ["| " + " | ".join(_cells(row)) + " |" for row in of_language]
         parts += ["", verdict(of_language), ""]
+    parts += ["## Training", "", f"![loss, learning rate, tokens per second and memory by step]({curves})", ""]
     parts += ["## How these numbers came to be", "", *(f"- {fact}" for fact in facts), ""]
     return "\n".join(parts)

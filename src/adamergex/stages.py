@@ -127,12 +127,12 @@ class RunFolder:
         """Where a stage that takes long may note how far it is; gone when it is made."""
         return self.path / f"{_UNFINISHED}{stage.name.replace('/', '-')}-{stage.fingerprint[:16]}"
 
-    def write(self, name: str, text: str) -> None:
+    def write(self, name: str, content: bytes) -> None:
         """Replace a file of the run folder in one step."""
         with storage(self.path):
             partial = self.path / (_PARTIAL + name)
             try:
-                write_synced(partial, text.encode())
+                write_synced(partial, content)
                 partial.replace(self.path / name)
             finally:
                 remove(partial)

@@ -14,9 +14,14 @@ from adamergex.stages import RunFolder
 
 # The files in the folders of stages.
 ITEMS, MANIFEST, LOG, TRAINING = "items.jsonl", "manifest.json", "training.jsonl", "training.json"
+CURVES = "training.png"
 MERGE, PREDICTIONS = "merge.json", "predictions.jsonl"
 # A reference adapter that lowered the held-out loss by less than this, in nats, learned next to nothing.
 _LEARNED = 0.01
+LEARNED_NOTHING = (
+    "it learned next to nothing, and an adapter that learned nothing cannot move anything: "
+    "give it more text, more epochs or a higher learning rate"
+)
 PACKAGES = ("torch", "transformers", "tokenizers", "peft")
 
 
@@ -59,9 +64,20 @@ def write_report(recipe: Recipe, base_model: str, run_folder: RunFolder) -> list
         tables.append((f"{recipe.source} → {language}", report.rows(language, methods, correct)))
     rows = [row for _, of_language in tables for row in of_language]
     facts = [f"base model: {base_model}", *_facts(recipe, run_folder)]
-    run_folder.write("scores.jsonl", jsonl(map(asdict, rows)))
-    run_folder.write("report.md", report.markdown(recipe.name, tables, facts))
+    run_folder.write("scores.jsonl", jsonl(map(asdict, rows)).encode())
+    if not (run_folder.path / CURVES).is_file():
+        from adamergex import plots  # matplotlib takes as long to import as a finished run to look at
+
+        logs = {name: read_jsonl(run_folder.path / "adapters" / name / LOG) for name in _adapters(recipe)}
+        run_folder.write(CURVES, plots.training_curves(logs))
+    run_folder.write("report.md", report.markdown(recipe.name, tables, facts, CURVES).encode())
     return rows
+
+
+def _adapters(recipe: Recipe) -> list[str]:
+    """The names of all adapters that a run trains."""
+    names = [f"task-{recipe.source}", *(f"reference-{language}" for language in recipe.languages)]
+    return names + ([f"task-{language}" for language in recipe.targets] if recipe.evaluate.ceiling else [])
 
 
 def _facts(recipe: Recipe, run_folder: RunFolder) -> list[str]:
@@ -72,9 +88,7 @@ def _facts(recipe: Recipe, run_folder: RunFolder) -> list[str]:
         )
     for language in recipe.languages:
         facts.append(f"reference task of {language}: {reference_facts(recipe, run_folder.path, language)}")
-    adapters = [f"task-{recipe.source}", *(f"reference-{language}" for language in recipe.languages)]
-    adapters += [f"task-{language}" for language in recipe.targets] if recipe.evaluate.ceiling else []
-    for name in adapters:
+    for name in _adapters(recipe):
         losses = [row["loss"] for row in read_jsonl(run_folder.path / "adapters" / name / LOG)]
         few = max(1, len(losses) // 10)
         first, last = sum(losses[:few]) / few, sum(losses[-few:]) / few
@@ -100,16 +114,19 @@ def _training_facts(training: dict[str, Any], name: str) -> str:
     said = ""
     heldout = training["heldout"]
     if heldout is not None:
-        before, after = heldout["before"], heldout["after"]
-        said += f"; held-out perplexity {_perplexity(before)} → {_perplexity(after)}"
-        if name.startswith("reference-") and after > before - _LEARNED:
-            said += " — it learned next to nothing, and an adapter that learned nothing cannot move anything: "
-            said += "give it more text or a higher learning rate"
+        said += f"; held-out perplexity {_perplexity(heldout['before'])} → {_perplexity(heldout['after'])}"
+        if name.startswith("reference-") and learned_nothing(heldout):
+            said += f" ({LEARNED_NOTHING})"
     if training.get("shortened"):
         said += f"; {training['shortened']:,} items were longer than the model reads and lost the end of a column"
     if training["packed"]:
         said += "; packed"
     return said
+
+
+def learned_nothing(heldout: dict[str, float]) -> bool:
+    """Whether a training hardly lowered the loss on text that it had not seen."""
+    return not heldout["after"] < heldout["before"] - _LEARNED
 
 
 def _perplexity(loss: float) -> str:

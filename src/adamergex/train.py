@@ -127,6 +127,8 @@ class _Training:
         workbench.start(seed)
         torch.manual_seed(seed)
         self.parameters = workbench.trainable()
+        for parameter in self.parameters:
+            parameter.grad = None  # A training that was broken off may have left some.
         self.of_one_epoch = math.ceil(len(self.lengths) / schedule.batch_size)
         self.steps = schedule.epochs * self.of_one_epoch
         self.packed = settings.packing and workbench.kind == "causal" and can_pack(workbench.model)

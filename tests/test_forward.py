@@ -1,0 +1,156 @@
+"""Logits only where they are needed are the same logits, on every kind of output embedding."""
+
+import pytest
+import torch
+import transformers
+from torch.nn import functional
+
+from adamergex.examples import Example, batches_by_length, random_batches
+from adamergex.forward import can_pack, target_logits
+from adamergex.families import Kind
+
+SMALL = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+LLAMA = SMALL | {"intermediate_size": 48, "num_key_value_heads": 2}
+CONFIGS = {
+    "llama": transformers.LlamaConfig(**LLAMA),
+    "qwen2": transformers.Qwen2Config(**LLAMA),
+    "mistral with a sliding window": transformers.MistralConfig(**LLAMA, sliding_window=4),
+    "gemma 2 with soft-capped logits": transformers.Gemma2Config(
+        **LLAMA, head_dim=8, final_logit_softcapping=3.0, sliding_window=4
+    ),
+    "gemma 3": transformers.Gemma3TextConfig(**LLAMA, head_dim=8, sliding_window=4),
+    "cohere with scaled logits": transformers.CohereConfig(**LLAMA, logit_scale=0.3, pad_token_id=0),
+    "gpt 2": transformers.GPT2Config(vocab_size=97, n_embd=32, n_layer=2, n_head=4),
+    "gpt neox": transformers.GPTNeoXConfig(**SMALL, intermediate_size=48),
+    "bloom, with ALiBi": transformers.BloomConfig(vocab_size=97, hidden_size=32, n_layer=2, n_head=4),
+    "phi, with a bias on the logits": transformers.PhiConfig(**SMALL, intermediate_size=48),
+    "opt": transformers.OPTConfig(**SMALL, ffn_dim=48, word_embed_proj_dim=32),
+}
+EXAMPLES = [
+    Example([1, 5, 9, 33, 2, 8, 40, 41], [3, 7]),
+    Example([1, 60, 61], [1, 2]),
+    Example([1, 7, 7, 7, 12], [4]),
+]
+
+
+def plain_loss(model: torch.nn.Module) -> torch.Tensor:
+    """Hugging Face's own loss over the padded batch, with a mask and labels of −100."""
+    width = max(len(example.ids) for example in EXAMPLES)
+    ids = torch.tensor([e.ids + [0] * (width - len(e.ids)) for e in EXAMPLES])
+    mask = torch.tensor([[1] * len(e.ids) + [0] * (width - len(e.ids)) for e in EXAMPLES])
+    labels = torch.full_like(ids, -100)
+    for row, example in enumerate(EXAMPLES):
+        labels[row, example.targets] = ids[row, example.targets]
+    return model(input_ids=ids, attention_mask=mask, labels=labels).loss
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_the_loss_equals_the_plain_forward_pass(kind: str) -> None:
+    torch.manual_seed(0)
+    model = transformers.AutoModelForCausalLM.from_config(CONFIGS[kind]).eval()
+    for parameter in model.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    ours = functional.cross_entropy(*target_logits(model, EXAMPLES, pad=0))
+    plain = plain_loss(model)
+    assert abs(ours.item() - plain.item()) < 1e-5
+    one, other = (torch.autograd.grad(loss, next(model.parameters()))[0] for loss in (ours, plain))
+    assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_only_the_positions_with_labels_reach_the_output_embedding() -> None:
+    model = transformers.AutoModelForCausalLM.from_config(CONFIGS["llama"])
+    seen = []
+    model.lm_head.register_forward_hook(lambda module, args, output: seen.append(tuple(output.shape)))
+    target_logits(model, EXAMPLES, pad=0)
+    assert seen == [(1, 5, 97)]
+
+
+PACKABLE = {kind: "bloom" not in kind and "opt" not in kind for kind in CONFIGS}
+
+
+def noisy(config: transformers.PretrainedConfig) -> torch.nn.Module:
+    torch.manual_seed(0)
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    for parameter in model.parameters():
+        parameter.data += 0.2 * torch.randn_like(parameter)
+    return model
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_packed_sequences_see_nothing_of_each_other_where_the_model_can(kind: str) -> None:
+    model = noisy(CONFIGS[kind])
+    apart, labels = target_logits(model, EXAMPLES, pad=0)
+    assert can_pack(model) == PACKABLE[kind]
+    if PACKABLE[kind]:
+        packed, same = target_logits(model, EXAMPLES, pad=0, packed=True)
+        assert torch.equal(labels, same)
+        assert torch.allclose(functional.cross_entropy(packed, labels), functional.cross_entropy(apart, labels), atol=1e-5)
+        assert torch.allclose(packed, apart, atol=1e-4)
+
+
+T5 = transformers.T5Config(
+    vocab_size=97, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4, decoder_start_token_id=0, dropout_rate=0
+)
+XLMR = transformers.XLMRobertaConfig(
+    **SMALL, intermediate_size=48, num_labels=3, pad_token_id=0, bos_token_id=1, eos_token_id=2
+)
+BART = transformers.BartConfig(
+    vocab_size=97,
+    d_model=32,
+    encoder_layers=2,
+    decoder_layers=2,
+    encoder_attention_heads=4,
+    decoder_attention_heads=4,
+    encoder_ffn_dim=48,
+    decoder_ffn_dim=48,
+    pad_token_id=0,
+)
+BOTH = [Example([0, 5, 9, 33], [1, 2, 3], source=(7, 8, 9, 10, 2)), Example([0, 60, 61], [1, 2], source=(11, 2))]
+
+
+def mean(model: torch.nn.Module, examples: list[Example], kind: Kind) -> torch.Tensor:
+    return functional.cross_entropy(*target_logits(model, examples, 0, kind))
+
+
+@pytest.mark.parametrize("config", [T5, BART], ids=["t5", "bart"])
+def test_a_sequence_to_sequence_loss_equals_hugging_face_s(config: transformers.PretrainedConfig) -> None:
+    torch.manual_seed(0)
+    model = transformers.AutoModelForSeq2SeqLM.from_config(config).eval()
+    source = torch.tensor([[7, 8, 9, 10, 2], [11, 2, 0, 0, 0]])
+    labels = torch.tensor([[5, 9, 33], [60, 61, -100]])
+    inputs = torch.tensor([[0, 5, 9], [0, 60, 61]])
+    plain = model(input_ids=source, attention_mask=(source != 0).long(), decoder_input_ids=inputs, labels=labels).loss
+    assert abs(mean(model, BOTH, "seq2seq").item() - plain.item()) < 1e-5
+
+
+def test_a_masked_loss_equals_hugging_face_s() -> None:
+    torch.manual_seed(0)
+    model = transformers.AutoModelForMaskedLM.from_config(XLMR).eval()
+    examples = [Example([1, 50, 51, 4, 2], [1, 3], labels=(8, 9)), Example([1, 52, 2], [1], labels=(10,))]
+    ids = torch.tensor([[1, 50, 51, 4, 2], [1, 52, 2, 0, 0]])
+    labels = torch.full_like(ids, -100)
+    labels[0, 1], labels[0, 3], labels[1, 1] = 8, 9, 10
+    plain = model(input_ids=ids, attention_mask=(ids != 0).long(), labels=labels).loss
+    assert abs(mean(model, examples, "masked").item() - plain.item()) < 1e-5
+
+
+def test_a_classification_loss_equals_hugging_face_s() -> None:
+    torch.manual_seed(0)
+    model = transformers.AutoModelForSequenceClassification.from_config(XLMR).eval()
+    ids = torch.tensor([[1, 50, 51, 4, 2], [1, 52, 2, 0, 0]])
+    examples = [Example([1, 50, 51, 4, 2], [], labels=(2,)), Example([1, 52, 2], [], labels=(0,))]
+    plain = model(input_ids=ids, attention_mask=(ids != 0).long(), labels=torch.tensor([2, 0])).loss
+    assert abs(mean(model, examples, "classes").item() - plain.item()) < 1e-6
+
+
+def test_every_example_is_in_one_random_batch_of_like_lengths() -> None:
+    lengths = [i % 7 + 1 for i in range(53)]
+    batches = random_batches(lengths, 4, "0 0")
+    assert sorted(i for batch in batches for i in batch) == list(range(53))
+    assert sum(max(lengths[i] for i in b) * len(b) - sum(lengths[i] for i in b) for b in batches) <= 12
+    assert batches == random_batches(lengths, 4, "0 0") != random_batches(lengths, 4, "0 1")
+
+
+def test_batches_hold_like_lengths_and_every_example_once() -> None:
+    examples = [Example([1] * length, []) for length in (3, 9, 4, 8, 2)]
+    assert batches_by_length(examples, 2) == [[1, 3], [2, 0], [4]]
