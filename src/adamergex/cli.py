@@ -61,6 +61,7 @@ def run(
 ) -> None:
     """Train, merge, evaluate and report; what is done already is not done again."""
     from adamergex import pipeline, report
+    from adamergex.processes import Processes
     from adamergex.progress import display
     from adamergex.recipe_file import load
 
@@ -74,6 +75,8 @@ def run(
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on", file=sys.stderr)
         raise typer.Exit(130) from None
+    if not Processes().is_first:
+        return
     where = output or Path("runs") / loaded.name
     for language in loaded.targets:
         of_language = [row for row in rows if row.language == language]

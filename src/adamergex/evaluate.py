@@ -39,6 +39,8 @@ def predict(
         max_new_tokens: bound of a generated answer.
         on_batch: called with the number of sequences done and to be done.
     """
+    if not items:
+        return []
     workbench.model.eval()
     with torch.inference_mode():
         if items[0].choices:

@@ -66,13 +66,18 @@ def predictions(context: Context, language: str, method: str, trained: Stage | N
         from adamergex import adapter
         from adamergex.evaluate import predict
 
-        workbench, items = context.workbench(task), context.items(data)
+        workbench, items, processes = context.workbench(task), context.items(data), context.processes
         if trained is not None:
             workbench.put(adapter.load(context.path(trained)))
+        mine = items[processes.rank :: processes.count]
         with nullcontext() if trained is not None else workbench.without_adapter():
-            found = predict(workbench, items, evaluate.batch_size, evaluate.max_new_tokens, context.display.step)
-        write_jsonl(folder / PREDICTIONS, [asdict(prediction) for prediction in found])
+            found = predict(workbench, mine, evaluate.batch_size, evaluate.max_new_tokens, context.display.step)
+        parts = processes.gathered(found)
+        if processes.is_first:
+            # Back into the order of the items, which were dealt out like cards.
+            rows = [asdict(parts[i % len(parts)][i // len(parts)]) for i in range(len(items))]
+            write_jsonl(folder / PREDICTIONS, rows)
 
     settings = context.model_settings() | evaluate.model_dump(include={"batch_size", "max_new_tokens"})
     needs = (data,) if trained is None else (data, trained)
-    return context.add(Stage(f"predictions/{language}/{method}", settings, needs, build, PACKAGES))
+    return context.add(Stage(f"predictions/{language}/{method}", settings, needs, build, PACKAGES, together=True))

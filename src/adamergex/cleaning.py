@@ -1,0 +1,214 @@
+"""What is taken out of plain text, in any script: near-duplicates, boilerplate, documents in other languages.
+
+Each is one object that is told of documents as they stream by. Its memory does not grow with the text, but for the
+near-duplicates' Bloom filters, which take about 60 bytes a document. Nothing depends on Python's own hash of strings,
+which differs from process to process.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import cache
+from hashlib import blake2b
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from langcodes import Language, tag_distance
+from langcodes.data_dicts import MACROLANGUAGES
+from rbloom import Bloom
+from rensa import RMinHash
+
+_BANDS, _ROWS = 16, 8
+# Of one lookup; a document that is like no other is dropped by mistake with sixteen times this probability.
+_FALSE_POSITIVE = 1e-6
+_FIRST_FILTER = 50_000
+# Characters in a shingle. Where each is a word or a syllable, fewer say as much.
+_SHINGLE, _DENSE_SHINGLE = 10, 5
+_DENSE = 0x2E80
+_ODD = np.uint64(0x9E3779B97F4A7C15)
+
+
+class Duplicates:
+    """Which documents are nearly the same as one before.
+
+    MinHash over shingles of characters (case and spaces aside), with 16 bands of 8 values: of two documents, the
+    later is dropped with a probability of 6 % where they share half of their shingles, 62 % at 0.7, 95 % at 0.8 and
+    above 99.9 % at 0.9. The bands are kept in Bloom filters, each twice as large as the one before.
+    """
+
+    def __init__(self) -> None:
+        self._filters: list[Bloom] = []
+        self._room = 0
+
+    def fresh(self, texts: Sequence[str], remember: bool = True) -> list[bool]:
+        """For each document, whether it is like none before; those that are so are remembered if that is wanted."""
+        found = []
+        for keys in self._keys(texts):
+            is_fresh = not any(key in known for known in self._filters for key in keys)
+            if is_fresh and remember:
+                self._remember(keys)
+            found.append(is_fresh)
+        return found
+
+    def _remember(self, keys: list[int]) -> None:
+        if self._room == 0:
+            self._room = _FIRST_FILTER << len(self._filters)
+            self._filters.append(Bloom(self._room * _BANDS, _FALSE_POSITIVE))
+        self._filters[-1].update(keys)
+        self._room -= 1
+
+    @staticmethod
+    def _keys(texts: Sequence[str]) -> list[list[int]]:
+        """One number for each band of each document's signature."""
+        if not texts:
+            return []
+        shingles = [_shingles(text) for text in texts]
+        offsets = np.cumsum([0, *map(len, shingles)], dtype=np.uint64)
+        signatures = RMinHash.digest_matrix_from_flat_token_hashes(
+            np.concatenate(shingles), offsets, num_perm=_BANDS * _ROWS, seed=0
+        )
+        values = np.array(signatures.to_rows(), np.uint64).reshape(len(texts), _BANDS, _ROWS)
+        keys = np.broadcast_to(np.arange(1, _BANDS + 1, dtype=np.uint64), values.shape[:2])
+        for row in range(_ROWS):
+            keys = _mixed(keys ^ values[:, :, row])
+        listed: list[list[int]] = keys.tolist()
+        return listed
+
+
+def _shingles(text: str) -> np.ndarray:
+    """A hash of every run of some characters; of the whole text where it is shorter."""
+    folded = "".join(text.casefold().split())
+    codes = np.frombuffer(folded.encode("utf-32-le", "replace"), np.uint32).astype(np.uint64)
+    dense = 2 * np.count_nonzero(codes >= _DENSE) > len(codes)
+    width = min(_DENSE_SHINGLE if dense else _SHINGLE, len(codes))
+    count = len(codes) - width + 1
+    hashes = codes[:count]
+    for place in range(1, width):
+        hashes = hashes * _ODD + codes[place : place + count]
+    return _mixed(hashes)
+
+
+def _mixed(values: np.ndarray) -> np.ndarray:
+    """Each number's bits spread over all of it."""
+    values = (values ^ (values >> np.uint64(32))) * _ODD
+    return values ^ (values >> np.uint64(29))
+
+
+class Boilerplate:
+    """Lines that stand in many documents: notices, navigation, headings such as "References".
+
+    A line is boilerplate where at least ten documents have it, and more than one in ten thousand. Documents are
+    counted in a count-min sketch of 16 MB, which never counts too few, and too many only where there are tens of
+    millions of lines. The libraries that do this (datatrove, C4's filters) bring sentence splitters for each
+    language or a hundred packages; lines need neither.
+
+    Attributes:
+        dropped: how many lines were taken out.
+    """
+
+    _LEAST, _SHARE = 10, 10_000
+    _BITS = 20
+    _MULTIPLIERS = np.array([_ODD, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93], np.uint64)
+
+    def __init__(self) -> None:
+        self.dropped = 0
+        self._documents = 0
+        self._sketch = np.zeros((len(self._MULTIPLIERS), 1 << self._BITS), np.uint32)
+
+    def count(self, texts: Iterable[str]) -> None:
+        """Take note of these documents' lines."""
+        lines: list[str] = []
+        for text in texts:
+            lines += dict.fromkeys(_folded_lines(text))
+            self._documents += 1
+        for row, buckets in zip(self._sketch, self._buckets(lines), strict=True):
+            np.add.at(row, buckets, 1)
+
+    def without(self, texts: Sequence[str]) -> list[str]:
+        """The documents without the lines that stand in many of all that were counted; some may be empty then."""
+        lines = [text.split("\n") for text in texts]
+        flat = [line for of_text in texts for line in _folded_lines(of_text, blank=True)]
+        counted = np.min(
+            [row[buckets] for row, buckets in zip(self._sketch, self._buckets(flat), strict=True)], axis=0
+        )
+        common = counted >= max(self._LEAST, self._documents // self._SHARE + 1)
+        common &= np.fromiter((bool(line) for line in flat), bool, len(flat))
+        self.dropped += int(common.sum())
+        bounds = np.cumsum([0, *map(len, lines)])
+        return [
+            "\n".join(line for line, out in zip(of_text, common[begin:end], strict=True) if not out).strip()
+            for of_text, (begin, end) in zip(lines, pairwise(bounds), strict=True)
+        ]
+
+    def _buckets(self, lines: Sequence[str]) -> np.ndarray:
+        """Where each line is counted in each row of the sketch."""
+        digests = b"".join(blake2b(line.encode("utf-8", "replace"), digest_size=8).digest() for line in lines)
+        hashes = np.frombuffer(digests, "<u8")
+        return (hashes[None] * self._MULTIPLIERS[:, None]) >> np.uint64(64 - self._BITS)
+
+
+def _folded_lines(text: str, blank: bool = False) -> Iterable[str]:
+    """Lines as they are compared: case and spaces aside."""
+    folded = (" ".join(line.split()).casefold() for line in text.split("\n"))
+    return folded if blank else filter(None, folded)
+
+
+class Languages:
+    """Which documents are plainly not in the language that they are given for.
+
+    py3langid tells 139 languages apart, in numpy, without a download. A document counts where it has a hundred
+    bytes, the identifier is at least 95 % sure, and what it found is not close to what was claimed: the same
+    macrolanguage (id and ms; hr, sr and bs), or a neighbour that its readers understand (no and da, cs and sk).
+
+    Attributes:
+        known: whether the identifier knows the claimed language; if not, every document passes.
+        found: the other languages, and how many documents are in each.
+    """
+
+    _BYTES, _SURE, _SAMPLE = 100, 0.95, 600
+
+    def __init__(self, claimed: str):
+        self.claimed = _main(claimed)
+        self._identifier = _identifier()
+        self.known = any(_macro(label) == _macro(self.claimed) for label in self._identifier.labels)
+        self.found: Counter[str] = Counter()
+
+    def foreign(self, text: str) -> bool:
+        """Whether a document is plainly in another language, which is counted."""
+        if not self.known:
+            return False
+        begin = max(0, (len(text) - self._SAMPLE) // 2)
+        sample = text[begin : begin + self._SAMPLE]
+        if len(sample.encode("utf-8", "replace")) < self._BYTES:
+            return False
+        language, sure = self._identifier.classify(sample)
+        if sure < self._SURE or _close(self.claimed, language):
+            return False
+        self.found[language] += 1
+        return True
+
+
+@cache
+def _identifier() -> Any:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+
+
+def _main(tag: str) -> str:
+    """The language of a tag, without script and country."""
+    return Language.get(tag).language or tag
+
+
+def _macro(language: str) -> str:
+    main = _main(language)
+    return MACROLANGUAGES.get(main, main)
+
+
+@cache
+def _close(one: str, other: str) -> bool:
+    """Whether readers of each understand the other; the script set aside, which hides that of hr and sr."""
+    if _macro(one) == _macro(other):
+        return True
+    a, b = f"{_main(one)}-Latn", f"{_main(other)}-Latn"
+    return max(tag_distance(a, b), tag_distance(b, a)) < 30
