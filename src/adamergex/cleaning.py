@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cache
 from hashlib import blake2b
-from itertools import pairwise
+from itertools import compress, pairwise
 from typing import Any
 
 import numpy as np
@@ -101,9 +101,6 @@ class Boilerplate:
     counted in a count-min sketch of 16 MB, which never counts too few, and too many only where there are tens of
     millions of lines. The libraries that do this (datatrove, C4's filters) bring sentence splitters for each
     language or a hundred packages; lines need neither.
-
-    Attributes:
-        dropped: how many lines were taken out.
     """
 
     _LEAST, _SHARE = 10, 10_000
@@ -111,7 +108,6 @@ class Boilerplate:
     _MULTIPLIERS = np.array([_ODD, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93], np.uint64)
 
     def __init__(self) -> None:
-        self.dropped = 0
         self._documents = 0
         self._sketch = np.zeros((len(self._MULTIPLIERS), 1 << self._BITS), np.uint32)
 
@@ -119,24 +115,23 @@ class Boilerplate:
         """Take note of these documents' lines."""
         lines: list[str] = []
         for text in texts:
-            lines += dict.fromkeys(_folded_lines(text))
+            lines += dict.fromkeys(filter(None, map(_folded, text.split("\n"))))
             self._documents += 1
         for row, buckets in zip(self._sketch, self._buckets(lines), strict=True):
             np.add.at(row, buckets, 1)
 
-    def without(self, texts: Sequence[str]) -> list[str]:
-        """The documents without the lines that stand in many of all that were counted; some may be empty then."""
+    def without(self, texts: Sequence[str]) -> list[tuple[str, int]]:
+        """The documents without the lines that stand in many of all that were counted, and how many those were."""
         lines = [text.split("\n") for text in texts]
-        flat = [line for of_text in texts for line in _folded_lines(of_text, blank=True)]
+        folded = [_folded(line) for of_text in lines for line in of_text]
         counted = np.min(
-            [row[buckets] for row, buckets in zip(self._sketch, self._buckets(flat), strict=True)], axis=0
+            [row[buckets] for row, buckets in zip(self._sketch, self._buckets(folded), strict=True)], axis=0
         )
         common = counted >= max(self._LEAST, self._documents // self._SHARE + 1)
-        common &= np.fromiter((bool(line) for line in flat), bool, len(flat))
-        self.dropped += int(common.sum())
+        common &= np.fromiter(map(bool, folded), bool, len(folded))
         bounds = np.cumsum([0, *map(len, lines)])
         return [
-            "\n".join(line for line, out in zip(of_text, common[begin:end], strict=True) if not out).strip()
+            ("\n".join(compress(of_text, ~common[begin:end])).strip(), int(common[begin:end].sum()))
             for of_text, (begin, end) in zip(lines, pairwise(bounds), strict=True)
         ]
 
@@ -147,44 +142,45 @@ class Boilerplate:
         return (hashes[None] * self._MULTIPLIERS[:, None]) >> np.uint64(64 - self._BITS)
 
 
-def _folded_lines(text: str, blank: bool = False) -> Iterable[str]:
-    """Lines as they are compared: case and spaces aside."""
-    folded = (" ".join(line.split()).casefold() for line in text.split("\n"))
-    return folded if blank else filter(None, folded)
+def _folded(line: str) -> str:
+    """A line as it is compared: case and spaces aside."""
+    return " ".join(line.split()).casefold()
 
 
 class Languages:
     """Which documents are plainly not in the language that they are given for.
 
     py3langid tells 139 languages apart, in numpy, without a download. A document counts where it has a hundred
-    bytes, the identifier is at least 95 % sure, and what it found is not close to what was claimed: the same
-    macrolanguage (id and ms; hr, sr and bs), or a neighbour that its readers understand (no and da, cs and sk).
+    bytes and the identifier is at least 95 % sure that it is neither in the claimed language nor in one close to it:
+    of the same macrolanguage (id and ms; hr, sr and bs; zh and yue), or understood by the same readers (no and da,
+    cs and sk).
 
     Attributes:
         known: whether the identifier knows the claimed language; if not, every document passes.
         found: the other languages, and how many documents are in each.
     """
 
-    _BYTES, _SURE, _SAMPLE = 100, 0.95, 600
+    _LEAST, _SAMPLE, _SURE = 100, 300, 0.95
 
     def __init__(self, claimed: str):
-        self.claimed = _main(claimed)
         self._identifier = _identifier()
-        self.known = any(_macro(label) == _macro(self.claimed) for label in self._identifier.labels)
+        self._own = {label for label in self._identifier.labels if _close(claimed, label)}
+        self.known = bool(self._own)
         self.found: Counter[str] = Counter()
 
     def foreign(self, text: str) -> bool:
         """Whether a document is plainly in another language, which is counted."""
         if not self.known:
             return False
+        # From the middle: articles begin with names.
         begin = max(0, (len(text) - self._SAMPLE) // 2)
-        sample = text[begin : begin + self._SAMPLE]
-        if len(sample.encode("utf-8", "replace")) < self._BYTES:
+        sample = text[begin : begin + self._SAMPLE].encode("utf-8", "replace")[: self._SAMPLE]
+        if len(sample) < self._LEAST:
             return False
-        language, sure = self._identifier.classify(sample)
-        if sure < self._SURE or _close(self.claimed, language):
+        ranked = self._identifier.rank(sample)
+        if sum(share for language, share in ranked if language in self._own) > 1 - self._SURE:
             return False
-        self.found[language] += 1
+        self.found[ranked[0][0]] += 1
         return True
 
 
@@ -205,7 +201,6 @@ def _macro(language: str) -> str:
     return MACROLANGUAGES.get(main, main)
 
 
-@cache
 def _close(one: str, other: str) -> bool:
     """Whether readers of each understand the other; the script set aside, which hides that of hr and sr."""
     if _macro(one) == _macro(other):

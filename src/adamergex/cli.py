@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from adamergex import __version__, merge_commands
+from adamergex import __version__, corpus_command, merge_commands
 from adamergex.errors import AdaMergeXError, RecipeError
 
 app = typer.Typer(
@@ -106,6 +106,7 @@ def validate(recipe: RecipeName, overrides: Overrides = None) -> None:
     typer.echo(f"{recipe}: valid; {loaded.source} → {', '.join(loaded.targets)} on {loaded.base_model}")
 
 
+app.command()(corpus_command.corpus)
 app.command()(merge_commands.merge)
 app.command()(merge_commands.inspect)
 
@@ -124,8 +125,9 @@ def recipes(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         from adamergex.recipe_file import shipped
 
+        width = max(map(len, shipped()))
         for name, summary in shipped().items():
-            typer.echo(f"{name:12} {summary}")
+            typer.echo(f"{name:{width}}  {summary}")
 
 
 @recipes_app.command("copy")

@@ -21,11 +21,10 @@ def items(context: Context, name: str, task: Task, source: Source, language: str
     filled = source.in_language(language)
     template = task.model_dump(include={"prompt", "answer", "separator", "choices"})
     settings = template | {"source": sources.fingerprint(filled, context.folder, language)}
-    # Scoring reads one line of an answer; a reference task is not scored.
-    one_line = task is context.recipe.task
+    scored = task is context.recipe.task
 
     def build(folder: Path) -> None:
-        found = tasks.items(task, source, context.folder, language, one_line)
+        found = tasks.items(task, source, context.folder, language, scored)
         write_jsonl(folder / ITEMS, [asdict(item) for item in found])
 
     return context.add(Stage(f"data/{name}", settings, (), build))

@@ -60,8 +60,8 @@ def for_training(
         items: with a prompt and an answer each.
         kind: how the model predicts.
         start: the token that a decoder starts with.
-        longest: the most tokens that the model reads. Of a longer item, the longest column of the prompt loses as
-            much of its end as needed; the rest of the prompt and the answer stay whole.
+        longest: the most tokens that the model reads. Of a longer item, the longest column of the prompt loses its
+            end, or its beginning where the prompt ends with it; the rest of the prompt and the answer stay whole.
 
     Returns:
         The examples, and how many of them were shortened.
@@ -100,7 +100,7 @@ def _read(example: Example, kind: Kind) -> int:
 
 
 def _shortened(tokenizer: Any, item: Item, excess: int, longest: int) -> Item:
-    """The item without the last `excess` tokens of its longest column."""
+    """The item without the last `excess` tokens of its longest column; the first ones where the prompt ends with it."""
     begin, end = item.longest_column
     column = item.prompt[begin:end]
     offsets = tokenizer(column, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
@@ -109,7 +109,9 @@ def _shortened(tokenizer: Any, item: Item, excess: int, longest: int) -> Item:
             f"{item.id}: longer than {longest} tokens even without the text of its longest column; "
             "raise train.max_length, or shorten the prompt's template or the answer"
         )
-    keep = column[: offsets[-excess][0]].rstrip()
+    # What stands right before the answer is what it most depends on.
+    at_the_end = not item.prompt[end:].strip()
+    keep = column[offsets[excess][0] :] if at_the_end else column[: offsets[-excess][0]].rstrip()
     return Item(
         item.id, item.prompt[:begin] + keep + item.prompt[end:], item.answer, item.choices, (begin, begin + len(keep))
     )

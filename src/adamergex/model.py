@@ -175,8 +175,16 @@ class Workbench:
     @contextmanager
     def without_adapter(self) -> Iterator[None]:
         """Within this context the model is the base model."""
-        with self.model.disable_adapter():
+        if not isinstance(self._settings, Prefix):
+            with self.model.disable_adapter():
+                yield
+            return
+        # A prefix stands beside the base model; PEFT's own way fails where the model cannot generate.
+        attached, self.model = self.model, self.model.get_base_model()
+        try:
             yield
+        finally:
+            self.model = attached
 
     def loss(self, examples: Sequence[Example], model: Any = None, packed: bool = False) -> Tensor:
         """Cross-entropy summed over all predictions of a batch, in nats; a scalar with its gradient.

@@ -1,27 +1,18 @@
 """Documents on the disk, read back in a shuffled order: of a corpus of any size, only their places are in memory."""
 
-import tempfile
 from array import array
 from collections.abc import Iterator
-from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import IO
 
 import numpy as np
 
 
 class Pool:
-    """A file of documents; it has no name, so that nothing of it is left however a run ends."""
+    """Documents in a file that is open for reading and writing."""
 
-    def __init__(self, folder: Path):
-        self._file = tempfile.TemporaryFile(dir=folder)
+    def __init__(self, file: IO[bytes]):
+        self._file = file
         self._ends = array("q", [0])
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._file.close()
 
     def __len__(self) -> int:
         return len(self._ends) - 1

@@ -28,8 +28,8 @@ def check(recipe: Recipe, folder: Path) -> None:
     read: dict[tuple[str, str], list[tasks.Item]] = {}
 
     def read_items(task: Task, source: Source, language: str) -> None:
-        one_line = task is recipe.task
-        read[source.model_dump_json(), language] = tasks.items(task, source, folder, language, one_line)
+        scored = task is recipe.task
+        read[source.model_dump_json(), language] = tasks.items(task, source, folder, language, scored)
 
     for task, source, language in _task_sources(recipe):
         if not source.dataset:
@@ -38,6 +38,10 @@ def check(recipe: Recipe, folder: Path) -> None:
         source = recipe.reference_source(language)
         if not source.dataset:
             attempt(partial(_first_text, recipe, source, folder, language))
+    if recipe.reference.task is not None and not problems:
+        sources_of = {language: recipe.reference_source(language).model_dump_json() for language in recipe.languages}
+        counts = {code: len(read[key, code]) for code, key in sources_of.items() if (key, code) in read}
+        attempt(partial(tasks.refuse_unequal, counts))
     if recipe.evaluate.ceiling and recipe.scored and not problems:
         for language in recipe.targets:
             train, scored = (

@@ -10,6 +10,8 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Any, TypeVar
 
+from adamergex.errors import ModelError
+
 T = TypeVar("T")
 # While one process builds a corpus or scores, the others wait; it must not look like a failure.
 _PATIENCE = timedelta(days=7)
@@ -34,10 +36,22 @@ class Processes:
 
     @cached_property
     def _group(self) -> Any:
-        """The process group; torch is imported only where there is one."""
+        """The process group; torch is imported only where there is one.
+
+        Raises:
+            ModelError: Accelerate is set up for something that this package does not do.
+        """
         import accelerate
 
-        return accelerate.PartialState(timeout=_PATIENCE)
+        group = accelerate.PartialState(timeout=_PATIENCE)
+        kind = str(os.environ.get("ACCELERATE_USE_FSDP") or os.environ.get("ACCELERATE_USE_DEEPSPEED") or "false")
+        if group.num_processes != self.count or kind.lower() == "true":
+            raise ModelError(
+                f"accelerate launch: expected {self.count} processes that each hold the whole base model, got "
+                f"{group.distributed_type}; FSDP and DeepSpeed, which split it, are not supported: use quantization, "
+                "gradient_checkpointing and micro_batch where memory is short"
+            )
+        return group
 
     def wait(self) -> None:
         """Until all processes are here."""

@@ -1,5 +1,6 @@
 """The stages behind training: the merged adapter, and answers to every item."""
 
+import math
 import os
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -44,7 +45,7 @@ def merged(context: Context, language: str) -> Stage:
             "target": language,
             "task": recipe.task.prompt,
             "corpora": {code: reference_facts(recipe, path, code) for code in (recipe.source, language)},
-            "drift": drift(list(inputs.values())),
+            "drift": apart if math.isfinite(apart := drift(list(inputs.values()))) else None,
             "versions": versions(),
         }
         merge_folder.write(result, plan, inputs, folder, about)

@@ -2,10 +2,13 @@
 
 import csv
 import glob
+import gzip
 import hashlib
 import json
+import zlib
 from collections.abc import Iterator
 from functools import cache
+from importlib import metadata
 from io import BufferedReader
 from itertools import islice
 from pathlib import Path
@@ -13,7 +16,7 @@ from typing import Any
 
 from adamergex import demo
 from adamergex.errors import DataError
-from adamergex.recipe import Source
+from adamergex.recipe_data import Source
 
 Row = tuple[str, dict[str, Any]]
 
@@ -32,10 +35,20 @@ def rows(source: Source, folder: Path, language: str) -> Iterator[Row]:
     return islice(_all_rows(source, folder, language), source.limit)
 
 
+def texts(source: Source, folder: Path, language: str, column: str) -> Iterator[str]:
+    """The documents of a corpus: one column of its rows. Raises DataError as `rows`, and where a row has none."""
+    for place, row in rows(source, folder, language):
+        if not isinstance(row.get(column), str):
+            raise DataError(
+                f"{place}: no text in column {column!r}; the row has {', '.join(map(str, row))}; set reference.text"
+            )
+        yield row[column]
+
+
 def _all_rows(source: Source, folder: Path, language: str) -> Iterator[Row]:
     if source.files is not None:
         for path in paths(source, folder):
-            yield from _READERS[path.suffix.lower()](path)
+            yield from _READERS[_ending(path)](path)
     elif source.package is not None:
         for number, row in enumerate(demo.rows(source.package, language, source.split or "train")):
             yield f"{source.package}[{number}]", row
@@ -52,7 +65,7 @@ def fingerprint(source: Source, folder: Path, language: str) -> dict[str, Any]:
     described = source.model_dump(exclude_none=True)
     if source.files is not None:
         # Contents, not names: moving a data folder retrains nothing.
-        described["files"] = [[path.suffix, _sha256(path)] for path in paths(source, folder)]
+        described["files"] = [[_ending(path), _sha256(path)] for path in paths(source, folder)]
     elif source.dataset is not None:
         described["content"] = _dataset_version(source.dataset) if source.revision is None else None
     elif source.package is not None:
@@ -84,23 +97,62 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def licence(source: Source) -> str | None:
+    """Under which licence a source says that its data is: the card of a data set, or the metadata of a package."""
+    if source.package is not None:
+        try:
+            about = metadata.metadata(source.package)
+        except metadata.PackageNotFoundError:
+            return None
+        classifiers = [name.rpartition(" :: ")[2] for name in about.get_all("Classifier", []) if "License ::" in name]
+        named = [*about.get_all("License-Expression", []), *about.get_all("License", []), *classifiers]
+        return named[0].strip().splitlines()[0] if named else None
+    if source.dataset is not None and not Path(source.dataset).is_dir():
+        found = _hub_card(source.dataset, source.revision).get("license")
+        return ", ".join(found) if isinstance(found, list) else found
+    return None
+
+
+@cache
+def _hub_card(dataset: str, revision: str | None) -> dict[str, Any]:
+    """What the card of a data set declares; nothing where the hub does not answer."""
+    import huggingface_hub
+
+    try:
+        card = huggingface_hub.HfApi().dataset_info(dataset, revision=revision, timeout=10).card_data
+    except Exception:  # offline, or a data set that the loader will name when it is read
+        return {}
+    return card.to_dict() if card else {}
+
+
 def paths(source: Source, folder: Path) -> list[Path]:
-    """The files of a source, in sorted order for each pattern.
+    """The files of a source: those that match a pattern, and of a folder all whose format is known, in sorted order.
 
     Raises:
         DataError: nothing matches, or a file's format is not known by its ending.
     """
     found = []
     for pattern in source.files or []:
-        found_here = (folder / match for match in glob.glob(pattern, root_dir=folder, recursive=True))
-        matches = sorted(path for path in found_here if path.is_file())
+        if (folder / pattern).is_dir():
+            matches = [path for path in (folder / pattern).rglob("*") if path.is_file() and _ending(path) in _READERS]
+            missing = f"holds no file of a known format; expected {', '.join(_READERS)}"
+        else:
+            here = (folder / match for match in glob.glob(pattern, root_dir=folder, recursive=True))
+            matches = [path for path in here if path.is_file()]
+            missing = "no such file; paths are relative to the recipe's folder, or to the current one"
         if not matches:
-            raise DataError(f"{folder / pattern}: no such file; paths are relative to the recipe's folder")
-        found += matches
+            raise DataError(f"{folder / pattern}: {missing}")
+        found += sorted(matches)
     for path in found:
-        if path.suffix.lower() not in _READERS:
+        if _ending(path) not in _READERS:
             raise DataError(f"{path}: unknown format {path.suffix or 'without ending'}; expected {', '.join(_READERS)}")
     return found
+
+
+def _ending(path: Path) -> str:
+    """What the format is known by; of a compressed file the ending before `.gz`, too."""
+    name = path.name.lower()
+    return next((ending for ending in _READERS if name.endswith(ending)), path.suffix.lower())
 
 
 def _opened(path: Path) -> BufferedReader:
@@ -112,12 +164,19 @@ def _opened(path: Path) -> BufferedReader:
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Numbered lines, decoded one by one so that an error has its line."""
-    with _opened(path) as file:
-        for number, line in enumerate(file, 1):
-            try:
+    number = 0
+    with _opened(path) as stored, _unpacked(stored, path) as file:
+        try:
+            for number, line in enumerate(file, 1):
                 yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise DataError(f"{path}:{number}: not UTF-8 text; convert the file to UTF-8") from error
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}:{number}: not UTF-8 text; convert the file to UTF-8") from error
+        except (EOFError, OSError, zlib.error) as error:
+            raise DataError(f"{path}: cannot be read after line {number}: {error}") from error
+
+
+def _unpacked(file: BufferedReader, path: Path) -> BufferedReader | gzip.GzipFile:
+    return gzip.open(file) if path.suffix.lower() == ".gz" else file
 
 
 def _has_half_character(value: Any) -> bool:
@@ -142,6 +201,23 @@ def _jsonl(path: Path) -> Iterator[Row]:
         if not isinstance(row, dict):
             raise DataError(f"{path}:{number}: expected an object with keys, got {type(row).__name__}")
         yield f"{path}:{number}", row
+
+
+def _json(path: Path) -> Iterator[Row]:
+    """A list of objects, such as the reference files of the paper."""
+    try:
+        with _opened(path) as file:
+            listed = json.loads(file.read().decode("utf-8-sig"))
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON: {error}") from error
+    if not isinstance(listed, list):
+        raise DataError(f"{path}: expected a list of objects, got {type(listed).__name__}; is it .jsonl?")
+    for number, row in enumerate(listed):
+        if not isinstance(row, dict):
+            raise DataError(f"{path}[{number}]: expected an object with keys, got {type(row).__name__}")
+        if _has_half_character(row):
+            raise DataError(f"{path}[{number}]: half of a surrogate pair, which is no character; remove it")
+        yield f"{path}[{number}]", row
 
 
 def _csv(path: Path) -> Iterator[Row]:
@@ -190,7 +266,16 @@ def _text(path: Path) -> Iterator[Row]:
         yield f"{path}:{start}", {"text": "\n".join(paragraph)}
 
 
-_READERS = {".jsonl": _jsonl, ".csv": _csv, ".tsv": _csv, ".parquet": _parquet, ".txt": _text}
+_READERS = {
+    ".jsonl": _jsonl,
+    ".json": _json,
+    ".csv": _csv,
+    ".tsv": _csv,
+    ".parquet": _parquet,
+    ".txt": _text,
+    ".jsonl.gz": _jsonl,
+    ".txt.gz": _text,
+}
 
 
 def _hub(source: Source) -> Iterator[Row]:

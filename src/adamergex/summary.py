@@ -105,7 +105,8 @@ def _facts(recipe: Recipe, run_folder: RunFolder) -> list[str]:
             parts.append("discarded energy {:.2%} (worst module {:.2%})".format(*merged["discarded"]))
         if merged["drift"] is not None:
             parts.append(f"A drift {merged['drift']:.3f}")
-        facts.append(f"merged for {language} in {merged['space']} space: {', '.join(parts)}")
+        space = f" in {merged['space']} space" if merged["r"] else ""
+        facts.append(f"merged for {language}{space}: {', '.join(parts)}")
     return [*facts, f"seed {recipe.seed}; " + ", ".join(" ".join(pair) for pair in versions().items())]
 
 

@@ -1,7 +1,7 @@
 """Rows of labelled data as items: a prompt, the answers to choose from, and the right one."""
 
 import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ class Item:
     longest_column: tuple[int, int] = (0, 0)
 
 
-def items(task: Task, source: Source, folder: Path, language: str, one_line: bool = True) -> list[Item]:
+def items(task: Task, source: Source, folder: Path, language: str, scored: bool = True) -> list[Item]:
     """Read a task's items in one language.
 
     Args:
@@ -38,7 +38,8 @@ def items(task: Task, source: Source, folder: Path, language: str, one_line: boo
         source: one of the task's splits.
         folder: what relative paths are relative to.
         language: a BCP 47 code.
-        one_line: refuse answers of several lines, of which scoring would read the first alone.
+        scored: whether answers are compared with a model's, which reads one line and no white space around it; a
+            task that is only learned keeps both.
 
     Raises:
         DataError: a source is missing or empty, a row lacks a column, or its label is not among the choices.
@@ -49,16 +50,16 @@ def items(task: Task, source: Source, folder: Path, language: str, one_line: boo
         missing = [column for column in (*task.columns, task.answer) if row.get(column) is None]
         if missing:
             raise DataError(f"{place}: no column {missing[0]!r}; the row has {', '.join(map(str, row))}")
-        label = str(row[task.answer]).strip()
-        if task.choices is not None and label not in task.choices:
-            raise DataError(f"{place}: unknown label {label!r}; task.choices has {', '.join(task.choices)}")
-        words = task.choices[label] if task.choices else label
-        if not words:
+        label = _answer(row[task.answer], place, task)
+        if task.choices is not None and label.strip() not in task.choices:
+            raise DataError(f"{place}: unknown label {label.strip()!r}; task.choices has {', '.join(task.choices)}")
+        words = task.choices[label.strip()] if task.choices else label.strip() if scored else label
+        if not words.strip():
             raise DataError(f"{place}: the answer in column {task.answer!r} is empty")
         prompt, longest = _filled(task.prompt, row)
         if not prompt.strip():
             raise DataError(f"{place}: the prompt is empty; fill the columns that it is made of")
-        if one_line and "\n" in words.strip():
+        if scored and "\n" in words.strip():
             raise DataError(f"{place}: the answer in column {task.answer!r} has several lines; one is expected")
         found.append(Item(place.rpartition("/")[2], prompt, task.separator + words, choices, longest))
     if not found:
@@ -69,6 +70,15 @@ def items(task: Task, source: Source, folder: Path, language: str, one_line: boo
             f"{_name(source, language)}: all {len(found)} items have the label for {only!r}; a limit takes the first rows"
         )
     return found
+
+
+def _answer(value: Any, place: str, task: Task) -> str:
+    """The text of an answer. Raises DataError where the column holds something that no model writes."""
+    if not isinstance(value, str | int | float):
+        raise DataError(
+            f"{place}: the answer in column {task.answer!r} is a {type(value).__name__}; expected text or a number"
+        )
+    return str(value)
 
 
 def _filled(template: str, row: dict[str, Any]) -> tuple[str, tuple[int, int]]:
@@ -103,4 +113,18 @@ def refuse_overlap(train: Sequence[Item], test: Sequence[Item], language: str) -
         raise DataError(
             f"task data ({language}): {len(both)} items stand both in train and in the scored split, "
             f"the first as {both[0][0]} and {both[0][1]}; remove them from one"
+        )
+
+
+def refuse_unequal(counts: Mapping[str, int]) -> None:
+    """Every language needs as much of the reference task as the others.
+
+    Raises:
+        DataError: languages have different numbers of items.
+    """
+    if len(set(counts.values())) > 1:
+        raise DataError(
+            "reference.task: "
+            + ", ".join(f"{code} has {count:,} items" for code, count in counts.items())
+            + f"; every language needs as many: set reference.task.train.limit to {min(counts.values())}"
         )
