@@ -216,7 +216,7 @@ def test_near_duplicates_are_dropped_and_others_kept(tmp_path: Path) -> None:
 )
 def test_near_duplicates_are_found_in_scripts_without_spaces(characters: str, words: int) -> None:
     made = random.Random(0)
-    texts = ["".join(made.choices(characters, k=200)) for _ in range(60)]
+    texts = ["".join(made.choices(characters, k=300)) for _ in range(60)]
     changed = [text[:100] + characters[:words] + text[100 + words :] for text in texts]
     found = Duplicates().fresh(texts + changed)
     assert found[:60] == [True] * 60

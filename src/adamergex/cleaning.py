@@ -1,7 +1,7 @@
 """What is taken out of plain text, in any script: near-duplicates, boilerplate, documents in other languages.
 
 Each is one object that is told of documents as they stream by. Its memory does not grow with the text, but for the
-near-duplicates' Bloom filters, which take about 60 bytes a document. Nothing depends on Python's own hash of strings,
+near-duplicates' Bloom filters, which take 70 to 220 bytes a document. Nothing depends on Python's own hash of strings,
 which differs from process to process.
 """
 
@@ -18,8 +18,8 @@ from langcodes.data_dicts import MACROLANGUAGES
 from rbloom import Bloom
 from rensa import RMinHash
 
-_BANDS, _ROWS = 16, 8
-# Of one lookup; a document that is like no other is dropped by mistake with sixteen times this probability.
+_BANDS, _ROWS = 20, 10
+# Of one lookup; a document that is like no other is dropped by mistake with twenty times this probability.
 _FALSE_POSITIVE = 1e-6
 _FIRST_FILTER = 50_000
 # Characters in a shingle. Where each is a word or a syllable, fewer say as much.
@@ -31,9 +31,10 @@ _ODD = np.uint64(0x9E3779B97F4A7C15)
 class Duplicates:
     """Which documents are nearly the same as one before.
 
-    MinHash over shingles of characters (case and spaces aside), with 16 bands of 8 values: of two documents, the
-    later is dropped with a probability of 6 % where they share half of their shingles, 62 % at 0.7, 95 % at 0.8 and
-    above 99.9 % at 0.9. The bands are kept in Bloom filters, each twice as large as the one before.
+    MinHash over shingles of characters (case and spaces aside), with 20 bands of 10 values: of two documents, the
+    later is dropped with a probability of 2 % where they share half of their shingles, 44 % at 0.7, 90 % at 0.8 and
+    above 99.9 % at 0.9. Candidates are not compared again, so that documents need not be kept: the curve is all there
+    is. The bands are in Bloom filters, each twice as large as the one before.
     """
 
     def __init__(self) -> None:

@@ -23,11 +23,20 @@ class Processes:
     Attributes:
         count: how many.
         rank: this one's number, from 0.
+
+    Raises:
+        ModelError: the launcher is to split the base model.
     """
 
     def __init__(self) -> None:
         self.count = int(os.environ.get("WORLD_SIZE", "1"))
         self.rank = int(os.environ.get("RANK", "0"))
+        if any(os.environ.get(f"ACCELERATE_USE_{engine}", "").lower() == "true" for engine in ("FSDP", "DEEPSPEED")):
+            raise ModelError(
+                "accelerate launch: every process holds the whole base model; FSDP and DeepSpeed, which split it, are "
+                "not supported: where memory is short, use quantization, train.micro_batch and "
+                "train.gradient_checkpointing"
+            )
 
     @property
     def is_first(self) -> bool:
@@ -36,22 +45,10 @@ class Processes:
 
     @cached_property
     def _group(self) -> Any:
-        """The process group; torch is imported only where there is one.
-
-        Raises:
-            ModelError: Accelerate is set up for something that this package does not do.
-        """
+        """The process group; torch is imported only where there is one."""
         import accelerate
 
-        group = accelerate.PartialState(timeout=_PATIENCE)
-        kind = str(os.environ.get("ACCELERATE_USE_FSDP") or os.environ.get("ACCELERATE_USE_DEEPSPEED") or "false")
-        if group.num_processes != self.count or kind.lower() == "true":
-            raise ModelError(
-                f"accelerate launch: expected {self.count} processes that each hold the whole base model, got "
-                f"{group.distributed_type}; FSDP and DeepSpeed, which split it, are not supported: use quantization, "
-                "gradient_checkpointing and micro_batch where memory is short"
-            )
-        return group
+        return accelerate.PartialState(timeout=_PATIENCE)
 
     def wait(self) -> None:
         """Until all processes are here."""

@@ -1,0 +1,79 @@
+"""Several processes, as `accelerate launch` starts them, make what one makes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from adamergex import adapter
+
+ADAPTERS = ["adapters/task-en", "adapters/reference-en", "adapters/reference-es", "merged/es/adamergex"]
+
+
+def launch(path: Path, processes: int, output: str, *more: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
+    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "adamergex", "run"]
+    command += [str(path), "--output", str(path.parent / output), *more]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment, start_new_session=True)
+
+
+def test_two_processes_train_what_one_trains_with_the_doubled_batch(own_data: Callable[..., Path]) -> None:
+    """Batches of four and of two, seven items in all: once the second process has less to do than the first."""
+    path = own_data()
+    outputs = {}
+    for processes in (1, 2):
+        done = launch(path, processes, f"run-{processes}")
+        outputs[processes], problems = done.communicate(timeout=240)
+        assert done.returncode == 0, problems
+    assert outputs[2].count("merging changed accuracy") == 1
+    for name in ADAPTERS:
+        one, two = (adapter.load(path.parent / f"run-{processes}" / name).tensors for processes in (1, 2))
+        assert one.keys() == two.keys()
+        assert all(torch.allclose(one[key], two[key], atol=2e-6) for key in one)
+    predictions = "predictions/es/adamergex/predictions.jsonl"
+    one, two = ((path.parent / f"run-{processes}" / predictions).read_text() for processes in (1, 2))
+    assert one == two
+
+
+def test_a_kill_at_any_step_of_a_training_changes_no_byte(own_data: Callable[..., Path]) -> None:
+    """SIGKILL as soon as a training has left a checkpoint, until the run comes to its end."""
+    train = {"learning_rate": 1e-2, "task": {"epochs": 40, "batch_size": 4}, "reference": {"epochs": 40, "batch_size": 4}}
+    path = own_data(train=train | {"checkpoint_seconds": 0}, evaluate={})
+    undisturbed = launch(path, 1, "whole")
+    assert undisturbed.wait(timeout=240) == 0
+    run, kills, seen = path.parent / "run", 0, set()
+    for _ in range(12):
+        started = launch(path, 1, "run")
+        while started.poll() is None:
+            unfinished = {file.name for file in run.glob(".unfinished-*") if file.suffix != ".partial"} - seen
+            if unfinished:
+                os.killpg(started.pid, signal.SIGKILL)
+                started.wait()
+                seen |= unfinished
+                kills += 1
+            time.sleep(0.01)
+        if started.returncode == 0:
+            break
+    assert kills >= 2
+    assert not list(run.glob(".unfinished-*"))
+    for name in ADAPTERS:
+        file = f"{name}/adapter_model.safetensors"
+        assert (run / file).read_bytes() == (path.parent / "whole" / file).read_bytes()
+
+
+@pytest.mark.parametrize("variable", ["ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"])
+def test_a_base_model_in_pieces_is_refused(own_data: Callable[..., Path], variable: str) -> None:
+    path = own_data()
+    environment = os.environ | {variable: "true", "WORLD_SIZE": "1", "RANK": "0"}
+    command = [sys.executable, "-m", "adamergex", "run", str(path), "--output", str(path.parent / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=120)
+    assert done.returncode == 2
+    assert "FSDP and DeepSpeed, which split it, are not supported" in done.stderr
