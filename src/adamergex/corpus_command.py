@@ -86,7 +86,12 @@ def corpus(
     request = Request(
         language, tokens, characters, window, heldout, seed, not keep_duplicates, not keep_boilerplate, other
     )
-    about = {"language": language, "source": source.model_dump(exclude_none=True), "licence": sources.licence(source)}
+    about = {
+        "language": language,
+        "source": source.model_dump(exclude_none=True),
+        "content": sources.fingerprint(source, Path(), language),
+        "licence": sources.licence(source),
+    }
     console = Console()
     try:
         facts = _write(source, request, text, tokenizer, completion, output, about, console)

