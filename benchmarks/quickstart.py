@@ -31,17 +31,24 @@ NEW_TOKENS = 16
 
 def examples(part: float) -> dict[str, Any]:
     """The quickstart's recipe and a part of its training examples and test items, in English and Spanish."""
-    from adamergex import checkpoints, corpus, encode, model, preflight, recipe_file, tasks
+    import numpy as np
+
+    from adamergex import checkpoints, corpus, encode, families, objectives, recipe_file, sources, tasks
 
     recipe = recipe_file.load("quickstart")
     checkpoint = checkpoints.resolve(recipe.base_model)
-    tokenizer = model.load_tokenizer(checkpoint)
+    tokenizer = families.load_tokenizer(checkpoint)
     items = tasks.items(recipe.task, recipe.task.train, Path(), "en")
     test = tasks.items(recipe.task, recipe.task.test, Path(), "es")  # type: ignore[arg-type]
     reference = recipe.reference
-    texts = preflight.texts(recipe, recipe.corpus("es"), Path(), "es")
-    size = {"tokens": reference.tokens, "window": reference.window}
-    windows = corpus.build(texts, tokenizer, **size, seed=recipe.seed, name="es").windows
+    texts = sources.texts(recipe.reference_source("es"), Path(), "es", reference.text)
+    body = reference.window - objectives.overhead("causal", tokenizer)
+    request = corpus.Request("es", reference.budget.tokens, None, body, reference.heldout, recipe.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        corpus.build(texts, tokenizer, Path(folder), request, name="es")
+        windows = objectives.Windows(
+            np.load(Path(folder) / "windows.npy"), reference, "causal", tokenizer, recipe.seed, 0
+        )
 
     def few(rows: list[Any], multiple: int) -> list[Any]:
         return rows[: max(multiple, round(part * len(rows) / multiple) * multiple)]
@@ -50,10 +57,8 @@ def examples(part: float) -> dict[str, Any]:
     return {
         "recipe": recipe,
         "checkpoint": checkpoint,
-        "task": encode.for_training(tokenizer, few(items, train.task.batch_size)),
-        "reference": encode.windows_for_training(
-            few(windows, train.reference.batch_size), reference.positions, recipe.seed, 0
-        ),
+        "task": encode.for_training(tokenizer, few(items, train.task.batch_size))[0],
+        "reference": few([windows[i] for i in range(len(windows))], train.reference.batch_size),
         "test": few(test, 1),
     }
 
@@ -76,7 +81,7 @@ def ours(data: dict[str, Any]) -> dict[str, Any]:
     """What the pipeline does, phase by phase."""
     from adamergex.evaluate import predict
     from adamergex.model import Workbench, keep_freed_memory
-    from adamergex.train import Step, train
+    from adamergex.train import train
 
     recipe = data["recipe"]
     seconds: dict[str, float] = {}
@@ -85,10 +90,10 @@ def ours(data: dict[str, Any]) -> dict[str, Any]:
     workbench = timed(seconds, "load", lambda: Workbench(data["checkpoint"], recipe.dtype, recipe.adapter))
     touched(workbench.model)
     for kind, schedule in (("reference", recipe.train.reference), ("task", recipe.train.task)):
-        steps: list[Step] = []
         of_kind = data[kind]
-        timed(seconds, kind, lambda: train(workbench, lambda _: of_kind, recipe.train, schedule, 0, steps.append))  # noqa: B023
-        losses[kind] = [step.loss for step in steps]
+        rate = {"learning_rate": recipe.learning_rate}
+        trained = timed(seconds, kind, lambda: train(workbench, lambda _: of_kind, recipe.train, schedule, 0, **rate))  # noqa: B023
+        losses[kind] = [row["loss"] for row in trained.log]
 
     def scored() -> Any:
         return predict(workbench, data["test"], recipe.evaluate.batch_size, NEW_TOKENS)
@@ -145,7 +150,7 @@ def paper(data: dict[str, Any]) -> dict[str, Any]:
                 output_dir=folder,
                 per_device_train_batch_size=schedule.batch_size,
                 num_train_epochs=schedule.epochs,
-                learning_rate=recipe.train.learning_rate,
+                learning_rate=recipe.learning_rate,
                 lr_scheduler_type=recipe.train.schedule,
                 warmup_steps=recipe.train.warmup_ratio,
                 logging_steps=1,

@@ -45,7 +45,7 @@ from rich.table import Table
 
 WORKLOADS = {"languages": 16, "emoji": 16, "text-512": 2, "text-128": 8}
 ARMS = Path(__file__).with_name("training_arms.py")
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 120)
 
 
 def measure(job: dict[str, Any], do: str, folder: str | None = None) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def show(results: Rounds, peak: float) -> None:
         apart = max(abs(a - b) for r in rounds for a, b in zip(r["losses"], base[0]["losses"], strict=True))
         tokens = rounds[0]["tokens"]
         table.add_row(
-            f"{name} {rounds[0]['version']}",
+            f"{name.partition(' (')[0]} {rounds[0]['version']}",
             f"{tokens / statistics.median(spans):.0f}",
             f"{tokens / fastest:.0f}",
             f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})",

@@ -8,7 +8,13 @@ import transformers
 from tests.conftest import byte_tokenizer
 
 SMALL = {"vocab_size": 300, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
-BERT = SMALL | {"intermediate_size": 48, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "initializer_range": 0.2}
+BERT = SMALL | {
+    "intermediate_size": 48,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "initializer_range": 0.2,
+}
 LLAMA = BERT | {"num_key_value_heads": 2, "max_position_embeddings": 512}
 MODELS: dict[str, transformers.PretrainedConfig] = {
     "llama": transformers.LlamaConfig(**LLAMA),

@@ -69,7 +69,10 @@ def test_a_classifier_reads_the_prompt_and_learns_the_number_of_its_choice() -> 
     choices = (" good", " bad")
     items = [Item("1", "x:", " bad", choices), Item("2", "y:", " good", choices)]
     examples, _ = for_training(TOKENIZER, items, "classes")
-    assert [(example.labels, example.targets, read(example)) for example in examples] == [((1,), [], "x:"), ((0,), [], "y:")]
+    assert [(example.labels, example.targets, read(example)) for example in examples] == [
+        ((1,), [], "x:"),
+        ((0,), [], "y:"),
+    ]
 
 
 def test_a_token_over_the_seam_is_the_answer_s() -> None:

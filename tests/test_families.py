@@ -73,8 +73,8 @@ def test_every_structure_on_every_family_is_trained_merged_and_loaded_by_peft(
     done = run(path)
     assert done.exit_code == 0, done.stdout
     where = path.parent / "run"
-    facts = [json.loads(line) for line in (where / "scores.jsonl").read_text().splitlines()]
-    assert [row["method"] for row in facts] == ["base", "source-adapter", "adamergex", "ceiling"]
+    rows = [json.loads(line) for line in (where / "scores.jsonl").read_text().splitlines()]
+    assert [row["method"] for row in rows] == ["base", "source-adapter", "adamergex", "ceiling"]
     before, after = adapter.load(where / "adapters/task-en"), adapter.load(where / "merged/es/adamergex")
     assert any(not torch.equal(after.tensors[key], before.tensors[key]) for key in before.tensors)
 
@@ -97,14 +97,14 @@ def test_a_classification_head_is_saved_and_comes_through_the_merge(
     reference = {"corpus": "data/text.{language}.txt", "tokens": 128, "window": 16}
     path = own_data(base_model=str(models("bert")), adapter={"r": 2}, reference=reference)
     assert run(path).exit_code == 0
-    task, reference, merged = (
+    task, trained, merged = (
         adapter.load(path.parent / "run" / name)
         for name in ("adapters/task-en", "adapters/reference-es", "merged/es/adamergex")
     )
     head = [name for name in task.tensors if "classifier" in name]
     assert len(head) == 2
     assert all(torch.equal(task.tensors[name], merged.tensors[name]) for name in head)
-    assert not [name for name in reference.tensors if "classifier" in name]
+    assert not [name for name in trained.tensors if "classifier" in name]
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -117,7 +117,8 @@ def test_the_family_of_a_model_and_the_modules_that_are_adapted(name: str, model
     kind = families.KINDS[families.family(checkpoint)]["task"]
     lora = Workbench(checkpoint, "float32", Lora(r=2), kind=kind, classes=2).adapter()
     assert sorted({key.split(".lora_")[0] for key in lora.tensors if ".lora_" in key}) == sorted(
-        key for key in {key.split(".lora_")[0] for key in lora.tensors if ".lora_" in key}
+        key
+        for key in {key.split(".lora_")[0] for key in lora.tensors if ".lora_" in key}
         if key.endswith(tuple(LINEAR[name].split()))
     )
     used = {ending for key in lora.tensors for ending in LINEAR[name].split() if f".{ending}.lora_A" in key}

@@ -6,8 +6,8 @@ import transformers
 from torch.nn import functional
 
 from adamergex.examples import Example, batches_by_length, random_batches
-from adamergex.forward import can_pack, target_logits
 from adamergex.families import Kind
+from adamergex.forward import can_pack, target_logits
 
 SMALL = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 LLAMA = SMALL | {"intermediate_size": 48, "num_key_value_heads": 2}
@@ -84,7 +84,9 @@ def test_packed_sequences_see_nothing_of_each_other_where_the_model_can(kind: st
     if PACKABLE[kind]:
         packed, same = target_logits(model, EXAMPLES, pad=0, packed=True)
         assert torch.equal(labels, same)
-        assert torch.allclose(functional.cross_entropy(packed, labels), functional.cross_entropy(apart, labels), atol=1e-5)
+        assert torch.allclose(
+            functional.cross_entropy(packed, labels), functional.cross_entropy(apart, labels), atol=1e-5
+        )
         assert torch.allclose(packed, apart, atol=1e-4)
 
 

@@ -60,5 +60,5 @@ def test_rows_are_measured_against_t_zero() -> None:
     assert merged.difference == pytest.approx(0.1)
     assert merged.gap_closed == pytest.approx(0.25)
     assert ceiling.gap_closed is None
-    text = report.markdown("run", [("en → es", [base, start, merged, ceiling])], ["fact"])
+    text = report.markdown("run", [("en → es", [base, start, merged, ceiling])], ["fact"], "training.png")
     assert "| merged | 60.0 | 50.2 – 69.1 | +10.0 | 0.002 | 25 % |" in text

@@ -8,7 +8,7 @@ import torch
 from adamergex.checkpoints import Checkpoint
 from adamergex.errors import ModelError
 from adamergex.model import Workbench
-from adamergex.recipe_training import IA3, Lora, Prefix
+from adamergex.recipe_training import Lora
 
 
 def test_all_adapters_of_a_run_start_from_the_same_a(workbench: Workbench) -> None:
@@ -47,5 +47,3 @@ def test_a_model_that_does_not_load_is_one_line(tmp_path: Path, tiny_model: Path
     with pytest.raises(ModelError, match="^base_model broken: does not load: ") as caught:
         Workbench(Checkpoint("broken", tmp_path, ""), "float32", Lora())
     assert "\n" not in str(caught.value)
-
-

@@ -26,7 +26,9 @@ def tokenizer(*more: str) -> transformers.PreTrainedTokenizerFast:
 
 def windows(family: Family, made: transformers.PreTrainedTokenizerFast, epoch: int = 0, **settings: object) -> Windows:
     reference = Reference.model_validate({"corpus": "text.{language}.txt", "window": 64} | settings)
-    return Windows(np.array([BODY, BODY, [*BODY[:20], EOS, *BODY[21:]]], np.int32), reference, family, made, 0, epoch, 0)
+    return Windows(
+        np.array([BODY, BODY, [*BODY[:20], EOS, *BODY[21:]]], np.int32), reference, family, made, 0, epoch, 0
+    )
 
 
 SENTINELS = tokenizer(*(f"<extra_id_{i}>" for i in range(20)))
@@ -44,7 +46,9 @@ def test_sampled_positions_are_seeded_new_in_each_epoch_and_never_the_first() ->
     assert [first[i] for i in range(3)] == [again[i] for i in range(3)]
     assert all(len(set(first[i].targets)) == 5 and min(first[i].targets) >= 1 for i in range(3))
     assert first[0].targets != first[1].targets != later[1].targets
-    assert {t for e in range(40) for t in windows("causal", tokenizer(), e, positions=5)[0].targets} == set(range(1, 41))
+    assert {t for e in range(40) for t in windows("causal", tokenizer(), e, positions=5)[0].targets} == set(
+        range(1, 41)
+    )
 
 
 @pytest.mark.parametrize("completion", [1, 7, 39])

@@ -64,9 +64,9 @@ def contents(folder: Path, pattern: str = "**/*") -> dict[str, bytes]:
     """Every file but those that say how long a step took and how much memory there was."""
     files = [path for path in folder.glob(pattern) if path.is_file() and path.name not in (".lock", "training.png")]
     found = {str(path.relative_to(folder)): path.read_bytes() for path in files}
-    for name in found:
+    for name, content in found.items():
         if name.endswith("training.jsonl"):
-            rows = [json.loads(line) for line in found[name].splitlines()]
+            rows = [json.loads(line) for line in content.splitlines()]
             found[name] = json.dumps([row | {"seconds": 0, "memory": 0} for row in rows]).encode()
     return found
 

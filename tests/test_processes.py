@@ -39,17 +39,22 @@ def test_two_processes_train_what_one_trains_with_the_doubled_batch(own_data: Ca
         assert one.keys() == two.keys()
         assert all(torch.allclose(one[key], two[key], atol=2e-6) for key in one)
     predictions = "predictions/es/adamergex/predictions.jsonl"
-    one, two = ((path.parent / f"run-{processes}" / predictions).read_text() for processes in (1, 2))
-    assert one == two
+    texts = [(path.parent / f"run-{processes}" / predictions).read_text() for processes in (1, 2)]
+    assert texts[0] == texts[1]
 
 
 def test_a_kill_at_any_step_of_a_training_changes_no_byte(own_data: Callable[..., Path]) -> None:
     """SIGKILL as soon as a training has left a checkpoint, until the run comes to its end."""
-    train = {"learning_rate": 1e-2, "task": {"epochs": 40, "batch_size": 4}, "reference": {"epochs": 40, "batch_size": 4}}
+    train = {
+        "learning_rate": 1e-2,
+        "task": {"epochs": 40, "batch_size": 4},
+        "reference": {"epochs": 40, "batch_size": 4},
+    }
     path = own_data(train=train | {"checkpoint_seconds": 0}, evaluate={})
     undisturbed = launch(path, 1, "whole")
     assert undisturbed.wait(timeout=240) == 0
-    run, kills, seen = path.parent / "run", 0, set()
+    run, kills = path.parent / "run", 0
+    seen: set[str] = set()
     for _ in range(12):
         started = launch(path, 1, "run")
         while started.poll() is None:

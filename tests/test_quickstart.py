@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from adamergex.checkpoints import resolve
 from adamergex.encode import for_training
 from adamergex.model import Workbench
 from adamergex.recipe_training import LEARNING_RATES, Schedule, Train
-from adamergex.tasks import Item
 from adamergex.train import train
 
 pytest.importorskip("emoji")
@@ -83,17 +81,13 @@ def test_the_real_quickstart_in_a_few_steps(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("structure", ["ia3", "prefix"])
 def test_other_structures_learn_on_the_real_model(structure: str) -> None:
-    """At the default learning rates, on both kinds of data; what is held out counts, not what was learned by heart."""
+    """At the default learning rates; what is held out counts, not what was learned by heart."""
     recipe = recipe_file.load("quickstart", [f"adapter.structure={structure}"])
     bench = Workbench(resolve(recipe.base_model), "float32", recipe.adapter)
-    items = tasks.items(recipe.task, recipe.task.train, Path(), "en")[:192]
-    prose = [row["text"] for row in islice(demo.rows("dataset-build", "tr", "train"), 96)]
-    text = [Item(str(i), paragraph[:8], paragraph[8:120]) for i, paragraph in enumerate(prose)]
-    for of in (items, text):
-        examples = for_training(bench.tokenizer, of)[0]
-        learned, heldout = examples[:-32], examples[-32:]
-        rate, schedule = LEARNING_RATES[structure], Schedule(epochs=1, batch_size=8)
-        trained = train(bench, lambda epoch, e=learned: e, Train(), schedule, 0, learning_rate=rate, heldout=heldout)
-        assert trained.heldout is not None
-        print(structure, trained.heldout, [round(r['loss'],2) for r in trained.log])
-        assert trained.heldout["after"] < trained.heldout["before"] - 0.02
+    items = tasks.items(recipe.task, recipe.task.train, Path(), "en")[:96]
+    examples = for_training(bench.tokenizer, items)[0]
+    learned, heldout = examples[:-16], examples[-16:]
+    rate, schedule = LEARNING_RATES[structure], Schedule(epochs=1, batch_size=8)
+    trained = train(bench, lambda epoch: learned, Train(), schedule, 0, learning_rate=rate, heldout=heldout)
+    assert trained.heldout is not None
+    assert trained.heldout["after"] < trained.heldout["before"] - 0.5

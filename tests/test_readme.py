@@ -30,9 +30,9 @@ def test_own_data_runs_on_the_files_the_readme_writes(tmp_path: Path, tiny_model
 def test_the_python_example_merges(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from adamergex import adapter, model
     from adamergex.checkpoints import Checkpoint
-    from adamergex.recipe import AdapterSettings
+    from adamergex.recipe_training import Lora
 
-    workbench = model.Workbench(Checkpoint("tiny", tiny_model, ""), "float32", AdapterSettings())
+    workbench = model.Workbench(Checkpoint("tiny", tiny_model, ""), "float32", Lora())
     for seed, name in enumerate(("task-en", "reference-es", "reference-en")):
         folder = tmp_path / "runs/quickstart/adapters" / name
         folder.mkdir(parents=True)

@@ -33,7 +33,7 @@ def encoded(workbench: Workbench) -> list[Example]:
 
 
 def trained(workbench: Workbench, seed: int = 0, **settings: Any) -> Trained:
-    given = {"schedule": "constant_with_warmup", "warmup_ratio": 0} | settings
+    given: dict[str, Any] = {"schedule": "constant_with_warmup", "warmup_ratio": 0} | settings
     schedule = given.pop("of", Schedule(epochs=2, batch_size=4))
     more = {key: given.pop(key) for key in ("heldout", "on_step", "checkpoint") if key in given}
     examples = given.pop("examples", encoded(workbench))
@@ -72,7 +72,7 @@ def test_a_killed_training_ends_with_the_same_bytes(bench: Workbench, tmp_path: 
         if step.step == at:
             raise KilledError
 
-    settings = {"checkpoint_seconds": 0, "checkpoint": tmp_path / "state"}
+    settings: dict[str, Any] = {"checkpoint_seconds": 0, "checkpoint": tmp_path / "state"}
     with pytest.raises(KilledError):
         trained(bench, on_step=kill, **settings)
     bench.start(9)
@@ -85,7 +85,8 @@ def test_a_killed_training_ends_with_the_same_bytes(bench: Workbench, tmp_path: 
 
 def test_parts_of_a_batch_and_recomputed_activations_give_the_same_adapter(workbench: Workbench) -> None:
     whole = trained(workbench, of=Schedule(epochs=1, batch_size=12)).adapter
-    for settings in ({"micro_batch": 5}, {"gradient_checkpointing": True}, {"packing": True}):
+    ways: list[dict[str, Any]] = [{"micro_batch": 5}, {"gradient_checkpointing": True}, {"packing": True}]
+    for settings in ways:
         again = trained(workbench, of=Schedule(epochs=1, batch_size=12), **settings)
         assert again.packed == ("packing" in settings)
         assert close(whole, again.adapter)
@@ -144,7 +145,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_examples(workbenc
 def test_early_stopping_keeps_the_best_adapter(workbench: Workbench, tmp_path: Path) -> None:
     """What is held out contradicts what is learned: it is best after the first measurement, if at all."""
     against = for_training(workbench.tokenizer, [Item("1", "xyz 1:", " yes"), Item("2", "xyzxyz 2:", " no")])[0]
-    settings = {"early_stopping": EarlyStopping(every=2, patience=3), "heldout": against}
+    settings: dict[str, Any] = {"early_stopping": EarlyStopping(every=2, patience=3), "heldout": against}
     long = Schedule(epochs=20, batch_size=4)
     stopped = trained(workbench, of=long, **settings)
     assert len(stopped.log) == stopped.best_step + 6 < 60
@@ -158,7 +159,7 @@ def test_early_stopping_keeps_the_best_adapter(workbench: Workbench, tmp_path: P
         if step.step == stopped.best_step + 3:
             raise KilledError
 
-    checkpoint = {"checkpoint": tmp_path / "state", "checkpoint_seconds": 0}
+    checkpoint: dict[str, Any] = {"checkpoint": tmp_path / "state", "checkpoint_seconds": 0}
     with pytest.raises(KilledError):
         trained(workbench, of=long, on_step=kill, **settings, **checkpoint)
     assert same(stopped.adapter, trained(workbench, of=long, **settings, **checkpoint).adapter)

@@ -8,7 +8,19 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "adamergex"
 # A room may import the rooms of the lines above its own.
 FLOORS = [
-    {"baselines", "card", "cleaning", "errors", "examples", "lowrank", "metrics", "paper_files", "plots", "pool", "progress"}
+    {
+        "baselines",
+        "card",
+        "cleaning",
+        "errors",
+        "examples",
+        "lowrank",
+        "metrics",
+        "paper_files",
+        "plots",
+        "pool",
+        "progress",
+    }
     | {"recipe_data", "window_file"},
     {"coefficients", "demo", "disk", "equations", "processes", "recipe_training", "report", "tensorboard", "tensorfile"}
     | {"yaml_file"},

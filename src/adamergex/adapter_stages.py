@@ -75,7 +75,9 @@ def reference(context: Context, language: str) -> Stage:
         seed = context.recipe.seed
         return Data(lambda epoch: windows(bodies, seed, epoch), windows(apart, seed + 1, 0), {"examples": len(bodies)})
 
-    return _adapter(context, f"adapters/reference-{language}", (data,), context.recipe.train.reference, None, extra, load)
+    return _adapter(
+        context, f"adapters/reference-{language}", (data,), context.recipe.train.reference, None, extra, load
+    )
 
 
 def _labelled_reference(context: Context, task: Task, language: str) -> Stage:
@@ -84,7 +86,9 @@ def _labelled_reference(context: Context, task: Task, language: str) -> Stage:
     share = context.recipe.reference.heldout
 
     def load() -> Data:
-        counts = {code: len(context.items(context.stage(f"data/reference-{code}"))) for code in context.recipe.languages}
+        counts = {
+            code: len(context.items(context.stage(f"data/reference-{code}"))) for code in context.recipe.languages
+        }
         refuse_unequal(counts)
         examples, facts = _encoded(context, task, data)
         order = list(range(len(examples)))

@@ -7,13 +7,13 @@ from pathlib import Path
 from adamergex import corpus, sources, tasks
 from adamergex.disk import write_jsonl
 from adamergex.objectives import overhead
-from adamergex.preflight import texts
 from adamergex.recipe_data import Source, Task
 from adamergex.run_context import Context
 from adamergex.stages import Stage
 from adamergex.summary import ITEMS, MANIFEST
 
-_TOKENIZING = ("transformers", "tokenizers")
+# What windows depend on: the tokenizer, the shuffle, and the libraries that clean.
+_TOKENIZING = ("transformers", "tokenizers", "numpy", "rensa", "rbloom", "py3langid")
 
 
 def items(context: Context, name: str, task: Task, source: Source, language: str) -> Stage:
@@ -55,11 +55,15 @@ def windows(context: Context, language: str) -> Stage:
             boilerplate=reference.boilerplate == "drop",
             other_languages=reference.other_languages,
         )
-        found = texts(recipe, source, context.folder, language)
+        found = sources.texts(source, context.folder, language, reference.text)
         facts = corpus.build(
             found, context.tokenizer, folder, request, name=f"corpus of {language}", on_progress=context.display.step
         )
-        about = {"language": language, "source": source.model_dump(exclude_none=True), "licence": sources.licence(source)}
+        about = {
+            "language": language,
+            "source": source.model_dump(exclude_none=True),
+            "licence": sources.licence(source),
+        }
         (folder / MANIFEST).write_text(json.dumps(about | facts, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
     return context.add(Stage(f"data/corpus-{language}", settings, (), build, _TOKENIZING))

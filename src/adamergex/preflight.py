@@ -1,6 +1,6 @@
 """A look at all data that a recipe names, before anything runs."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -69,16 +69,5 @@ def _task_sources(recipe: Recipe) -> list[tuple[Task, Source, str]]:
 
 
 def _first_text(recipe: Recipe, source: Source, folder: Path, language: str) -> None:
-    if not any(text.strip() for text in texts(recipe, source, folder, language)):
+    if not any(text.strip() for text in sources.texts(source, folder, language, recipe.reference.text)):
         raise DataError(f"corpus of {language}: holds no text")
-
-
-def texts(recipe: Recipe, source: Source, folder: Path, language: str) -> Iterator[str]:
-    """The documents of a corpus. Raises DataError where a row has no text in the recipe's column."""
-    column = recipe.reference.text
-    for place, row in sources.rows(source, folder, language):
-        if not isinstance(row.get(column), str):
-            raise DataError(
-                f"{place}: no text in column {column!r}; the row has {', '.join(map(str, row))}; set reference.text"
-            )
-        yield row[column]

@@ -62,7 +62,7 @@ class Processes:
         import accelerate.utils
 
         self._group.wait_for_everyone()
-        return accelerate.utils.broadcast_object_list([value])[0]  # type: ignore[no-any-return]
+        return accelerate.utils.broadcast_object_list([value])[0]
 
     def gathered(self, value: T) -> list[T]:
         """Every process's value, in the order of their ranks, on every process."""
@@ -71,7 +71,7 @@ class Processes:
         import accelerate.utils
 
         _ = self._group
-        return accelerate.utils.gather_object([value])  # type: ignore[no-any-return]
+        return accelerate.utils.gather_object([value])
 
     def first_does(self, work: Callable[[], None]) -> None:
         """Work of the first process; the others wait, and fail where it fails.

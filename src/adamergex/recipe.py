@@ -87,7 +87,9 @@ class Recipe(Section):
         if structure != "lora" and (self.merge.rank is not None or self.merge.space == "factors"):
             raise ValueError(f"merge.rank and merge.space: factors are for LoRA, and adapter.structure is {structure}")
         if structure == "prefix" and self.train.gradient_checkpointing:
-            raise ValueError("train.gradient_checkpointing drops the prefix, which is a cache of keys and values; remove it")
+            raise ValueError(
+                "train.gradient_checkpointing drops the prefix, which is a cache of keys and values; remove it"
+            )
         if structure == "prefix" and self.train.packing:
             raise ValueError("train.packing would let only the first sequence of a row see the prefix; remove it")
         self._languages_differ()

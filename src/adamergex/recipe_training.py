@@ -68,7 +68,7 @@ AdapterSettings = Annotated[
 ]
 
 
-LEARNING_RATES = {"lora": 2e-4, "ia3": 3e-3, "prefix": 1e-2}
+LEARNING_RATES = {"lora": 2e-4, "ia3": 3e-3, "prefix": 3e-2}
 
 
 class Schedule(Section):
@@ -89,7 +89,7 @@ class Train(Section):
     """AdamW with warm-up and decay; the defaults are the paper's."""
 
     learning_rate: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="2e-4 for LoRA, the paper's; 3e-3 for (IA)³, 1e-2 for prefixes"
+        None, gt=0, allow_inf_nan=False, description="2e-4 for LoRA, the paper's; 3e-3 for (IA)³, 3e-2 for prefixes"
     )
     schedule: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
     warmup_ratio: float = Field(0.05, ge=0, le=1)
@@ -98,7 +98,9 @@ class Train(Section):
     task: Schedule = Schedule()
     reference: Schedule = Schedule(epochs=1)
     max_length: int | None = Field(
-        None, ge=8, description="tokens of a labelled item; the longest column of a longer one is cut. The model's context"
+        None,
+        ge=8,
+        description="tokens of a labelled item; the longest column of a longer one is cut. The model's context",
     )
     micro_batch: int | None = Field(
         None, ge=1, description="sequences per forward pass and process, where batch_size needs too much memory"

@@ -124,9 +124,7 @@ def table(title: str, of_language: Sequence[Row]) -> Table:
     return drawn
 
 
-def markdown(
-    title: str, tables: Sequence[tuple[str, Sequence[Row]]], facts: Sequence[str], curves: str
-) -> str:
+def markdown(title: str, tables: Sequence[tuple[str, Sequence[Row]]], facts: Sequence[str], curves: str) -> str:
     """The whole report.
 
     Args:

@@ -35,9 +35,7 @@ class Context:
         RecipeError: the model cannot do what the recipe wants.
     """
 
-    def __init__(
-        self, recipe: Recipe, folder: Path, run_folder: RunFolder, display: Display, processes: Processes
-    ):
+    def __init__(self, recipe: Recipe, folder: Path, run_folder: RunFolder, display: Display, processes: Processes):
         self.recipe, self.folder, self.run_folder, self.display = recipe, folder, run_folder, display
         self.processes = processes
         display.stage(f"base model {recipe.base_model}")
@@ -70,7 +68,9 @@ class Context:
             if recipe.train.packing:
                 problems.append("train.packing: for causal models; remove it")
         if problems:
-            raise RecipeError([f"base_model {self.checkpoint.name} is of the {self.family} family. {p}" for p in problems])
+            raise RecipeError(
+                [f"base_model {self.checkpoint.name} is of the {self.family} family. {p}" for p in problems]
+            )
 
     @cached_property
     def tokenizer(self) -> Any:

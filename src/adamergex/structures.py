@@ -7,7 +7,6 @@ tensor's name, so that the start depends neither on what was trained before nor 
 
 import hashlib
 import math
-from typing import Any
 
 import peft
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from adamergex.errors import ModelError
 from adamergex.families import Kind, first_line
-from adamergex.recipe_training import IA3, AdapterSettings, Lora, Prefix
+from adamergex.recipe_training import IA3, AdapterSettings, Prefix
 
 _TASK_TYPES: dict[Kind, str] = {
     "causal": "CAUSAL_LM",

@@ -134,7 +134,9 @@ class _Training:
         self.packed = settings.packing and workbench.kind == "causal" and can_pack(workbench.model)
         self.accelerator = Accelerator(mixed_precision=settings.precision or "no")
         self._prepare(learning_rate)
-        self.state = State(self.parameters, self.optimizer, self.scheduler, self.accelerator, checkpoint, self.processes)
+        self.state = State(
+            self.parameters, self.optimizer, self.scheduler, self.accelerator, checkpoint, self.processes
+        )
         self.clock = Clock(settings.checkpoint_seconds)
         self.log: list[dict[str, Any]] = []
         self.best = Best()
