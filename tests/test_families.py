@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from adamergex import adapter, families
 from adamergex.checkpoints import Checkpoint
 from adamergex.cli import app
-from adamergex.errors import ModelError
+from adamergex.errors import ModelError, RecipeError
 from tests.families import AUTO, FAMILY, MODELS, save
 
 STRUCTURES: dict[str, dict[str, Any]] = {
@@ -148,3 +148,42 @@ def test_what_a_family_cannot_do_is_said_at_once(models: Callable[[str], Path], 
 def test_a_folder_without_a_configuration_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"base_model x: its config\.json cannot be read"):
         families.family(Checkpoint("x", tmp_path, ""))
+
+
+def test_the_reference_task_may_be_a_labelled_one(models: Callable[[str], Path], own_data: Callable[..., Path]) -> None:
+    """The paper's ablation: no plain text anywhere, and on an encoder a head of its own that is no part of the merge."""
+    labelled = {"prompt": "{text}?", "answer": "label", "choices": ["pos", "neg"], "train": "data/train.{language}.jsonl"}
+    for name in ("llama", "xlm-r"):
+        path = own_data(base_model=str(models(name)), adapter={"r": 2}, reference={"task": labelled})
+        done = run(path)
+        assert done.exit_code == 0
+        where = path.parent / "run"
+        training = json.loads((where / "adapters/reference-es/training.json").read_bytes())
+        assert training["examples"] == 5  # One of six is held out.
+        assert "reference task of es: 5 items of a labelled task" in (where / "report.md").read_text()
+        assert not [key for key in adapter.load(where / "adapters/reference-es").tensors if "classifier" in key]
+
+
+def test_languages_with_unequal_labelled_references_are_refused_before_anything_runs(own_data: Callable[..., Path]) -> None:
+    labelled = {"prompt": "{text}?", "answer": "label", "train": "data/train.{language}.jsonl"}
+    path = own_data(reference={"task": labelled})
+    rows = (path.parent / "data/train.es.jsonl").read_text().splitlines(keepends=True)
+    (path.parent / "data/train.es.jsonl").write_text("".join(rows[:4]))
+    with pytest.raises(RecipeError, match=r"en has 6 items, es has 4 items; .* set reference\.task\.train\.limit to 4"):
+        run(path, "--set", "evaluate={}")
+    assert not (path.parent / "run").exists()
+
+
+def test_curves_for_tensorboard_are_those_of_the_log(own_data: Callable[..., Path]) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    path = own_data()
+    assert run(path, "--set", "train.tensorboard=true", "--set", "train.precision=bf16").exit_code == 0
+    events = EventAccumulator(str(path.parent / "run/tensorboard/adapters/task-en")).Reload()
+    log = (path.parent / "run/adapters/task-en/training.jsonl").read_text().splitlines()
+    assert [event.value for event in events.Scalars("loss")] == pytest.approx([json.loads(row)["loss"] for row in log])
+
+
+def test_a_reference_adapter_that_learned_nothing_is_pointed_out(own_data: Callable[..., Path]) -> None:
+    done = run(own_data(), "--set", "train.learning_rate=1e-9", "--set", "evaluate={}")
+    assert "[7/10] adapters/reference-es: it learned next to nothing" in done.stdout.replace("\n", " ")

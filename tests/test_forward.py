@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from adamergex.examples import Example, batches_by_length, random_batches
 from adamergex.families import Kind
-from adamergex.forward import can_pack, target_logits
+from adamergex.forward import can_pack, can_share, target_logits
 
 SMALL = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 LLAMA = SMALL | {"intermediate_size": 48, "num_key_value_heads": 2}
@@ -82,12 +82,65 @@ def test_packed_sequences_see_nothing_of_each_other_where_the_model_can(kind: st
     apart, labels = target_logits(model, EXAMPLES, pad=0)
     assert can_pack(model) == PACKABLE[kind]
     if PACKABLE[kind]:
-        packed, same = target_logits(model, EXAMPLES, pad=0, packed=True)
+        packed, same = target_logits(model, EXAMPLES, pad=0, layout="packed")
         assert torch.equal(labels, same)
         assert torch.allclose(
             functional.cross_entropy(packed, labels), functional.cross_entropy(apart, labels), atol=1e-5
         )
         assert torch.allclose(packed, apart, atol=1e-4)
+
+
+ALIKE = [
+    Example([1, 5, 9, 33, 2, 8, 40, 41], [3, 7]),
+    Example([1, 5, 9, 33, 2, 61], [4, 5]),
+    Example([1, 5, 9, 33, 2, 8, 12], [5, 6]),
+    Example([1, 5, 9, 33, 2, 70, 71, 72, 73], [8]),
+]
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_a_shared_beginning_computed_once_gives_the_same_loss_and_gradient_where_the_model_can(kind: str) -> None:
+    model = noisy(CONFIGS[kind])
+    window = getattr(CONFIGS[kind], "sliding_window", None)
+    able = "bloom" not in kind and window is None
+    assert can_share(model, 9) == able
+    assert not able or can_share(model, 100)
+    if able:
+        tokens = []
+        handle = model.get_input_embeddings().register_forward_hook(lambda m, args, out: tokens.append(args[0].numel()))
+        first = next(model.parameters())
+        (plain, same), (shared, labels) = (target_logits(model, ALIKE, 0, layout=way) for way in ("rows", "shared"))
+        handle.remove()
+        assert tokens == [4 * 8, 5 + 2 + 0 + 1 + 3]  # Five tokens are shared; the last of each is not read.
+        assert torch.equal(labels, same)
+        assert torch.allclose(plain, shared, atol=1e-4)
+        one, other = (
+            torch.autograd.grad(functional.cross_entropy(logits, labels), first)[0] for logits in (plain, shared)
+        )
+        assert torch.allclose(one, other, atol=1e-4)
+
+
+def test_sequences_that_begin_otherwise_share_nothing() -> None:
+    model = noisy(CONFIGS["llama"])
+    seen = []
+    model.get_input_embeddings().register_forward_hook(lambda module, args, out: seen.append(tuple(args[0].shape)))
+    examples = [Example([start, *range(20, 40)], [20]) for start in (3, 4, 5)]
+    target_logits(model, examples, 0, layout="shared")
+    assert seen == [(3, 20)]
+
+
+def test_long_sequences_share_their_beginning_in_several_rows() -> None:
+    model = noisy(CONFIGS["llama"])
+    seen = []
+    model.get_input_embeddings().register_forward_hook(lambda module, args, out: seen.append(tuple(args[0].shape)))
+    begun = [i % 90 + 3 for i in range(200)]
+    examples = [Example([*begun, *((j * 7 + i) % 90 + 3 for i in range(100 + j))], [250]) for j in range(6)]
+    shared, _ = target_logits(model, examples, 0, layout="shared")
+    plain, _ = target_logits(model, examples, 0)
+    assert torch.allclose(plain, shared, atol=1e-3)
+    assert seen[0][0] == 2
+    assert seen[0][1] <= 512
+    assert seen[1] == (6, 304)
 
 
 T5 = transformers.T5Config(

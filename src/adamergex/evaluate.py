@@ -130,8 +130,10 @@ def choice_log_likelihoods(
         for ids, of, source in zip(sequences, reads, sources, strict=True)
     ]
     done = 0
+    layout = workbench.layout(False, max(example.size for example in examples))
     for batch in batches_by_length(examples, batch_size):
-        logits, _ = target_logits(workbench.model, [examples[s] for s in batch], workbench.pad, workbench.kind)
+        chosen = [examples[s] for s in batch]
+        logits, _ = target_logits(workbench.model, chosen, workbench.pad, workbench.kind, layout)
         places = {
             (s, position): n for n, (s, position) in enumerate((s, p) for s in batch for p in examples[s].targets)
         }

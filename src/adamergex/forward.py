@@ -9,7 +9,7 @@ embedding (soft-capping, scaling, a bias) still happens, in its own code.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,6 +17,15 @@ from torch import Tensor
 from adamergex.errors import ModelError
 from adamergex.examples import Example
 from adamergex.families import Kind
+
+
+Layout = Literal["rows", "packed", "shared"]
+# What a model is given; row and column of the hidden states that predict.
+Laid = tuple[dict[str, Tensor], Tensor, Tensor]
+# Tokens in a row of sequences that share their beginning.
+_ROW = 512
+# Sharing must save a tenth of the tokens: its rows attend to more than they need.
+_WORTH_IT = 0.9
 
 
 def _output_embedding(model: torch.nn.Module) -> Any:
@@ -55,7 +64,7 @@ def logits_only_at(model: torch.nn.Module, row: Tensor, column: Tensor) -> Itera
 
 
 def target_logits(
-    model: torch.nn.Module, examples: Sequence[Example], pad: int, kind: Kind = "causal", packed: bool = False
+    model: torch.nn.Module, examples: Sequence[Example], pad: int, kind: Kind = "causal", layout: Layout = "rows"
 ) -> tuple[Tensor, Tensor]:
     """Logits at every target of every example, in order, and what belongs there.
 
@@ -64,8 +73,9 @@ def target_logits(
         examples: one batch.
         pad: fills sequences up; never predicted, never seen by what is.
         kind: how the model predicts.
-        packed: causal models only: all sequences in one row, by position ids that begin anew with each. The model
-            must understand them (`can_pack`).
+        layout: how the sequences of a causal model lie in the batch. `rows`: one a row. `packed`: all in one row,
+            kept apart by position ids that begin anew (`can_pack`). `shared`: the beginning that they have in common,
+            such as a prompt's instruction, is computed once a row, where that is less work (`can_share`).
 
     Returns:
         float32 logits (n, vocabulary or classes) and int64 labels (n,), n the number of predictions.
@@ -75,7 +85,10 @@ def target_logits(
         ids, mask = _padded([example.ids for example in examples], pad, device)
         logits = model(input_ids=ids, attention_mask=mask).logits
         return logits.float(), torch.tensor([example.labels[0] for example in examples], device=device)
-    inputs, row, column = _packed(examples) if packed else _rows(examples, pad, kind)
+    laid = _shared(examples, pad, _dtype(model)) if layout == "shared" else None
+    if laid is None:
+        laid = _packed(examples) if layout == "packed" else _rows(examples, pad, kind)
+    inputs, row, column = laid
     moved: dict[str, Any] = {name: tensor.to(device) for name, tensor in inputs.items()}
     if kind != "masked":
         moved["use_cache"] = False
@@ -85,7 +98,7 @@ def target_logits(
     return logits.float(), torch.tensor(list(chain.from_iterable(labels)), device=device)
 
 
-def _rows(examples: Sequence[Example], pad: int, kind: Kind) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+def _rows(examples: Sequence[Example], pad: int, kind: Kind) -> Laid:
     """A padded batch: what the model is given, and row and column of the hidden states that predict.
 
     Causal attention sees nothing behind itself: padding on the right needs no mask. What reads both ways does.
@@ -102,7 +115,7 @@ def _rows(examples: Sequence[Example], pad: int, kind: Kind) -> tuple[dict[str, 
     return {"input_ids": source, "attention_mask": mask, "decoder_input_ids": ids[:, :-1]}, row, column - 1
 
 
-def _packed(examples: Sequence[Example]) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+def _packed(examples: Sequence[Example]) -> Laid:
     """All sequences of a batch in one row, without padding; where position ids begin anew, so does attention."""
     ids = [token for example in examples for token in example.ids[:-1]]
     positions = [position for example in examples for position in range(len(example.ids) - 1)]
@@ -114,20 +127,97 @@ def _packed(examples: Sequence[Example]) -> tuple[dict[str, Tensor], Tensor, Ten
     return inputs, torch.zeros(len(column), dtype=torch.int64), torch.tensor(column)
 
 
+def _shared(examples: Sequence[Example], pad: int, dtype: torch.dtype) -> Laid | None:
+    """Sequences that begin alike, several in a row behind one copy of their beginning; None where it is not worth it.
+
+    A mask of four dimensions lets every sequence see the beginning and itself. Rows are filled up to the length of
+    the longest sequence or `_ROW` tokens: attention costs the square of a row.
+    """
+    read = [example.ids[:-1] for example in examples]
+    common = _common(read)
+    rest = sum(len(ids) - common for ids in read)
+    width = max(max(map(len, read)), min(_ROW, common + rest))
+    rows: list[list[int]] = [[]]
+    used = common
+    for i, ids in enumerate(read):
+        if used + len(ids) - common > width:
+            rows.append([])
+            used = common
+        rows[-1].append(i)
+        used += len(ids) - common
+    width = max(common + sum(len(read[i]) - common for i in row) for row in rows)
+    if len(rows) * width > _WORTH_IT * len(read) * max(map(len, read)):
+        return None
+    tokens, positions, segments = [], [], []
+    place: dict[int, tuple[int, int]] = {}
+    for number, row in enumerate(rows):
+        ids, at, segment = list(read[row[0]][:common]), list(range(common)), [0] * common
+        for i in row:
+            place[i] = (number, len(ids) - common)
+            ids += read[i][common:]
+            at += range(common, len(read[i]))
+            segment += [i + 1] * (len(read[i]) - common)
+        filling = width - len(ids)
+        tokens.append(ids + [pad] * filling)
+        positions.append(at + [0] * filling)
+        segments.append(segment + [-1] * filling)
+    owner = torch.tensor(segments)
+    seen = (owner[:, :, None] == owner[:, None, :]) | (owner[:, None, :] == 0)
+    seen &= torch.ones(width, width, dtype=torch.bool).tril()
+    mask = torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
+    row_of, column = [], []
+    for i, example in enumerate(examples):
+        number, offset = place[i]
+        row_of += [number] * len(example.targets)
+        column += [target - 1 + (offset if target > common else 0) for target in example.targets]
+    inputs = {"input_ids": torch.tensor(tokens), "position_ids": torch.tensor(positions), "attention_mask": mask}
+    return inputs, torch.tensor(row_of), torch.tensor(column)
+
+
+def _common(sequences: Sequence[list[int]]) -> int:
+    """How many tokens all sequences begin with alike."""
+    first, last = min(sequences), max(sequences)
+    return next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+
+
 def can_pack(model: torch.nn.Module) -> bool:
     """Whether packed sequences see nothing of each other: one is tried, behind another and alone."""
+    return _alike(model, "packed")
+
+
+def can_share(model: torch.nn.Module, longest: int) -> bool:
+    """Whether sequences of up to `longest` tokens can share a beginning: the mask says all of what is seen.
+
+    Not where layers narrow it further (sliding windows), nor where the attention takes no mask or no position ids.
+    """
+    config = model.config.get_text_config()  # type: ignore[operator, union-attr]
+    narrow = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
+    if any(limit is not None and limit < longest for limit in narrow):
+        return False
+    return getattr(config, "_attn_implementation", "eager") in ("eager", "sdpa") and _alike(model, "shared")
+
+
+def _alike(model: torch.nn.Module, layout: Layout) -> bool:
+    """Whether two sequences give in a layout what they give apart."""
     vocabulary = _output_embedding(model).weight.shape[0]
-    first, second = (
-        Example([(start + 7 * i) % vocabulary for i in range(12)], list(range(1, 12))) for start in (1, vocabulary // 2)
-    )
+    begun = [(3 + 5 * i) % vocabulary for i in range(8)]
+    both = [
+        Example([*begun, *((start + 7 * i) % vocabulary for i in range(8))], list(range(1, 16)))
+        for start in (1, vocabulary // 2)
+    ]
     try:
         with torch.no_grad():
-            together = target_logits(model, [first, second], 0, packed=True)[0][11:]
-            alone = target_logits(model, [second], 0)[0]
-    except (TypeError, ValueError):  # the model takes no position ids
+            together = target_logits(model, both, 0, layout=layout)[0]
+            apart = target_logits(model, both, 0)[0]
+    except (TypeError, ValueError, RuntimeError, IndexError):  # the model takes no position ids, or not such a mask
         return False
     # Half precision rounds; seeing the other sequence changes everything.
-    return bool((together - alone).norm() < 0.02 * alone.norm())
+    return bool((together - apart).norm() < 0.02 * apart.norm())
+
+
+def _dtype(model: torch.nn.Module) -> torch.dtype:
+    """Of the hidden states: what a mask is added to."""
+    return next((p.dtype for p in model.parameters() if p.is_floating_point() and not p.requires_grad), torch.float32)
 
 
 def _padded(sequences: Sequence[list[int]], pad: int, device: Any = None) -> tuple[Tensor, Tensor]:

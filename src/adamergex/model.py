@@ -18,7 +18,7 @@ from adamergex.checkpoints import Checkpoint
 from adamergex.errors import ModelError
 from adamergex.examples import Example
 from adamergex.families import Kind, first_line, load_tokenizer, padding
-from adamergex.forward import target_logits
+from adamergex.forward import Layout, can_pack, can_share, target_logits
 from adamergex.recipe_training import AdapterSettings, Prefix
 
 _CLASSES: dict[Kind, Any] = {
@@ -168,6 +168,18 @@ class Workbench:
         start: int | None = getattr(self.model.config, "decoder_start_token_id", None)
         return self.pad if start is None else start
 
+    def layout(self, packing: bool, longest: int) -> Layout:
+        """How sequences of up to `longest` tokens should lie in a batch: packed where that is wanted and possible.
+
+        A beginning that they have in common is computed once where the model allows it; a prefix stands before every
+        row, and would have to stand before every sequence.
+        """
+        if self.kind != "causal" or isinstance(self._settings, Prefix):
+            return "rows"
+        if packing and can_pack(self.model):
+            return "packed"
+        return "shared" if not packing and can_share(self.model, longest) else "rows"
+
     def trainable(self) -> list[torch.nn.Parameter]:
         """The slot's parameters, in a fixed order."""
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
@@ -186,15 +198,15 @@ class Workbench:
         finally:
             self.model = attached
 
-    def loss(self, examples: Sequence[Example], model: Any = None, packed: bool = False) -> Tensor:
+    def loss(self, examples: Sequence[Example], model: Any = None, layout: Layout = "rows") -> Tensor:
         """Cross-entropy summed over all predictions of a batch, in nats; a scalar with its gradient.
 
         Args:
             examples: one batch.
             model: what to call in place of `self.model`, such as DistributedDataParallel around it.
-            packed: see `target_logits`.
+            layout: see `target_logits`.
         """
-        logits, labels = target_logits(model or self.model, examples, self.pad, self.kind, packed)
+        logits, labels = target_logits(model or self.model, examples, self.pad, self.kind, layout)
         return functional.cross_entropy(logits, labels, reduction="sum")
 
 

@@ -39,8 +39,8 @@ def check(recipe: Recipe, folder: Path) -> None:
         if not source.dataset:
             attempt(partial(_first_text, recipe, source, folder, language))
     if recipe.reference.task is not None and not problems:
-        sources_of = {language: recipe.reference_source(language).model_dump_json() for language in recipe.languages}
-        counts = {code: len(read[key, code]) for code, key in sources_of.items() if (key, code) in read}
+        key = recipe.reference.task.train.model_dump_json()
+        counts = {code: len(read[key, code]) for code in recipe.languages if (key, code) in read}
         attempt(partial(tasks.refuse_unequal, counts))
     if recipe.evaluate.ceiling and recipe.scored and not problems:
         for language in recipe.targets:

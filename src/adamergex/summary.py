@@ -42,6 +42,20 @@ def reference_facts(recipe: Recipe, run_folder: Path, language: str) -> str:
     return f"{where}{config}: {facts['tokens']:,} tokens from {facts['documents']:,} documents"
 
 
+def _cleaning(run_folder: Path, language: str) -> str:
+    """What was found in a corpus that does not belong there, to append to a line."""
+    facts = json.loads((run_folder / f"data/corpus-{language}" / MANIFEST).read_bytes())
+    found = {
+        "near-duplicates dropped": facts["near_duplicates_dropped"],
+        "lines of boilerplate dropped": facts["boilerplate_lines_dropped"],
+        "documents in other languages dropped": facts["in_other_languages_dropped"],
+    }
+    if not facts["in_other_languages_dropped"]:
+        found["documents in other languages"] = facts["in_other_languages"]
+    parts = [f"{count:,} {what}" for what, count in found.items() if count]
+    return f" ({', '.join(parts)}, of {facts['documents_read']:,} read)" if parts else ""
+
+
 def write_report(recipe: Recipe, base_model: str, run_folder: RunFolder) -> list[report.Row]:
     """Write scores.jsonl and report.md, and return the rows.
 
@@ -87,7 +101,8 @@ def _facts(recipe: Recipe, run_folder: RunFolder) -> list[str]:
             f"scored on the {recipe.evaluate.split} split; Wilson intervals, exact McNemar tests against t = 0"
         )
     for language in recipe.languages:
-        facts.append(f"reference task of {language}: {reference_facts(recipe, run_folder.path, language)}")
+        cleaned = _cleaning(run_folder.path, language) if recipe.reference.task is None else ""
+        facts.append(f"reference task of {language}: {reference_facts(recipe, run_folder.path, language)}{cleaned}")
     for name in _adapters(recipe):
         losses = [row["loss"] for row in read_jsonl(run_folder.path / "adapters" / name / LOG)]
         few = max(1, len(losses) // 10)

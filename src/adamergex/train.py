@@ -15,7 +15,6 @@ from accelerate import Accelerator
 from adamergex.adapter import Adapter
 from adamergex.errors import ModelError
 from adamergex.examples import Example, Examples, random_batches, sizes
-from adamergex.forward import can_pack
 from adamergex.model import Workbench
 from adamergex.processes import Processes
 from adamergex.recipe_training import Schedule, Train
@@ -124,14 +123,15 @@ class _Training:
         self.of_epoch = examples(0)
         self.lengths = sizes(self.of_epoch)
         self._check_lengths()
+        workbench.model.eval()
         workbench.start(seed)
+        self.layout = workbench.layout(settings.packing, max(self.lengths))
         torch.manual_seed(seed)
         self.parameters = workbench.trainable()
         for parameter in self.parameters:
             parameter.grad = None  # A training that was broken off may have left some.
         self.of_one_epoch = math.ceil(len(self.lengths) / schedule.batch_size)
         self.steps = schedule.epochs * self.of_one_epoch
-        self.packed = settings.packing and workbench.kind == "causal" and can_pack(workbench.model)
         self.accelerator = Accelerator(mixed_precision=settings.precision or "no")
         self._prepare(learning_rate)
         self.state = State(
@@ -225,7 +225,7 @@ class _Training:
     def _backward(self, part: list[Example], weight: float) -> float:
         """Add a part's gradients, and return its share of the loss."""
         with self.accelerator.autocast():
-            loss = self.workbench.loss(part, self.model, self.packed) * weight
+            loss = self.workbench.loss(part, self.model, self.layout) * weight
         # Gradients of several processes are averaged; what is wanted is their sum.
         self.accelerator.backward(loss * self.processes.count)
         return float(loss.detach())
@@ -253,7 +253,7 @@ class _Training:
         loss = 0.0
         with torch.no_grad(), self.accelerator.autocast():
             for i in range(0, len(mine), size):
-                loss += float(self.workbench.loss(mine[i : i + size], packed=self.packed))
+                loss += float(self.workbench.loss(mine[i : i + size], layout=self.layout))
         return sum(self.processes.gathered(loss)) / sum(example.predictions for example in examples)
 
     def _save(self) -> None:
@@ -274,7 +274,7 @@ class _Training:
             after = self.best.loss if self.best.step else self._heldout_loss()
             predictions = sum(self.heldout[i].predictions for i in range(len(self.heldout)))
             heldout = {"before": self.before, "after": after, "predictions": predictions}
-        return Trained(self.workbench.adapter(), self.log, heldout, self.best.step or step, self.packed)
+        return Trained(self.workbench.adapter(), self.log, heldout, self.best.step or step, self.layout == "packed")
 
 
 def _memory() -> int:
