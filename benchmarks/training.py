@@ -6,8 +6,8 @@
     pip install --no-deps --target trl-1.7.1 trl==1.7.1               # TRL in a folder of its own; several may be given
     python benchmarks/training.py --trl trl-1.16.0 trl-1.7.1
 
-Workloads: `languages` (which of eight languages is a passage in; about 50 tokens a prompt), `emoji` (the quickstart's
-task; about 10), both with the loss on the answer and the end of the sequence; `text-512` and `text-128`, windows of
+Workloads: `languages` (which of eight languages is a passage in; about 50 tokens a prompt), `instructed` (the same with
+the question and the choices in front, which every prompt has in common), `emoji` (the quickstart's task; about 10), all with the loss on the answer and the end of the sequence; `text-512` and `text-128`, windows of
 Wikipedia of which a seeded sample of positions is predicted. LoRA of rank 8 on every linear layer, AdamW, cosine
 schedule, float32. Every arm runs in a process of its own, the arms take turns, and all start from the same adapter, read
 the same examples in the same order and predict the same positions: losses must agree at every step. The batches are
@@ -18,9 +18,9 @@ on the completion alone, no gradient checkpointing (its default costs a second f
 that does not make all logits at once (`nll` since 1.15, `chunked_nll` before), Liger's kernels on a GPU where they are
 installed. On a GPU that loss takes only the predicted positions; since 1.16 it takes all positions where there is no
 Triton, on a CPU that is, and computes them again in the backward pass. 1.15 needs Triton; 1.9 to 1.14 take them in blocks
-of 256, filled up with positions that are not predicted; 1.5 to 1.8 take exactly the predicted ones: the fastest TRL on a
-CPU. Packing would put other examples into a step, so it is off; `--padding-free` adds TRL with all sequences of a batch
-in one row, `--packing` ours likewise.
+of 256, filled up with positions that are not predicted; 1.6 and 1.7 take exactly the predicted ones, and are the fastest
+on a CPU of those that were tried. Packing would put other examples into a step, so it is off; `--padding-free` adds TRL
+with all sequences of a batch in one row, `--packing` ours likewise.
 
 The table: tokens read in a second (padding not counted), median of all rounds and the fastest; how many times as long an
 arm takes as ours for the same steps, median and range over the rounds; seconds of processor time for a step; which share
@@ -43,7 +43,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-WORKLOADS = {"languages": 16, "emoji": 16, "text-512": 2, "text-128": 8}
+WORKLOADS = {"languages": 16, "instructed": 16, "emoji": 16, "text-512": 2, "text-128": 8}
 ARMS = Path(__file__).with_name("training_arms.py")
 console = Console(width=None if sys.stdout.isatty() else 120)
 

@@ -38,6 +38,14 @@ def of_languages() -> Iterator[tuple[str, str]]:
                     passage = ""
 
 
+def of_instructed() -> Iterator[tuple[str, str]]:
+    """The same, asked as prompts for language models ask: what to do and what there is to choose from come first."""
+    choices = ", ".join(LANGUAGES.values())
+    question = f"In which language is this text written? Answer with one of these words alone: {choices}."
+    for prompt, answer in of_languages():
+        yield f"{question}\n\n{prompt}", answer
+
+
 def of_emoji() -> Iterator[tuple[str, str]]:
     """The quickstart's task: an emoji's category from its English name."""
     for row in demo.rows("emoji", "en", "train"):
@@ -82,7 +90,8 @@ def prepare(job: dict[str, Any]) -> dict[str, Any]:
     if kind == "text":
         examples = windows(tokenizer, count, int(width), job["positions"])
     else:
-        pairs = of_emoji() if kind == "emoji" else of_file(job["items"]) if job["items"] else of_languages()
+        made = {"emoji": of_emoji, "instructed": of_instructed, "languages": of_languages}[kind]
+        pairs = of_file(job["items"]) if job["items"] else made()
         examples = labelled(list(pairs), tokenizer, count)
     if len(examples) < count:
         raise SystemExit(f"{job['workload']}: {len(examples)} examples; {count} are needed: fewer --steps, or --batch")
