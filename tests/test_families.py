@@ -152,7 +152,12 @@ def test_a_folder_without_a_configuration_is_named(tmp_path: Path) -> None:
 
 def test_the_reference_task_may_be_a_labelled_one(models: Callable[[str], Path], own_data: Callable[..., Path]) -> None:
     """The paper's ablation: no plain text anywhere, and on an encoder a head of its own that is no part of the merge."""
-    labelled = {"prompt": "{text}?", "answer": "label", "choices": ["pos", "neg"], "train": "data/train.{language}.jsonl"}
+    labelled = {
+        "prompt": "{text}?",
+        "answer": "label",
+        "choices": ["pos", "neg"],
+        "train": "data/train.{language}.jsonl",
+    }
     for name in ("llama", "xlm-r"):
         path = own_data(base_model=str(models(name)), adapter={"r": 2}, reference={"task": labelled})
         done = run(path)
@@ -164,7 +169,9 @@ def test_the_reference_task_may_be_a_labelled_one(models: Callable[[str], Path],
         assert not [key for key in adapter.load(where / "adapters/reference-es").tensors if "classifier" in key]
 
 
-def test_languages_with_unequal_labelled_references_are_refused_before_anything_runs(own_data: Callable[..., Path]) -> None:
+def test_languages_with_unequal_labelled_references_are_refused_before_anything_runs(
+    own_data: Callable[..., Path],
+) -> None:
     labelled = {"prompt": "{text}?", "answer": "label", "train": "data/train.{language}.jsonl"}
     path = own_data(reference={"task": labelled})
     rows = (path.parent / "data/train.es.jsonl").read_text().splitlines(keepends=True)

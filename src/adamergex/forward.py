@@ -18,7 +18,6 @@ from adamergex.errors import ModelError
 from adamergex.examples import Example
 from adamergex.families import Kind
 
-
 Layout = Literal["rows", "packed", "shared"]
 # What a model is given; row and column of the hidden states that predict.
 Laid = tuple[dict[str, Tensor], Tensor, Tensor]
@@ -136,7 +135,7 @@ def _shared(examples: Sequence[Example], pad: int, dtype: torch.dtype) -> Laid |
     read = [example.ids[:-1] for example in examples]
     common = _common(read)
     rest = sum(len(ids) - common for ids in read)
-    width = max(max(map(len, read)), min(_ROW, common + rest))
+    width = max(*map(len, read), min(_ROW, common + rest))
     rows: list[list[int]] = [[]]
     used = common
     for i, ids in enumerate(read):
