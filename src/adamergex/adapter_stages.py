@@ -173,6 +173,8 @@ def _without_head(adapter: "Adapter") -> "Adapter":
     """A reference adapter without its classification head: that is another task's, and no part of the merge."""
     from adamergex.adapter import Adapter
 
-    heads = tuple(f"base_model.model.{name}." for name in adapter.config.get("modules_to_save") or ())
+    names = adapter.config.get("modules_to_save") or ()
+    # A prefix wraps the base model once, the other structures twice.
+    heads = tuple(f"{above}.{name}." for name in names for above in ("base_model", "base_model.model"))
     tensors = {name: tensor for name, tensor in adapter.tensors.items() if not heads or not name.startswith(heads)}
     return Adapter({**adapter.config, "modules_to_save": None}, tensors)

@@ -84,9 +84,11 @@ class Workbench:
 
     def _slot(self) -> dict[str, Tensor]:
         """The slot's tensors by the names they have in an adapter file; they share the parameters' memory."""
+        tensors = peft.get_peft_model_state_dict(self.model, adapter_name=self._name, save_embedding_layers=False)
         if isinstance(self._settings, Prefix):
-            return {"prompt_embeddings": self.model.prompt_encoder[self._name].embedding.weight.data}
-        return peft.get_peft_model_state_dict(self.model, adapter_name=self._name, save_embedding_layers=False)
+            # PEFT hands out a copy of the prompt.
+            tensors["prompt_embeddings"] = self.model.prompt_encoder[self._name].embedding.weight.data
+        return tensors
 
     def start(self, seed: int) -> None:
         """Set the slot to the start that all adapters of a run share (`structures.start`)."""
@@ -104,7 +106,7 @@ class Workbench:
     def _is_trained_head(self, name: str) -> bool:
         """Whether a tensor belongs to a head that the checkpoint brought along."""
         is_head = not any(part in name for part in ("lora_", "ia3_l", "prompt_embeddings"))
-        return is_head and name.removeprefix("base_model.model.") not in self._new
+        return is_head and name.removeprefix("base_model.").removeprefix("model.") not in self._new
 
     def adapter(self) -> Adapter:
         """A copy of the slot as an adapter that can be saved, float32 on the CPU."""

@@ -11,6 +11,7 @@ import psutil
 import torch
 import transformers
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from adamergex.adapter import Adapter
 from adamergex.errors import ModelError
@@ -132,6 +133,8 @@ class _Training:
             parameter.grad = None  # A training that was broken off may have left some.
         self.of_one_epoch = math.ceil(len(self.lengths) / schedule.batch_size)
         self.steps = schedule.epochs * self.of_one_epoch
+        # Accelerate remembers the first precision of a process; a later training may have another.
+        AcceleratorState._reset_state()
         self.accelerator = Accelerator(mixed_precision=settings.precision or "no")
         self._prepare(learning_rate)
         self.state = State(
