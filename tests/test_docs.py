@@ -1,4 +1,4 @@
-"""docs/merging.md names what there is."""
+"""The pages in docs/ name what there is."""
 
 import re
 from pathlib import Path
@@ -7,6 +7,8 @@ import typer.main
 
 from adamergex import cli, merge_plan
 from adamergex.layout import STRUCTURES
+from adamergex.recipe import Recipe
+from adamergex.recipe_training import LEARNING_RATES
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "merging.md").read_text()
@@ -27,3 +29,27 @@ def test_every_method_setting_and_structure_is_named() -> None:
     for script in re.findall(r"`(?:benchmarks/)?(\w+\.py)`", PAGE):
         assert (ROOT / "benchmarks" / script).is_file() or (ROOT / "src" / "adamergex" / script).is_file()
     assert not re.search("@[A-Z]+@", PAGE)
+
+
+def options(*names: str) -> set[str]:
+    command = typer.main.get_command(cli.app)
+    return {option for name in names for p in command.commands[name].params for option in p.opts}  # type: ignore[attr-defined]
+
+
+def test_every_option_of_the_corpus_page_exists() -> None:
+    page = (ROOT / "docs" / "corpora.md").read_text()
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page))
+    assert {"--keep-duplicates", "--heldout", "--completion"} <= named
+    # The page also names options of benchmarks/corpus.py.
+    assert named - {"--megabytes"} <= options("corpus")
+
+
+def test_every_key_of_the_training_page_exists() -> None:
+    page = (ROOT / "docs" / "training.md").read_text()
+    schema = Recipe.model_json_schema()["$defs"]
+    sections = {"train": "Train", "reference": "Reference", "task": "Task"}
+    named = re.findall(r"`(train|reference|task)\.([a-z_]+)", page)
+    assert len(named) > 8
+    assert [(section, key) for section, key in named if key not in schema[sections[section]]["properties"]] == []
+    rates = {"lora": "2e-4", "ia3": "3e-3", "prefix": "3e-2"}
+    assert all(float(text) == LEARNING_RATES[structure] and text in page for structure, text in rates.items())
