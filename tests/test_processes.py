@@ -1,5 +1,6 @@
-"""Several processes, as `accelerate launch` starts them, make what one makes."""
+"""Several processes make what one makes."""
 
+import json
 import os
 import signal
 import subprocess
@@ -17,9 +18,9 @@ ADAPTERS = ["adapters/task-en", "adapters/reference-en", "adapters/reference-es"
 
 
 def launch(path: Path, processes: int, output: str, *more: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
-    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "adamergex", "run"]
-    command += [str(path), "--output", str(path.parent / output), *more]
+    """As `accelerate launch` starts several processes on GPUs; on a CPU it starts one, and torchrun as many as it is told."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    command += ["-m", "adamergex", "run", str(path), "--output", str(path.parent / output), *more]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment, start_new_session=True)
@@ -30,10 +31,13 @@ def test_two_processes_train_what_one_trains_with_the_doubled_batch(own_data: Ca
     path = own_data()
     outputs = {}
     for processes in (1, 2):
-        done = launch(path, processes, f"run-{processes}")
-        outputs[processes], problems = done.communicate(timeout=240)
+        done = launch(path, processes, f"run-{processes}", "--set", "train.checkpoint_seconds=0.05")
+        outputs[processes], problems = done.communicate(timeout=100)
         assert done.returncode == 0, problems
     assert outputs[2].count("merging changed accuracy") == 1
+    for processes in (1, 2):
+        training = json.loads((path.parent / f"run-{processes}/adapters/task-en/training.json").read_bytes())
+        assert training["processes"] == processes
     for name in ADAPTERS:
         one, two = (adapter.load(path.parent / f"run-{processes}" / name).tensors for processes in (1, 2))
         assert one.keys() == two.keys()
@@ -52,7 +56,7 @@ def test_a_kill_at_any_step_of_a_training_changes_no_byte(own_data: Callable[...
     }
     path = own_data(train=train | {"checkpoint_seconds": 0}, evaluate={})
     undisturbed = launch(path, 1, "whole")
-    assert undisturbed.wait(timeout=240) == 0
+    assert undisturbed.wait(timeout=100) == 0
     run, kills = path.parent / "run", 0
     seen: set[str] = set()
     for _ in range(12):

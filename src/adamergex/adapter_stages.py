@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from adamergex.examples import Examples
 
 # What of the recipe's training changes no result.
-_NO_RESULT = {"task", "reference", "checkpoint_seconds", "tensorboard", "micro_batch", "gradient_checkpointing"}
+_NO_RESULT = {"task", "reference", "checkpoint_seconds", "tensorboard", "gradient_checkpointing"}
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,7 @@ def _encoded(context: Context, task: Task, data: Stage) -> tuple[list[Any], dict
     from adamergex.encode import for_training
 
     workbench = context.workbench(task)
-    limits = [limit for limit in (context.recipe.train.max_length, workbench.context) if limit is not None]
-    longest = min(limits, default=None)
+    longest = context.longest(workbench)
     items = context.items(data)
     examples, shortened = for_training(context.tokenizer, items, workbench.kind, workbench.decoder_start, longest)
     return examples, {"examples": len(examples), "shortened": shortened}
@@ -124,7 +123,11 @@ def _adapter(
     load: Callable[[], Data],
 ) -> Stage:
     recipe = context.recipe
-    training = recipe.train.model_dump(exclude=_NO_RESULT) | schedule.model_dump()
+    # Plain text is never cut; parts of a batch differ by rounding alone, unless each draws its own dropout.
+    more = ({"max_length"} if name.startswith("adapters/reference-") and task is None else set()) | (
+        set() if getattr(recipe.adapter, "dropout", 0) else {"micro_batch"}
+    )
+    training = recipe.train.model_dump(exclude=_NO_RESULT | more) | schedule.model_dump()
     settings = (
         extra
         | context.model_settings()
@@ -136,7 +139,10 @@ def _adapter(
         from adamergex.train import Step, train
 
         workbench, data = context.workbench(task), load()
-        board = writer(context.run_folder.path / "tensorboard" / name) if recipe.train.tensorboard else None
+        resumed = context.run_folder.checkpoint(stage).exists()
+        folder_of_board = context.run_folder.path / "tensorboard" / name
+        wanted = recipe.train.tensorboard and context.processes.is_first
+        board = writer(folder_of_board, resumed) if wanted else None
 
         def on_step(step: Step) -> None:
             context.display.step(step.step, step.steps, step.tokens, step.loss)
@@ -162,6 +168,7 @@ def _adapter(
         adapter = trained.adapter if task is recipe.task else _without_head(trained.adapter)
         adapter.save(folder)
         facts = data.facts | {"heldout": trained.heldout, "best_step": trained.best_step, "packed": trained.packed}
+        facts["processes"] = context.processes.count
         (folder / TRAINING).write_text(json.dumps(facts, indent=2) + "\n")
         write_jsonl(folder / LOG, trained.log)
 

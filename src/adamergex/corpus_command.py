@@ -44,7 +44,7 @@ def corpus(
         float,
         typer.Option(metavar="SHARE", min=0, max=0.5, help="Held out, as a share of the budget and on top of it."),
     ] = 0.05,
-    seed: Annotated[int, typer.Option(metavar="N", help="Of the order of the documents.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the order of the documents.")] = 0,
     text: Annotated[str, typer.Option(metavar="COLUMN", help="The column that holds the text.")] = "text",
     config: Annotated[str | None, typer.Option(metavar="NAME", help="Of a data set: its configuration.")] = None,
     split: Annotated[str | None, typer.Option(metavar="NAME", help="Of a data set.  [default: train]")] = None,

@@ -20,7 +20,7 @@ def items(context: Context, name: str, task: Task, source: Source, language: str
     """`data/NAME`: the items of a task's split in one language."""
     filled = source.in_language(language)
     template = task.model_dump(include={"prompt", "answer", "separator", "choices"})
-    settings = template | {"source": sources.fingerprint(filled, context.folder, language)}
+    settings = template | {"source": context.processes.agreed(sources.fingerprint(filled, context.folder, language))}
     scored = task is context.recipe.task
 
     def build(folder: Path) -> None:
@@ -38,7 +38,7 @@ def windows(context: Context, language: str) -> Stage:
     settings = cleaning | {
         "budget": reference.budget.model_dump(),
         "window": reference.window,
-        "source": sources.fingerprint(source, context.folder, language),
+        "source": context.processes.agreed(sources.fingerprint(source, context.folder, language)),
         "tokenizer": context.checkpoint.fingerprint,
         "seed": recipe.seed,
     }

@@ -60,8 +60,7 @@ def for_training(
         items: with a prompt and an answer each.
         kind: how the model predicts.
         start: the token that a decoder starts with.
-        longest: the most tokens that the model reads. Of a longer item, the longest column of the prompt loses its
-            end, or its beginning where the prompt ends with it; the rest of the prompt and the answer stay whole.
+        longest: the most tokens that the model reads; see `fitted`.
 
     Returns:
         The examples, and how many of them were shortened.
@@ -69,34 +68,66 @@ def for_training(
     Raises:
         DataError: an item is too long without its longest column.
     """
+    items, shortened = fitted(tokenizer, items, kind, start, longest)
+    if kind == "classes":
+        return classified(tokenizer, items), shortened
+    plain = answered(tokenizer, [item.prompt for item in items], [item.answer for item in items], kind, start)
+    end = end_of_sequence(tokenizer)
+    assert end is not None
+    examples = [
+        Example([*e.ids, end], [*e.targets, len(e.ids)], source=e.source, id=item.id)
+        for e, item in zip(plain, items, strict=True)
+    ]
+    return examples, shortened
 
-    def encoded(items: Sequence[Item]) -> list[Example]:
-        if kind == "classes":
-            return classified(tokenizer, items)
-        plain = answered(tokenizer, [item.prompt for item in items], [item.answer for item in items], kind, start)
-        end = end_of_sequence(tokenizer)
-        assert end is not None
-        return [
-            Example([*e.ids, end], [*e.targets, len(e.ids)], source=e.source, id=item.id)
-            for e, item in zip(plain, items, strict=True)
-        ]
 
-    examples = encoded(items)
+def fitted(
+    tokenizer: Any,
+    items: Sequence[Item],
+    kind: Kind,
+    start: int | None,
+    longest: int | None,
+    written: int | None = None,
+) -> tuple[list[Item], int]:
+    """Items that the model can read, cut the same way for training and for scoring.
+
+    Args:
+        tokenizer: the model's.
+        items: with a prompt and an answer each.
+        kind: how the model predicts.
+        start: the token that a decoder starts with.
+        longest: the most tokens that the model reads. Of a longer item, the longest column of the prompt loses its
+            end, or its beginning where the prompt ends with it; the rest of the prompt and the answer stay whole. An
+            item with choices has room for the longest of them.
+        written: room for an answer that is generated, in tokens, in place of the item's own.
+
+    Returns:
+        The items, and how many of them were shortened.
+
+    Raises:
+        DataError: an item is too long without its longest column.
+    """
+    result = list(items)
     if longest is None:
-        return examples, 0
-    long = [i for i, example in enumerate(examples) if _read(example, kind) > longest]
-    for i in long:
-        item = items[i]
+        return result, 0
+
+    def taken(items: Sequence[Item]) -> list[int]:
+        prompts = [item.prompt for item in items]
+        if kind == "classes" or written is not None:
+            more = 0 if kind != "causal" else written or 0
+            return [len(ids) + more for ids in tokenizer(prompts)["input_ids"]]
+        answers = [max(item.choices or (item.answer,), key=len) for item in items]
+        # What ends the answer takes a token, too. Encoder and decoder have a context each.
+        return [max(len(e.source), len(e.ids) + 1) for e in answered(tokenizer, prompts, answers, kind, start)]
+
+    long = [(i, length) for i, length in enumerate(taken(result) if result else []) if length > longest]
+    for i, length in long:
+        excess = length - longest
         # Cutting may join tokens otherwise than before, so that it takes more than one look.
-        while (excess := _read(examples[i], kind) - longest) > 0:
-            item = _shortened(tokenizer, item, excess, longest)
-            examples[i] = encoded([item])[0]
-    return examples, len(long)
-
-
-def _read(example: Example, kind: Kind) -> int:
-    """The tokens that count against the model's context: encoder and decoder have one each."""
-    return max(len(example.source), len(example.ids)) if kind == "seq2seq" else len(example.ids)
+        while excess > 0:
+            result[i] = _shortened(tokenizer, result[i], excess, longest)
+            excess = taken([result[i]])[0] - longest
+    return result, len(long)
 
 
 def _shortened(tokenizer: Any, item: Item, excess: int, longest: int) -> Item:
@@ -111,7 +142,8 @@ def _shortened(tokenizer: Any, item: Item, excess: int, longest: int) -> Item:
         )
     # What stands right before the answer is what it most depends on.
     at_the_end = not item.prompt[end:].strip()
-    keep = column[offsets[excess][0] :] if at_the_end else column[: offsets[-excess][0]].rstrip()
+    # Bytes of one character have the same place: at least that character goes.
+    keep = column[max(offsets[excess - 1][1], 1) :] if at_the_end else column[: offsets[-excess][0]].rstrip()
     return Item(
         item.id, item.prompt[:begin] + keep + item.prompt[end:], item.answer, item.choices, (begin, begin + len(keep))
     )

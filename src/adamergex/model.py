@@ -9,6 +9,7 @@ from typing import Any
 import peft
 import torch
 import transformers
+from peft.utils import ModulesToSaveWrapper
 from torch import Tensor
 from torch.nn import functional
 
@@ -195,9 +196,14 @@ class Workbench:
             return
         # A prefix stands beside the base model; PEFT's own way fails where the model cannot generate.
         attached, self.model = self.model, self.model.get_base_model()
+        heads = [module for module in self.model.modules() if isinstance(module, ModulesToSaveWrapper)]
+        for head in heads:
+            head.enable_adapters(False)
         try:
             yield
         finally:
+            for head in heads:
+                head.enable_adapters(True)
             self.model = attached
 
     def loss(self, examples: Sequence[Example], model: Any = None, layout: Layout = "rows") -> Tensor:
@@ -221,7 +227,7 @@ def _load(
         settings["num_labels"] = classes
         # A checkpoint with a head for another number of classes gets a new one.
         settings["ignore_mismatched_sizes"] = True
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
     if quantization is not None:
         settings |= {"quantization_config": _bits(quantization, dtype), "device_map": {"": device}}
     transformers.utils.logging.disable_progress_bar()

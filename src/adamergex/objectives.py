@@ -18,14 +18,15 @@ from adamergex.examples import Example
 from adamergex.families import Family, end_of_sequence
 from adamergex.recipe_data import Reference
 
-_SENTINEL = "<extra_id_{}>"
+# T5's spelling, and that of mT5's vocabulary.
+_SENTINELS = ("<extra_id_{}>", "▁<extra_id_{}>")
 
 
 def overhead(family: Family, tokenizer: Any) -> int:
     """How many tokens of a window are not text: what begins a sequence, and what ends it."""
-    if family == "causal":
-        return int(tokenizer.bos_token_id is not None)
-    return 2 if family == "encoder" else 1
+    if family == "encoder":
+        return 2
+    return int(tokenizer.bos_token_id is not None) + (family == "seq2seq")
 
 
 class Windows:
@@ -148,7 +149,7 @@ def _sentinels(tokenizer: Any) -> list[int]:
         ModelError: the tokenizer has neither.
     """
     known = tokenizer.get_vocab()
-    found = [known[_SENTINEL.format(i)] for i in range(100) if _SENTINEL.format(i) in known]
+    found = [known[name.format(i)] for i in range(100) for name in _SENTINELS if name.format(i) in known]
     if not found and tokenizer.mask_token_id is None:
         raise ModelError(
             "reference.objective: the tokenizer has neither sentinels (<extra_id_0> …) nor a mask token for span "

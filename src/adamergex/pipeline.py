@@ -51,8 +51,8 @@ def run(
         plan(context)
         missing = processes.agreed([stage.name for stage in context.stages if not run_folder.has(stage)])
         if processes.is_first:
-            run_folder.write("recipe.yaml", dump(recipe).encode())
-            if missing:
+            changed = run_folder.write("recipe.yaml", dump(recipe).encode())
+            if missing or changed:
                 # A report of other settings must not lie beside this recipe, should the run be cut off.
                 run_folder.remove("report.md", "scores.jsonl", CURVES)
         for number, stage in enumerate(context.stages, 1):

@@ -56,8 +56,9 @@ def check(recipe: Recipe, folder: Path) -> None:
 def _task_sources(recipe: Recipe) -> list[tuple[Task, Source, str]]:
     task, labelled = recipe.task, recipe.reference.task
     found = [(task, task.train, recipe.source)]
+    trained = [recipe.source, *(recipe.targets if recipe.evaluate.ceiling else ())]
     if recipe.train.early_stopping and task.dev:
-        found.append((task, task.dev, recipe.source))
+        found += [(task, task.dev, language) for language in trained]
     for language in recipe.targets:
         if recipe.scored:
             found.append((task, recipe.scored, language))

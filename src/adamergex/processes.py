@@ -47,8 +47,16 @@ class Processes:
     def _group(self) -> Any:
         """The process group; torch is imported only where there is one."""
         import accelerate
+        import torch
 
-        return accelerate.PartialState(timeout=_PATIENCE)
+        # Without a GPU, Accelerate makes a group of processes only where it is told that the CPU is meant.
+        group = accelerate.PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE)
+        if group.num_processes != self.count:
+            raise ModelError(
+                f"{self.count} processes were started, but {group.num_processes} found each other; "
+                "start them with accelerate launch or torchrun"
+            )
+        return group
 
     def wait(self) -> None:
         """Until all processes are here."""

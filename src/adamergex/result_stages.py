@@ -1,5 +1,6 @@
 """The stages behind training: the merged adapter, and answers to every item."""
 
+import json
 import math
 import os
 from contextlib import nullcontext
@@ -9,7 +10,7 @@ from pathlib import Path
 from adamergex.disk import write_jsonl
 from adamergex.run_context import Context
 from adamergex.stages import Stage
-from adamergex.summary import PACKAGES, PREDICTIONS, reference_facts, versions
+from adamergex.summary import PACKAGES, PREDICTIONS, SCORING, reference_facts, versions
 
 
 def merged(context: Context, language: str) -> Stage:
@@ -65,9 +66,15 @@ def predictions(context: Context, language: str, method: str, trained: Stage | N
 
     def build(folder: Path) -> None:
         from adamergex import adapter
+        from adamergex.encode import fitted
         from adamergex.evaluate import predict
 
-        workbench, items, processes = context.workbench(task), context.items(data), context.processes
+        workbench, processes = context.workbench(task), context.processes
+        room = None if task.choices else evaluate.max_new_tokens
+        kind, start, longest = workbench.kind, workbench.decoder_start, context.longest(workbench)
+        items, shortened = fitted(context.tokenizer, context.items(data), kind, start, longest, room)
+        if shortened:
+            context.display.warn(f"{shortened:,} of {len(items):,} prompts were too long and lost a part of a column")
         if trained is not None:
             workbench.put(adapter.load(context.path(trained)))
         mine = items[processes.rank :: processes.count]
@@ -78,7 +85,9 @@ def predictions(context: Context, language: str, method: str, trained: Stage | N
             # Back into the order of the items, which were dealt out like cards.
             rows = [asdict(parts[i % len(parts)][i // len(parts)]) for i in range(len(items))]
             write_jsonl(folder / PREDICTIONS, rows)
+            (folder / SCORING).write_text(json.dumps({"shortened": shortened}) + "\n")
 
     settings = context.model_settings() | evaluate.model_dump(include={"batch_size", "max_new_tokens"})
+    settings["max_length"] = context.recipe.train.max_length
     needs = (data,) if trained is None else (data, trained)
     return context.add(Stage(f"predictions/{language}/{method}", settings, needs, build, PACKAGES, together=True))

@@ -90,6 +90,11 @@ class Context:
             )
         return self._workbenches[kind, classes]
 
+    def longest(self, workbench: "Workbench") -> int | None:
+        """The most tokens of a labelled item, in training and in scoring; None where nothing limits it."""
+        limits = [limit for limit in (self.recipe.train.max_length, workbench.context) if limit is not None]
+        return min(limits, default=None)
+
     def add(self, stage: Stage) -> Stage:
         """Another stage of the run, after those that it needs."""
         self.stages.append(stage)

@@ -127,15 +127,18 @@ class RunFolder:
         """Where a stage that takes long may note how far it is; gone when it is made."""
         return self.path / f"{_UNFINISHED}{stage.name.replace('/', '-')}-{stage.fingerprint[:16]}"
 
-    def write(self, name: str, content: bytes) -> None:
-        """Replace a file of the run folder in one step."""
+    def write(self, name: str, content: bytes) -> bool:
+        """Replace a file of the run folder in one step, and say whether it was another one before."""
         with storage(self.path):
+            present = self.path / name
+            changed = not present.is_file() or present.read_bytes() != content
             partial = self.path / (_PARTIAL + name)
             try:
                 write_synced(partial, content)
                 partial.replace(self.path / name)
             finally:
                 remove(partial)
+        return changed
 
     def remove(self, *names: str) -> None:
         """Remove files of the run folder, if they are there."""

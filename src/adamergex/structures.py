@@ -142,15 +142,20 @@ def _suffixes(model: torch.nn.Module, wanted: set[str]) -> list[str]:
 
 
 def _present(targets: list[str], model: torch.nn.Module, name: str) -> list[str]:
-    """The targets. Raises ModelError where one of them matches nothing, by PEFT's rule: a name or its end after a dot."""
-    names = [module for module, _ in model.named_modules()]
-    absent = [t for t in targets if not any(module == t or module.endswith(f".{t}") for module in names)]
+    """The targets, by PEFT's rule (a name, or its end after a dot), but below the head alone: heads have such names, too.
+
+    Raises:
+        ModelError: one of them matches no linear layer.
+    """
+    body = _linear_of_body(model)
+    matched = {t: {module for module in body if module == t or module.endswith(f".{t}")} for t in targets}
+    absent = [target for target, found in matched.items() if not found]
     if absent:
-        leaves = {module.rpartition(".")[2] for module, it in model.named_modules() if not list(it.children())}
+        leaves = {module.rpartition(".")[2] for module in body}
         raise ModelError(
             f"adapter.target_modules: {', '.join(absent)} matches no module of {name}; it has {', '.join(sorted(leaves))}"
         )
-    return list(targets)
+    return _suffixes(model, set().union(*matched.values()))
 
 
 def _ia3_modules(settings: IA3, model: torch.nn.Module, name: str) -> tuple[list[str], list[str]]:

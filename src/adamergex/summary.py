@@ -15,7 +15,7 @@ from adamergex.stages import RunFolder
 # The files in the folders of stages.
 ITEMS, MANIFEST, LOG, TRAINING = "items.jsonl", "manifest.json", "training.jsonl", "training.json"
 CURVES = "training.png"
-MERGE, PREDICTIONS = "merge.json", "predictions.jsonl"
+MERGE, PREDICTIONS, SCORING = "merge.json", "predictions.jsonl", "scoring.json"
 # A reference adapter that lowered the held-out loss by less than this, in nats, learned next to nothing.
 _LEARNED = 0.01
 LEARNED_NOTHING = (
@@ -100,6 +100,10 @@ def _facts(recipe: Recipe, run_folder: RunFolder) -> list[str]:
         facts.append(
             f"scored on the {recipe.evaluate.split} split; Wilson intervals, exact McNemar tests against t = 0"
         )
+        for language in recipe.targets:
+            scoring = json.loads((run_folder.path / f"predictions/{language}/adamergex" / SCORING).read_bytes())
+            if scoring["shortened"]:
+                facts.append(f"{language}: {scoring['shortened']:,} prompts were too long and lost a part of a column")
     for language in recipe.languages:
         cleaned = _cleaning(run_folder.path, language) if recipe.reference.task is None else ""
         facts.append(f"reference task of {language}: {reference_facts(recipe, run_folder.path, language)}{cleaned}")

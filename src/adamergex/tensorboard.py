@@ -3,11 +3,16 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from adamergex.disk import remove
 from adamergex.errors import RecipeError
 
 
-def writer(folder: Path) -> Callable[[int, dict[str, float]], None]:
+def writer(folder: Path, resumed: bool) -> Callable[[int, dict[str, float]], None]:
     """What writes the values of a step, by name, into a folder that TensorBoard reads.
+
+    Args:
+        folder: emptied unless a training goes on.
+        resumed: whether it does; what was written of steps that are done again is then hidden.
 
     Raises:
         RecipeError: TensorBoard is not installed.
@@ -18,9 +23,14 @@ def writer(folder: Path) -> Callable[[int, dict[str, float]], None]:
         raise RecipeError(
             ["train.tensorboard: TensorBoard is not installed; run: pip install 'adamergex[tensorboard]'"]
         ) from error
-    events = SummaryWriter(str(folder), flush_secs=10)
+    if not resumed:
+        remove(folder)
+    events: SummaryWriter | None = None
 
     def write(step: int, values: dict[str, float]) -> None:
+        nonlocal events
+        if events is None:
+            events = SummaryWriter(str(folder), flush_secs=10, purge_step=step)
         for name, value in values.items():
             events.add_scalar(name, value, step)
 

@@ -123,10 +123,11 @@ class _Training:
         self.processes = processes or Processes()
         self.of_epoch = examples(0)
         self.lengths = sizes(self.of_epoch)
-        self._check_lengths()
+        apart = [] if heldout is None else sizes(heldout)
+        self._check_lengths(apart)
         workbench.model.eval()
         workbench.start(seed)
-        self.layout = workbench.layout(settings.packing, max(self.lengths))
+        self.layout = workbench.layout(settings.packing, max([*self.lengths, *apart]))
         torch.manual_seed(seed)
         self.parameters = workbench.trainable()
         for parameter in self.parameters:
@@ -135,7 +136,7 @@ class _Training:
         self.steps = schedule.epochs * self.of_one_epoch
         # Accelerate remembers the first precision of a process; a later training may have another.
         AcceleratorState._reset_state()
-        self.accelerator = Accelerator(mixed_precision=settings.precision or "no")
+        self.accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=settings.precision or "no")
         self._prepare(learning_rate)
         self.state = State(
             self.parameters, self.optimizer, self.scheduler, self.accelerator, checkpoint, self.processes
@@ -161,9 +162,13 @@ class _Training:
             base = model.get_base_model()
             base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
-    def _check_lengths(self) -> None:
-        longest, context = max(self.lengths), self.workbench.context
-        if context is not None and self.workbench.kind != "seq2seq" and longest > context:
+    def _check_lengths(self, apart: list[int]) -> None:
+        longest, context = max([*self.lengths, *apart]), self.workbench.context
+        if self.workbench.kind == "seq2seq":
+            # Encoder and decoder have a context each; labelled items were made to fit.
+            first = self.of_epoch[0]
+            longest = max(len(first.source), len(first.ids) - 1)
+        if context is not None and longest > context:
             raise ModelError(
                 f"a training sequence has {longest} tokens, the model's context {context}; lower reference.window"
             )
@@ -187,7 +192,8 @@ class _Training:
             self._step(step + 1, [self.of_epoch[i] for i in batches[step % self.of_one_epoch]])
             step += 1
             self._measure(step)
-            if self.clock.is_due() and step < self.steps:
+            # Saving is done together: the first process's clock counts.
+            if self.processes.agreed(self.clock.is_due()) and step < self.steps:
                 self._save()
         return self._end(step)
 

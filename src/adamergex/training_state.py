@@ -135,5 +135,6 @@ def _random_state() -> list[torch.Tensor]:
 
 def _set_random_state(state: list[torch.Tensor]) -> None:
     torch.set_rng_state(state[0])
-    if torch.cuda.is_available() and len(state) > 1:
+    # On a machine with other GPUs the training goes on all the same, with dropout of its own.
+    if torch.cuda.is_available() and len(state) - 1 == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state[1:])
