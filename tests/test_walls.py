@@ -22,9 +22,9 @@ FLOORS = [
         "progress",
     }
     | {"recipe_data", "window_file"},
-    {"coefficients", "demo", "disk", "equations", "processes", "recipe_training", "report", "tensorboard", "tensorfile"}
+    {"coefficients", "demo", "disk", "equations", "processes", "recipe_training", "report", "tensorfile"}
     | {"yaml_file"},
-    {"checkpoints", "peft_config", "recipe", "settings", "sources", "stages", "training_state"},
+    {"checkpoints", "peft_config", "recipe", "settings", "sources", "stages", "tensorboard", "training_state"},
     {"families", "layout", "merge_plan", "recipe_file", "summary", "tasks"},
     {"adapter", "corpus", "encode", "forward", "objectives", "preflight", "structures"},
     {"compare", "lora", "model"},
