@@ -3,7 +3,7 @@
 import pytest
 import transformers
 
-from adamergex.encode import answered, for_training
+from adamergex.encode import answered, fitted, for_training
 from adamergex.errors import DataError
 from adamergex.examples import Example
 from adamergex.tasks import Item
@@ -78,3 +78,23 @@ def test_a_classifier_reads_the_prompt_and_learns_the_number_of_its_choice() -> 
 def test_a_token_over_the_seam_is_the_answer_s() -> None:
     (example,) = answered(TOKENIZER, ["ab"], ["cd"])
     assert [example.ids[target] for target in example.targets] == TOKENIZER.encode("cd")[1:]
+
+
+@pytest.mark.parametrize("text", ["é nice film", "😀😀 nice film", "ก"])
+def test_a_character_of_several_tokens_goes_whole(text: str) -> None:
+    whole = for_training(TOKENIZER, [item(text, "{}", "!")])[0][0]
+    for less in range(1, len(whole.ids) - 3):
+        (example,), one = for_training(TOKENIZER, [item(text, "{}", "!")], longest=len(whole.ids) - less)
+        assert one == 1
+        assert text.endswith(read(example).removesuffix("!"))
+
+
+def test_scoring_leaves_room_for_the_longest_choice_or_for_what_is_written() -> None:
+    long = item("abcdefghij" * 10)
+    chosen = Item(long.id, long.prompt, " a", (" a", " bbbbbbbb"), long.longest_column)
+    (one,), _ = fitted(TOKENIZER, [chosen], "causal", None, 60)
+    assert [len(TOKENIZER.encode(one.prompt + choice)) + 1 for choice in one.choices] == [53, 60]
+    (free,), _ = fitted(TOKENIZER, [long], "causal", None, 60, written=20)
+    assert len(TOKENIZER.encode(free.prompt)) == 40
+    (read_whole,), _ = fitted(TOKENIZER, [chosen], "classes", None, 60)
+    assert len(TOKENIZER.encode(read_whole.prompt)) == 60

@@ -9,12 +9,19 @@ import peft
 import pytest
 import torch
 import transformers
+from pydantic import TypeAdapter
 from typer.testing import CliRunner
 
 from adamergex import adapter, families
 from adamergex.checkpoints import Checkpoint
 from adamergex.cli import app
+from adamergex.encode import for_training
 from adamergex.errors import ModelError, RecipeError
+from adamergex.evaluate import class_logits
+from adamergex.model import Workbench
+from adamergex.recipe_training import IA3, AdapterSettings, Lora, Schedule, Train
+from adamergex.tasks import Item
+from adamergex.train import train
 from tests.families import AUTO, FAMILY, MODELS, save
 
 STRUCTURES: dict[str, dict[str, Any]] = {
@@ -107,11 +114,37 @@ def test_a_classification_head_is_saved_and_comes_through_the_merge(
     assert not [name for name in trained.tensors if "classifier" in name]
 
 
+def test_named_modules_of_a_head_are_not_adapted(models: Callable[[str], Path], own_data: Callable[..., Path]) -> None:
+    reference = {"corpus": "data/text.{language}.txt", "tokens": 128, "window": 16}
+    named = {"r": 2, "target_modules": ["query", "dense"]}
+    path = own_data(base_model=str(models("xlm-r")), adapter=named, reference=reference, evaluate={})
+    assert run(path).exit_code == 0
+    for name in ("adapters/task-en", "adapters/reference-es"):
+        factors = [key for key in adapter.load(path.parent / "run" / name).tensors if ".lora_" in key]
+        assert len(factors) == 2 * 2 * 4  # Two layers: query, and the three dense layers of each.
+        assert all(".encoder.layer." in key for key in factors)
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_the_base_model_of_an_encoder_answers_alike_before_and_after_training(
+    structure: str, models: Callable[[str], Path]
+) -> None:
+    settings = TypeAdapter(AdapterSettings).validate_python(STRUCTURES[structure])
+    bench = Workbench(Checkpoint("x", models("xlm-r"), ""), "float32", settings, kind="classes", classes=2)
+    items = [Item(str(i), f"text {i}", (" yes", " no")[i % 2], (" yes", " no")) for i in range(4)]
+    bench.model.eval()
+    with bench.without_adapter(), torch.no_grad():
+        before = class_logits(bench, items, 4)
+    learned = for_training(bench.tokenizer, items, "classes")[0]
+    train(bench, lambda epoch: learned, Train(), Schedule(epochs=3, batch_size=4), 0, learning_rate=0.1)
+    with torch.no_grad():
+        with bench.without_adapter():
+            assert class_logits(bench, items, 4) == before
+        assert class_logits(bench, items, 4) != before
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_the_family_of_a_model_and_the_modules_that_are_adapted(name: str, models: Callable[[str], Path]) -> None:
-    from adamergex.model import Workbench
-    from adamergex.recipe_training import IA3, Lora
-
     checkpoint = Checkpoint(name, models(name), name)
     assert families.family(checkpoint) == FAMILY.get(name, "causal")
     kind = families.KINDS[families.family(checkpoint)]["task"]

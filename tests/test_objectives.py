@@ -118,6 +118,11 @@ def test_a_model_with_one_mask_token_writes_the_whole_text() -> None:
     assert len(made.source) == 1 + 28 + 4 + 1
 
 
+def test_mt5_spells_its_sentinels_otherwise() -> None:
+    made = tokenizer(*(f"▁<extra_id_{i}>" for i in range(20)))
+    assert windows("seq2seq", made, noise=0.3)[0].ids[1] == made.get_vocab()["▁<extra_id_0>"]
+
+
 def test_a_tokenizer_that_can_hide_nothing_is_refused() -> None:
     with pytest.raises(ModelError, match="neither sentinels"):
         windows("seq2seq", tokenizer())

@@ -121,3 +121,8 @@ def test_language_is_filled_into_sources(own_data: Callable[..., Path]) -> None:
     assert loaded.reference_source("en").files == ["data/text.en.txt"]
     assert loaded.reference_source("es").config == "2023.es"
     assert loaded.task.train.in_language("es").files == ["data/train.es.jsonl"]
+
+
+def test_a_pattern_must_be_an_expression() -> None:
+    (problem,) = problems("quickstart", "adapter={rank_pattern: {'(q': 4}}")
+    assert "adapter.rank_pattern: '(q' is not a regular expression" in problem
