@@ -141,7 +141,7 @@ def paper(data: dict[str, Any]) -> dict[str, Any]:
         lora = peft.LoraConfig(
             r=settings.r,
             lora_alpha=settings.alpha,
-            target_modules=list(settings.target_modules),
+            target_modules=settings.target_modules,
             task_type="CAUSAL_LM",
         )
         model = peft.get_peft_model(load(), lora)
