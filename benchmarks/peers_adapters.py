@@ -26,6 +26,7 @@ import transformers
 from adapters import DoRAConfig, IA3Config, LoRAConfig, PrefixTuningConfig
 from adapters.methods.lora import LoRALayer
 from adapters.methods.prefix_tuning import PrefixTuningPool
+from peers_failure import failure
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -144,16 +145,6 @@ def logits(model: Any) -> Tensor:
     """The logits of one fixed batch under the active adapter."""
     with torch.no_grad():
         return model(input_ids=torch.arange(1, 33).reshape(2, 16)).logits.double()
-
-
-def failure(action: Callable[[], Any], width: int = 260) -> str:
-    """The type and text of the exception that `action` raises, or "no error"."""
-    try:
-        action()
-    except Exception as problem:
-        text = " ".join(str(problem).split())
-        return f"{type(problem).__name__}: {text[:width]}{'…' if len(text) > width else ''}"
-    return "no error"
 
 
 def reloaded(model: Any) -> str:

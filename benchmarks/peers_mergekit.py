@@ -29,6 +29,7 @@ from mergekit.io.tasks import LoaderCache
 from mergekit.scripts.extract_lora import main as extract_lora
 from mergekit.scripts.merge_raw_pytorch import main as mergekit_pytorch
 from mergekit.scripts.run_yaml import main as mergekit_yaml
+from peers_failure import failure
 from peft import IA3Config, LoraConfig, PeftModel, PrefixTuningConfig, get_peft_model
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, models
@@ -162,16 +163,6 @@ def recipe(models_in: list[str], base: Path | None, method: str = "task_arithmet
 def on_base(base: Path, paths: list[Path]) -> list[str]:
     """The base folded with each adapter, in the syntax of mergekit: BASE+LORA."""
     return [f"{base}+{path}" for path in paths]
-
-
-def failure(action: Callable[[], Any], width: int = 260) -> str:
-    """The type and text of the exception that `action` raises, or "no error"."""
-    try:
-        action()
-    except Exception as problem:
-        text = " ".join(str(problem).split())
-        return f"{type(problem).__name__}: {text[:width]}{'…' if len(text) > width else ''}"
-    return "no error"
 
 
 @contextlib.contextmanager

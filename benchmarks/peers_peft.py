@@ -14,13 +14,14 @@ import copy
 import math
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import peft
 import torch
 import transformers
+from peers_failure import failure
 from peft import IA3Config, LoraConfig, PeftModel, PrefixTuningConfig, get_peft_model
 from peft.tuners.ia3 import IA3Layer
 from peft.tuners.lora import LoraLayer
@@ -156,16 +157,6 @@ def reload(model: PeftModel, adapter: str = "new", base: Any = None) -> PeftMode
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder, selected_adapters=[adapter])
         return PeftModel.from_pretrained(llama() if base is None else base, str(Path(folder) / adapter)).eval()
-
-
-def failure(action: Callable[[], Any], width: int = 260) -> str:
-    """The type and text of the exception that `action` raises, or "no error"."""
-    try:
-        action()
-    except Exception as problem:
-        text = " ".join(str(problem).split())
-        return f"{type(problem).__name__}: {text[:width]}{'…' if len(text) > width else ''}"
-    return "no error"
 
 
 def reloaded(model: PeftModel) -> str:

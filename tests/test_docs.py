@@ -14,12 +14,15 @@ ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "merging.md").read_text()
 
 
-def test_every_option_it_names_exists() -> None:
+def options(*names: str) -> set[str]:
     command = typer.main.get_command(cli.app)
-    known = {option for name in ("merge", "inspect") for p in command.commands[name].params for option in p.opts}  # type: ignore[attr-defined]
+    return {option for name in names for p in command.commands[name].params for option in p.opts}  # type: ignore[attr-defined]
+
+
+def test_every_option_it_names_exists() -> None:
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", PAGE))
     assert named
-    assert named - {"--help"} <= known
+    assert named - {"--help"} <= options("merge", "inspect")
 
 
 def test_every_method_setting_and_structure_is_named() -> None:
@@ -29,19 +32,6 @@ def test_every_method_setting_and_structure_is_named() -> None:
     for script in re.findall(r"`(?:benchmarks/)?(\w+\.py)`", PAGE):
         assert (ROOT / "benchmarks" / script).is_file() or (ROOT / "src" / "adamergex" / script).is_file()
     assert not re.search("@[A-Z]+@", PAGE)
-
-
-def options(*names: str) -> set[str]:
-    command = typer.main.get_command(cli.app)
-    return {option for name in names for p in command.commands[name].params for option in p.opts}  # type: ignore[attr-defined]
-
-
-def test_every_option_of_the_corpus_page_exists() -> None:
-    page = (ROOT / "docs" / "corpora.md").read_text()
-    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page))
-    assert {"--keep-duplicates", "--heldout", "--completion"} <= named
-    # The page also names options of benchmarks/corpus.py.
-    assert named - {"--megabytes"} <= options("corpus")
 
 
 def test_every_key_of_the_training_page_exists() -> None:

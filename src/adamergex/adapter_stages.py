@@ -64,10 +64,11 @@ def reference(context: Context, language: str) -> Stage:
     def load() -> Data:
         import numpy as np
 
+        from adamergex.corpus import HELDOUT, WINDOWS
         from adamergex.objectives import Windows
 
         start = context.workbench(None).decoder_start
-        bodies, apart = (np.load(context.path(data) / name, mmap_mode="r") for name in ("windows.npy", "heldout.npy"))
+        bodies, apart = (np.load(context.path(data) / name, mmap_mode="r") for name in (WINDOWS, HELDOUT))
 
         def windows(bodies: np.ndarray, seed: int, epoch: int) -> Windows:
             return Windows(bodies, settings, context.family, context.tokenizer, seed, epoch, start)

@@ -21,6 +21,8 @@ from adamergex.pool import Pool
 from adamergex.window_file import Part, WindowFile
 
 WINDOWS, HELDOUT = "windows.npy", "heldout.npy"
+# What windows depend on: the tokenizer, the shuffle, and the libraries that clean.
+PACKAGES = ("transformers", "tokenizers", "numpy", "rensa", "rbloom", "py3langid")
 # What is read before it is shuffled: characters for each token, or character, of the budget.
 _POOL_PER_TOKEN, _POOL_PER_CHARACTER, _POOL_LEAST = 10, 3, 100_000
 # A longer document is taken for several; one without end would not fit into memory.

@@ -155,7 +155,7 @@ def _write(
     import numpy as np
 
     from adamergex import checkpoints, merge_folder, paper_files, sources
-    from adamergex.corpus import WINDOWS, build
+    from adamergex.corpus import PACKAGES, WINDOWS, build
     from adamergex.disk import beside
     from adamergex.families import load_tokenizer
     from adamergex.progress import display
@@ -173,11 +173,10 @@ def _write(
         if completion is not None:
             windows = np.load(folder / WINDOWS, mmap_mode="r")
             facts["examples"] = paper_files.write(folder / _EXAMPLES, windows, tokenizer, completion)
-        packages = ("adamergex", "transformers", "tokenizers", "numpy", "rensa", "rbloom", "py3langid")
         made = {
             "text": column,
             "tokenizer": {"model": checkpoint.name, "fingerprint": checkpoint.fingerprint},
-            "versions": {package: importlib.metadata.version(package) for package in packages},
+            "versions": {package: importlib.metadata.version(package) for package in ("adamergex", *PACKAGES)},
         }
         text = json.dumps(about | facts | made, indent=2, ensure_ascii=False)
         (folder / _MANIFEST).write_text(text + "\n", "utf-8")

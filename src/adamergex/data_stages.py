@@ -12,9 +12,6 @@ from adamergex.run_context import Context
 from adamergex.stages import Stage
 from adamergex.summary import ITEMS, MANIFEST
 
-# What windows depend on: the tokenizer, the shuffle, and the libraries that clean.
-_TOKENIZING = ("transformers", "tokenizers", "numpy", "rensa", "rbloom", "py3langid")
-
 
 def items(context: Context, name: str, task: Task, source: Source, language: str) -> Stage:
     """`data/NAME`: the items of a task's split in one language."""
@@ -66,4 +63,4 @@ def windows(context: Context, language: str) -> Stage:
         }
         (folder / MANIFEST).write_text(json.dumps(about | facts, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
-    return context.add(Stage(f"data/corpus-{language}", settings, (), build, _TOKENIZING))
+    return context.add(Stage(f"data/corpus-{language}", settings, (), build, corpus.PACKAGES))
