@@ -33,13 +33,14 @@ def examples(part: float) -> dict[str, Any]:
     """The quickstart's recipe and a part of its training examples and test items, in English and Spanish."""
     import numpy as np
 
-    from adamergex import checkpoints, corpus, encode, families, objectives, recipe_file, sources, tasks
+    from adamergex import checkpoints, corpus, encode, families, objectives, recipe_file, sources
+    from adamergex.items import read_items
 
     recipe = recipe_file.load("quickstart")
     checkpoint = checkpoints.resolve(recipe.base_model)
     tokenizer = families.load_tokenizer(checkpoint)
-    items = tasks.items(recipe.task, recipe.task.train, Path(), "en")
-    test = tasks.items(recipe.task, recipe.task.test, Path(), "es")  # type: ignore[arg-type]
+    items = read_items(recipe.task, recipe.task.train, Path(), "en")
+    test = read_items(recipe.task, recipe.task.test, Path(), "es")  # type: ignore[arg-type]
     reference = recipe.reference
     texts = sources.texts(recipe.reference_source("es"), Path(), "es", reference.text)
     body = reference.window - objectives.overhead("causal", tokenizer)

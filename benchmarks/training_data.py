@@ -10,8 +10,8 @@ from typing import Any
 
 from adamergex import checkpoints, demo, encode
 from adamergex.examples import Example, random_batches
+from adamergex.items import Item
 from adamergex.model import load_tokenizer
-from adamergex.tasks import Item
 
 SEED = 0
 LANGUAGES = {

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from adamergex import sources, tasks
+from adamergex import sources
 from adamergex.errors import DataError
+from adamergex.items import Item, read_items, refuse_overlap
 from adamergex.recipe import Source, Task
 
 ROWS = [{"text": "uno, dos", "label": "a"}, {"text": "犬\t猫", "label": "b"}]
@@ -150,16 +151,16 @@ def task(**changes: object) -> Task:
     return Task.model_validate(settings | changes)
 
 
-def items(folder: Path, of: Task, rows: list[dict[str, object]]) -> list[tasks.Item]:
+def items(folder: Path, of: Task, rows: list[dict[str, object]]) -> list[Item]:
     (folder / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return tasks.items(of, of.train, folder, "es")
+    return read_items(of, of.train, folder, "es")
 
 
 def test_rows_become_prompts_and_answers(tmp_path: Path) -> None:
     found = items(tmp_path, task(), [{"text": "x", "label": "b"}])
-    assert found == [tasks.Item("a.jsonl:1", "x =", " two", (" one", " two"), (0, 1))]
+    assert found == [Item("a.jsonl:1", "x =", " two", (" one", " two"), (0, 1))]
     free = items(tmp_path, task(choices=None, separator=""), [{"text": "x", "label": 7}])
-    assert free == [tasks.Item("a.jsonl:1", "x =", "7", (), (0, 1))]
+    assert free == [Item("a.jsonl:1", "x =", "7", (), (0, 1))]
     integers = items(tmp_path, task(choices={0: "no", 1: "yes"}), [{"text": "x", "label": 1}])
     assert integers[0].answer == " yes"
 
@@ -184,7 +185,7 @@ def test_an_empty_file_holds_no_items(tmp_path: Path) -> None:
 
 
 def test_items_in_train_and_test_are_refused() -> None:
-    one, other = tasks.Item("a:1", "Good  film", " x"), tasks.Item("b:9", "good film", " x")
+    one, other = Item("a:1", "Good  film", " x"), Item("b:9", "good film", " x")
     with pytest.raises(DataError, match="1 items stand both .* the first as a:1 and b:9"):
-        tasks.refuse_overlap([one], [other], "es")
-    tasks.refuse_overlap([one], [tasks.Item("b:9", "bad film", " x")], "es")
+        refuse_overlap([one], [other], "es")
+    refuse_overlap([one], [Item("b:9", "bad film", " x")], "es")

@@ -6,7 +6,7 @@ import transformers
 from adamergex.encode import answered, fitted, for_training
 from adamergex.errors import DataError
 from adamergex.examples import Example
-from adamergex.tasks import Item
+from adamergex.items import Item
 from tests.conftest import byte_tokenizer
 
 TOKENIZER = byte_tokenizer()

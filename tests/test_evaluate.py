@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from adamergex.evaluate import choice_log_likelihoods, predict
+from adamergex.items import Item
 from adamergex.model import Workbench
-from adamergex.tasks import Item
 
 CHOICES = (" a", " ab", " abc", " b", " 犬", " ax")
 ITEMS = [Item(str(i), f"{'question ' * (i % 3)}{i}:", CHOICES[i % 6], CHOICES) for i in range(7)]

@@ -18,9 +18,9 @@ from adamergex.cli import app
 from adamergex.encode import for_training
 from adamergex.errors import ModelError, RecipeError
 from adamergex.evaluate import class_logits
+from adamergex.items import Item
 from adamergex.model import Workbench
 from adamergex.recipe_training import IA3, AdapterSettings, Lora, Schedule, Train
-from adamergex.tasks import Item
 from adamergex.train import train
 from tests.families import AUTO, FAMILY, MODELS, save
 

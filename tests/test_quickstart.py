@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from adamergex import demo, recipe_file, tasks
+from adamergex import demo, recipe_file
 from adamergex.checkpoints import resolve
 from adamergex.encode import for_training
+from adamergex.items import read_items
 from adamergex.model import Workbench
 from adamergex.recipe_training import LEARNING_RATES, Schedule, Train
 from adamergex.train import train
@@ -55,7 +56,7 @@ def test_a_language_that_is_not_there_is_named() -> None:
 
 def test_the_recipe_fits_the_data() -> None:
     loaded = recipe_file.load("quickstart")
-    items = tasks.items(loaded.task, loaded.task.train, Path(), "en")
+    items = read_items(loaded.task, loaded.task.train, Path(), "en")
     assert len(items) == 1000
     assert len(items[0].choices) == 8
 
@@ -84,7 +85,7 @@ def test_other_structures_learn_on_the_real_model(structure: str) -> None:
     """At the default learning rates; what is held out counts, not what was learned by heart."""
     recipe = recipe_file.load("quickstart", [f"adapter.structure={structure}"])
     bench = Workbench(resolve(recipe.base_model), "float32", recipe.adapter)
-    items = tasks.items(recipe.task, recipe.task.train, Path(), "en")[:96]
+    items = read_items(recipe.task, recipe.task.train, Path(), "en")[:96]
     examples = for_training(bench.tokenizer, items)[0]
     learned, heldout = examples[:-16], examples[-16:]
     rate, schedule = LEARNING_RATES[structure], Schedule(epochs=1, batch_size=8)

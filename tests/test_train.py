@@ -12,9 +12,9 @@ from adamergex.checkpoints import Checkpoint
 from adamergex.encode import for_training
 from adamergex.errors import ModelError
 from adamergex.examples import Example
+from adamergex.items import Item
 from adamergex.model import Workbench
 from adamergex.recipe_training import IA3, AdapterSettings, EarlyStopping, Lora, Prefix, Schedule, Train
-from adamergex.tasks import Item
 from adamergex.train import Step, Trained, train
 
 ITEMS = [Item(str(i), f"{'xyz' * (i % 4)} {i}:", (" yes", " no")[i % 2]) for i in range(12)]

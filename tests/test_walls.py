@@ -25,7 +25,7 @@ FLOORS = [
     {"coefficients", "demo", "disk", "equations", "processes", "recipe_training", "report", "tensorfile"}
     | {"yaml_file"},
     {"checkpoints", "peft_config", "recipe", "settings", "sources", "stages", "tensorboard", "training_state"},
-    {"families", "layout", "merge_plan", "recipe_file", "summary", "tasks"},
+    {"families", "items", "layout", "merge_plan", "recipe_file", "summary"},
     {"adapter", "corpus", "encode", "forward", "objectives", "preflight", "structures"},
     {"compare", "lora", "model"},
     {"combine", "evaluate", "inspection", "run_context", "train"},

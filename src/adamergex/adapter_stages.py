@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adamergex.disk import write_jsonl
+from adamergex.items import refuse_unequal
 from adamergex.recipe_data import Task
 from adamergex.recipe_training import Schedule
 from adamergex.run_context import Context
 from adamergex.stages import Stage
 from adamergex.summary import LEARNED_NOTHING, LOG, PACKAGES, TRAINING, learned_nothing
-from adamergex.tasks import refuse_unequal
 
 if TYPE_CHECKING:
     from adamergex.adapter import Adapter

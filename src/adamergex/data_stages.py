@@ -4,8 +4,9 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from adamergex import corpus, sources, tasks
+from adamergex import corpus, sources
 from adamergex.disk import write_jsonl
+from adamergex.items import read_items
 from adamergex.objectives import overhead
 from adamergex.recipe_data import Source, Task
 from adamergex.run_context import Context
@@ -21,7 +22,7 @@ def items(context: Context, name: str, task: Task, source: Source, language: str
     scored = task is context.recipe.task
 
     def build(folder: Path) -> None:
-        found = tasks.items(task, source, context.folder, language, scored)
+        found = read_items(task, source, context.folder, language, scored)
         write_jsonl(folder / ITEMS, [asdict(item) for item in found])
 
     return context.add(Stage(f"data/{name}", settings, (), build))

@@ -6,7 +6,7 @@ from typing import Any
 from adamergex.errors import DataError
 from adamergex.examples import Example
 from adamergex.families import Kind, end_of_sequence
-from adamergex.tasks import Item
+from adamergex.items import Item
 
 
 def answered(

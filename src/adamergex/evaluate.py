@@ -9,8 +9,8 @@ import torch
 from adamergex.encode import answered, classified
 from adamergex.examples import Example, batches_by_length
 from adamergex.forward import target_logits
+from adamergex.items import Item
 from adamergex.model import Workbench
-from adamergex.tasks import Item
 
 
 @dataclass(frozen=True)

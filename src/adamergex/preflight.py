@@ -4,8 +4,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from adamergex import sources, tasks
+from adamergex import sources
 from adamergex.errors import AdaMergeXError, DataError, RecipeError
+from adamergex.items import Item, read_items, refuse_overlap, refuse_unequal
 from adamergex.recipe import Recipe
 from adamergex.recipe_data import Source, Task
 
@@ -25,15 +26,15 @@ def check(recipe: Recipe, folder: Path) -> None:
             if str(error) not in problems:
                 problems.append(str(error))
 
-    read: dict[tuple[str, str], list[tasks.Item]] = {}
+    read: dict[tuple[str, str], list[Item]] = {}
 
-    def read_items(task: Task, source: Source, language: str) -> None:
+    def look_at(task: Task, source: Source, language: str) -> None:
         scored = task is recipe.task
-        read[source.model_dump_json(), language] = tasks.items(task, source, folder, language, scored)
+        read[source.model_dump_json(), language] = read_items(task, source, folder, language, scored)
 
     for task, source, language in _task_sources(recipe):
         if not source.dataset:
-            attempt(partial(read_items, task, source, language))
+            attempt(partial(look_at, task, source, language))
     for language in recipe.languages if recipe.reference.task is None else ():
         source = recipe.reference_source(language)
         if not source.dataset:
@@ -41,14 +42,14 @@ def check(recipe: Recipe, folder: Path) -> None:
     if recipe.reference.task is not None and not problems:
         key = recipe.reference.task.train.model_dump_json()
         counts = {code: len(read[key, code]) for code in recipe.languages if (key, code) in read}
-        attempt(partial(tasks.refuse_unequal, counts))
+        attempt(partial(refuse_unequal, counts))
     if recipe.evaluate.ceiling and recipe.scored and not problems:
         for language in recipe.targets:
             train, scored = (
                 read.get((source.model_dump_json(), language)) for source in (recipe.task.train, recipe.scored)
             )
             if train and scored:
-                attempt(partial(tasks.refuse_overlap, train, scored, language))
+                attempt(partial(refuse_overlap, train, scored, language))
     if problems:
         raise RecipeError(problems)
 

@@ -4,11 +4,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adamergex import tasks
 from adamergex.checkpoints import Checkpoint, resolve
 from adamergex.disk import read_jsonl
 from adamergex.errors import RecipeError
 from adamergex.families import KINDS, OBJECTIVES, Family, Kind, family, load_tokenizer
+from adamergex.items import Item
 from adamergex.processes import Processes
 from adamergex.progress import Display
 from adamergex.recipe import Recipe
@@ -109,11 +109,11 @@ class Context:
         """Where a stage's result lies."""
         return self.run_folder.of(stage)
 
-    def items(self, stage: Stage) -> list[tasks.Item]:
+    def items(self, stage: Stage) -> list[Item]:
         """The items that a data stage holds."""
         rows = read_jsonl(self.path(stage) / ITEMS)
         tuples = ("choices", "longest_column")
-        return [tasks.Item(**(row | {key: tuple(row[key]) for key in tuples})) for row in rows]
+        return [Item(**(row | {key: tuple(row[key]) for key in tuples})) for row in rows]
 
     def model_settings(self) -> dict[str, Any]:
         """What the model is, for fingerprints."""

@@ -30,7 +30,7 @@ class Item:
     longest_column: tuple[int, int] = (0, 0)
 
 
-def items(task: Task, source: Source, folder: Path, language: str, scored: bool = True) -> list[Item]:
+def read_items(task: Task, source: Source, folder: Path, language: str, scored: bool = True) -> list[Item]:
     """Read a task's items in one language.
 
     Args:
