@@ -176,6 +176,16 @@ def test_what_a_family_cannot_do_is_said_at_once(models: Callable[[str], Path], 
     assert "task.choices: missing; an encoder chooses" in str(caught.value)
     assert "encoder models learn masked from plain text; got causal" in str(caught.value)
     assert "train.packing: for causal models" in str(caught.value)
+    validated = CliRunner().invoke(app, ["validate", str(path)])
+    assert str(validated.exception) == str(caught.value)
+
+
+def test_what_has_no_effect_is_refused(models: Callable[[str], Path], own_data: Callable[..., Path]) -> None:
+    with pytest.raises(RecipeError, match=r"reference\.span: has no effect on the causal objective; remove it"):
+        run(own_data(), "--set", "reference.span=4")
+    with pytest.raises(RecipeError, match=r"reference\.noise: has no effect on the causal objective; remove it"):
+        run(own_data(), "--set", "reference.noise=0.3")
+    assert not (own_data().parent / "run").exists()
 
 
 def test_a_folder_without_a_configuration_is_named(tmp_path: Path) -> None:

@@ -40,6 +40,18 @@ def test_a_target_module_that_matches_nothing_is_named(tiny_model: Path) -> None
         Workbench(Checkpoint("tiny", tiny_model, ""), "float32", Lora(target_modules=["q_proj", "query"]))
 
 
+@pytest.mark.parametrize("key", ["rank_pattern", "alpha_pattern"])
+def test_a_pattern_that_matches_no_adapted_module_is_named(tiny_model: Path, key: str) -> None:
+    checkpoint = Checkpoint("tiny", tiny_model, "")
+    settings = {"r": 2, "target_modules": ["q_proj"], key: {"layers.0.v_proj": 4}}
+    with pytest.raises(
+        ModelError, match=f"adapter.{key}: 'layers.0.v_proj' matches no module of tiny .* such as model"
+    ):
+        Workbench(checkpoint, "float32", Lora(**settings))
+    settings[key] = {r"layers\.0\..*q_proj": 4}
+    Workbench(checkpoint, "float32", Lora(**settings))
+
+
 def test_a_model_that_does_not_load_is_one_line(tmp_path: Path, tiny_model: Path) -> None:
     for file in tiny_model.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())

@@ -29,7 +29,7 @@ FLOORS = [
     {"adapter", "corpus", "encode", "forward", "objectives", "preflight", "structures"},
     {"compare", "lora", "model"},
     {"combine", "evaluate", "inspection", "run_context", "train"},
-    {"adapter_stages", "data_stages", "merge"},
+    {"adapter_stages", "ahead", "data_stages", "merge"},
     {"merge_folder"},
     {"corpus_command", "merge_commands", "result_stages"},
     {"pipeline"},

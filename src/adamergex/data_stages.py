@@ -18,7 +18,9 @@ def items(context: Context, name: str, task: Task, source: Source, language: str
     """`data/NAME`: the items of a task's split in one language."""
     filled = source.in_language(language)
     template = task.model_dump(include={"prompt", "answer", "separator", "choices"})
-    settings = template | {"source": context.processes.agreed(sources.fingerprint(filled, context.folder, language))}
+    settings = template | {
+        "source": context.processes.first_does(lambda: sources.fingerprint(filled, context.folder, language))
+    }
     scored = task is context.recipe.task
 
     def build(folder: Path) -> None:
@@ -36,7 +38,7 @@ def windows(context: Context, language: str) -> Stage:
     settings = cleaning | {
         "budget": reference.budget.model_dump(),
         "window": reference.window,
-        "source": context.processes.agreed(sources.fingerprint(source, context.folder, language)),
+        "source": context.processes.first_does(lambda: sources.fingerprint(source, context.folder, language)),
         "tokenizer": context.checkpoint.fingerprint,
         "seed": recipe.seed,
     }
@@ -53,7 +55,7 @@ def windows(context: Context, language: str) -> Stage:
             boilerplate=reference.boilerplate == "drop",
             other_languages=reference.other_languages,
         )
-        found = sources.texts(source, context.folder, language, reference.text)
+        found = context.while_wanted(sources.texts(source, context.folder, language, reference.text))
         facts = corpus.build(
             found, context.tokenizer, folder, request, name=f"corpus of {language}", on_progress=context.display.step
         )
@@ -64,4 +66,4 @@ def windows(context: Context, language: str) -> Stage:
         }
         (folder / MANIFEST).write_text(json.dumps(about | facts, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
-    return context.add(Stage(f"data/corpus-{language}", settings, (), build, corpus.PACKAGES))
+    return context.add(Stage(f"data/corpus-{language}", settings, (), build, corpus.PACKAGES, ahead=True))

@@ -13,6 +13,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from adamergex import adapter_stages, data_stages, report, result_stages
+from adamergex.ahead import Ahead
 from adamergex.preflight import check
 from adamergex.processes import Processes
 from adamergex.progress import Display, Silent
@@ -55,22 +56,26 @@ def run(
             if missing or changed:
                 # A report of other settings must not lie beside this recipe, should the run be cut off.
                 run_folder.remove("report.md", "scores.jsonl", CURVES)
-        for number, stage in enumerate(context.stages, 1):
-            name = f"[{number}/{len(context.stages)}] {stage.name}"
-            if stage.name not in missing:
-                shown.skip(name)
-                continue
-            shown.stage(name)
-            _make(context, stage)
-            shown.end()
-        rows: list[report.Row] = []
+        early = [stage for stage in context.stages if stage.ahead and stage.name in missing]
+        with Ahead(context, early if processes.is_first else []) as ahead:
+            for number, stage in enumerate(context.stages, 1):
+                name = f"[{number}/{len(context.stages)}] {stage.name}"
+                if stage.name not in missing:
+                    shown.skip(name)
+                    continue
+                shown.stage(name)
+                processes.first_does(ahead.check)
+                _make(context, stage, ahead)
+                shown.end()
         base_model = f"{context.checkpoint.name}, weights {context.checkpoint.fingerprint}"
-        processes.first_does(lambda: rows.extend(write_report(recipe, base_model, run_folder)))
-        return processes.agreed(rows)
+        return processes.first_does(lambda: write_report(recipe, base_model, run_folder))
 
 
 def plan(context: Context) -> None:
-    """All data first: what is hashed now is read within the next seconds, not after an hour of training."""
+    """Items first: what is hashed now is read within the next seconds, not after an hour of training.
+
+    Corpora stand right before the adapter that is trained on them; a thread makes them from the start.
+    """
     recipe, scored = context.recipe, context.recipe.scored
     ceilings = recipe.targets if recipe.evaluate.ceiling else []
     for language in (recipe.source, *ceilings):
@@ -84,10 +89,10 @@ def plan(context: Context) -> None:
         if recipe.reference.task is not None:
             task = recipe.reference.task
             data_stages.items(context, f"reference-{language}", task, task.train, language)
-        else:
-            data_stages.windows(context, language)
     trained = adapter_stages.task(context, recipe.source)
     for language in recipe.languages:
+        if recipe.reference.task is None:
+            data_stages.windows(context, language)
         adapter_stages.reference(context, language)
     for language in recipe.targets:
         merged = result_stages.merged(context, language)
@@ -100,9 +105,11 @@ def plan(context: Context) -> None:
             result_stages.predictions(context, language, "ceiling", adapter_stages.task(context, language))
 
 
-def _make(context: Context, stage: Stage) -> None:
-    """Make a stage: all processes together, or the first one while the others wait."""
-    if not stage.together or context.processes.count == 1:
+def _make(context: Context, stage: Stage, ahead: Ahead) -> None:
+    """Make a stage: all processes together, or the first one, or a thread of its, while the others wait."""
+    if stage.ahead:
+        context.processes.first_does(lambda: ahead.finish(stage))
+    elif not stage.together or context.processes.count == 1:
         context.processes.first_does(lambda: context.run_folder.make(stage))
     elif context.processes.is_first:
         context.run_folder.make(stage)

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from adamergex import sources
+from adamergex import checkpoints, sources
 from adamergex.errors import AdaMergeXError, DataError, RecipeError
+from adamergex.families import OBJECTIVES, Family, family
 from adamergex.items import Item, read_items, refuse_overlap, refuse_unequal
 from adamergex.recipe import Recipe
-from adamergex.recipe_data import Source, Task
+from adamergex.recipe_data import Reference, Source, Task
 
 
 def check(recipe: Recipe, folder: Path) -> None:
@@ -50,8 +51,42 @@ def check(recipe: Recipe, folder: Path) -> None:
             )
             if train and scored:
                 attempt(partial(refuse_overlap, train, scored, language))
+    model = checkpoints.model_at_hand(recipe.base_model)
+    if model is not None:
+        attempt(lambda: problems.extend(unsuited(recipe, family(model), recipe.base_model)))
     if problems:
         raise RecipeError(problems)
+
+
+def unsuited(recipe: Recipe, family: Family, name: str) -> list[str]:
+    """What a recipe wants that a model of this family cannot do, or that would have no effect: a line for each.
+
+    Args:
+        recipe: what is wanted.
+        family: of the base model.
+        name: of the base model.
+    """
+    reference, problems = recipe.reference, []
+    if family == "encoder":
+        for place, task in (("task", recipe.task), ("reference.task", reference.task)):
+            if task is not None and not task.choices:
+                problems.append(f"{place}.choices: missing; an encoder chooses, it does not write")
+    objective = reference.objective or OBJECTIVES[family][0]
+    if objective not in OBJECTIVES[family]:
+        problems.append(
+            f"reference.objective: {family} models learn {' or '.join(OBJECTIVES[family])} from plain text; got {objective}"
+        )
+    elif reference.task is None:
+        defaults = Reference.model_fields
+        for key, users in (("noise", ("masked", "span")), ("span", ("span",))):
+            if getattr(reference, key) != defaults[key].default and objective not in users:
+                problems.append(f"reference.{key}: has no effect on the {objective} objective; remove it")
+    if family != "causal":
+        if reference.positions is not None:
+            problems.append("reference.positions: for causal models; remove it")
+        if recipe.train.packing:
+            problems.append("train.packing: for causal models; remove it")
+    return [f"base_model {name} is of the {family} family. {problem}" for problem in problems]
 
 
 def _task_sources(recipe: Recipe) -> list[tuple[Task, Source, str]]:

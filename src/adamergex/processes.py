@@ -81,18 +81,20 @@ class Processes:
         _ = self._group
         return accelerate.utils.gather_object([value])
 
-    def first_does(self, work: Callable[[], None]) -> None:
-        """Work of the first process; the others wait, and fail where it fails.
+    def first_does(self, work: Callable[[], T]) -> T:
+        """What the first process's work returns, on every process; the others wait, and fail where it fails.
 
         Raises:
             Exception: what `work` raised, on every process.
         """
+        value: T | None = None
         problem: Exception | None = None
         if self.is_first:
             try:
-                work()
+                value = work()
             except Exception as error:
                 problem = error
-        problem = self.agreed(problem)
+        value, problem = self.agreed((value, problem))
         if problem is not None:
             raise problem
+        return value  # type: ignore[return-value]  # The first process made it.

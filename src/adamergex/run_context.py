@@ -1,14 +1,18 @@
 """What the stages of one run share: the recipe, the run folder, the display, and resident models."""
 
-from functools import cached_property
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adamergex.checkpoints import Checkpoint, resolve
 from adamergex.disk import read_jsonl
 from adamergex.errors import RecipeError
-from adamergex.families import KINDS, OBJECTIVES, Family, Kind, family, load_tokenizer
+from adamergex.families import KINDS, Family, Kind, family, load_tokenizer
 from adamergex.items import Item
+from adamergex.preflight import unsuited
 from adamergex.processes import Processes
 from adamergex.progress import Display
 from adamergex.recipe import Recipe
@@ -36,46 +40,48 @@ class Context:
     """
 
     def __init__(self, recipe: Recipe, folder: Path, run_folder: RunFolder, display: Display, processes: Processes):
-        self.recipe, self.folder, self.run_folder, self.display = recipe, folder, run_folder, display
+        self.recipe, self.folder, self.run_folder = recipe, folder, run_folder
+        self._display, self._local = display, threading.local()
         self.processes = processes
         display.stage(f"base model {recipe.base_model}")
         # The first process downloads or converts; the others find it done.
-        found: list[Checkpoint] = []
-        processes.first_does(lambda: found.append(resolve(recipe.base_model)))
-        self.checkpoint: Checkpoint = processes.agreed(found[0] if found else None)  # type: ignore[assignment]
+        self.checkpoint: Checkpoint = processes.first_does(lambda: resolve(recipe.base_model))
         display.end()
         self.family: Family = family(self.checkpoint)
-        self._check()
+        if problems := unsuited(recipe, self.family, self.checkpoint.name):
+            raise RecipeError(problems)
         self.stages: list[Stage] = []
         self._by_name: dict[str, Stage] = {}
         self._workbenches: dict[tuple[Kind, int], Workbench] = {}
 
-    def _check(self) -> None:
-        """Whether a model of this family can do what the recipe wants."""
-        recipe, reference, problems = self.recipe, self.recipe.reference, []
-        if self.family == "encoder":
-            for name, task in (("task", recipe.task), ("reference.task", reference.task)):
-                if task is not None and not task.choices:
-                    problems.append(f"{name}.choices: missing; an encoder chooses, it does not write")
-        if reference.objective is not None and reference.objective not in OBJECTIVES[self.family]:
-            problems.append(
-                f"reference.objective: {self.family} models learn {' or '.join(OBJECTIVES[self.family])} "
-                f"from plain text; got {reference.objective}"
-            )
-        if self.family != "causal":
-            if reference.positions is not None:
-                problems.append("reference.positions: for causal models; remove it")
-            if recipe.train.packing:
-                problems.append("train.packing: for causal models; remove it")
-        if problems:
-            raise RecipeError(
-                [f"base_model {self.checkpoint.name} is of the {self.family} family. {p}" for p in problems]
-            )
-
-    @cached_property
+    @property
     def tokenizer(self) -> Any:
-        """The tokenizer."""
-        return load_tokenizer(self.checkpoint)
+        """The tokenizer; a thread beside the main one has its own, since it cannot do two things at once."""
+        if not hasattr(self._local, "tokenizer"):
+            self._local.tokenizer = load_tokenizer(self.checkpoint)
+        return self._local.tokenizer
+
+    @property
+    def display(self) -> Display:
+        """Where the calling thread shows its progress."""
+        return getattr(self._local, "display", self._display)
+
+    @contextmanager
+    def aside(self, tokenizer: Any, display: Display, stop: threading.Event) -> Iterator[None]:
+        """Within this context the calling thread has its own tokenizer and display, and can be stopped."""
+        self._local.tokenizer, self._local.display, self._local.stop = tokenizer, display, stop
+        try:
+            yield
+        finally:
+            del self._local.tokenizer, self._local.display, self._local.stop
+
+    def while_wanted(self, texts: Iterable[str]) -> Iterator[str]:
+        """The texts, as long as nobody stops this thread. Raises CancelledError then."""
+        stop = getattr(self._local, "stop", None)
+        for text in texts:
+            if stop is not None and stop.is_set():
+                raise CancelledError
+            yield text
 
     def workbench(self, task: Task | None) -> "Workbench":
         """The resident base model that learns a task and is scored on it; without a task, that learns plain text."""

@@ -35,6 +35,7 @@ class Stage:
         build: writes the result into the empty folder that it is given.
         packages: the Python packages whose version may change the result.
         together: whether all processes of a run work on it, or the first one alone.
+        ahead: whether a thread may make it while the run is at an earlier stage.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Stage:
     build: Callable[[Path], None] = field(compare=False)
     packages: tuple[str, ...] = ()
     together: bool = False
+    ahead: bool = False
 
     @cached_property
     def fingerprint(self) -> str:

@@ -7,6 +7,7 @@ tensor's name, so that the start depends neither on what was trained before nor 
 
 import hashlib
 import math
+import re
 
 import peft
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from adamergex.errors import ModelError
 from adamergex.families import Kind, first_line
-from adamergex.recipe_training import IA3, AdapterSettings, Prefix
+from adamergex.recipe_training import IA3, AdapterSettings, Lora, Prefix
 
 _TASK_TYPES: dict[Kind, str] = {
     "causal": "CAUSAL_LM",
@@ -58,6 +59,7 @@ def config(settings: AdapterSettings, model: torch.nn.Module, kind: Kind, name: 
         targets = _suffixes(model, _linear_of_body(model))
     else:
         targets = _present(settings.target_modules, model, name)
+    _check_patterns(settings, targets, model, name)
     return peft.LoraConfig(
         r=settings.r,
         lora_alpha=settings.alpha,
@@ -156,6 +158,17 @@ def _present(targets: list[str], model: torch.nn.Module, name: str) -> list[str]
             f"adapter.target_modules: {', '.join(absent)} matches no module of {name}; it has {', '.join(sorted(leaves))}"
         )
     return _suffixes(model, set().union(*matched.values()))
+
+
+def _check_patterns(settings: Lora, targets: list[str], model: torch.nn.Module, name: str) -> None:
+    """Raises ModelError where a pattern, by PEFT's rule for names, matches no module that gets an adapter."""
+    adapted = [m for m in _linear_of_body(model) if any(m == t or m.endswith(f".{t}") for t in targets)]
+    for key, patterns in (("rank_pattern", settings.rank_pattern), ("alpha_pattern", settings.alpha_pattern)):
+        for pattern in patterns:
+            if not any(re.match(rf"(.*\.)?({pattern})$", module) for module in adapted):
+                raise ModelError(
+                    f"adapter.{key}: {pattern!r} matches no module of {name} that gets an adapter, such as {min(adapted)}"
+                )
 
 
 def _ia3_modules(settings: IA3, model: torch.nn.Module, name: str) -> tuple[list[str], list[str]]:

@@ -142,6 +142,7 @@ class _Training:
             self.parameters, self.optimizer, self.scheduler, self.accelerator, checkpoint, self.processes
         )
         self.clock = Clock(settings.checkpoint_seconds)
+        self.save_is_due = False
         self.log: list[dict[str, Any]] = []
         self.best = Best()
         self.before: float | None = None
@@ -192,8 +193,7 @@ class _Training:
             self._step(step + 1, [self.of_epoch[i] for i in batches[step % self.of_one_epoch]])
             step += 1
             self._measure(step)
-            # Saving is done together: the first process's clock counts.
-            if self.processes.agreed(self.clock.is_due()) and step < self.steps:
+            if self.save_is_due and step < self.steps:
                 self._save()
         return self._end(step)
 
@@ -215,7 +215,9 @@ class _Training:
             with self.accelerator.no_sync(self.model):
                 mean += self._backward(part, weight)
         mean += self._backward(*parts[-1])
-        loss = sum(self.processes.gathered(mean))
+        # Saving is done together: the first process's clock counts.
+        gathered = self.processes.gathered((mean, self.clock.is_due()))
+        loss, self.save_is_due = sum(share for share, _ in gathered), gathered[0][1]
         if not math.isfinite(loss):
             ids = ", ".join(example.id for example in batch[:8]) + (" …" if len(batch) > 8 else "")
             raise ModelError(
