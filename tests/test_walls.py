@@ -7,35 +7,8 @@ import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "adamergex"
 # A room may import the rooms of the lines above its own.
-FLOORS = [
-    {
-        "baselines",
-        "card",
-        "cleaning",
-        "errors",
-        "examples",
-        "lowrank",
-        "metrics",
-        "paper_files",
-        "plots",
-        "pool",
-        "progress",
-    }
-    | {"recipe_data", "window_file"},
-    {"coefficients", "demo", "disk", "equations", "processes", "recipe_training", "report", "tensorfile"}
-    | {"yaml_file"},
-    {"checkpoints", "peft_config", "recipe", "settings", "sources", "stages", "tensorboard", "training_state"},
-    {"families", "items", "layout", "merge_plan", "recipe_file", "summary"},
-    {"adapter", "corpus", "encode", "forward", "objectives", "preflight", "structures"},
-    {"compare", "lora", "model"},
-    {"combine", "evaluate", "inspection", "run_context", "train"},
-    {"adapter_stages", "ahead", "data_stages", "merge"},
-    {"merge_folder"},
-    {"corpus_command", "merge_commands", "result_stages"},
-    {"pipeline"},
-    {"cli"},
-    {"__main__"},
-]
+_PICTURE = (Path(__file__).parent.parent / "ARCHITECTURE.md").read_text("utf-8").split("## Who may import whom")[1]
+FLOORS = [set(line.split()) for line in _PICTURE.split("```")[1].strip().splitlines()]
 # What merging in memory takes: files, torch and arithmetic.
 LIGHT = [
     "adapter",
@@ -58,20 +31,25 @@ FORBIDDEN = {room: {"transformers", "peft", "pydantic"} for room in LIGHT} | {
 }
 
 
+# A room of a sub-package is named after both; the sub-package itself is the room of its __init__.
+FILES = {
+    ".".join(part for part in path.relative_to(SOURCE).with_suffix("").parts if part != "__init__"): path
+    for path in SOURCE.rglob("*.py")
+    if path != SOURCE / "__init__.py"
+}
+ROOMS = sorted(FILES)
+
+
 def imports(room: str) -> set[str]:
     """Every module that a room imports, also inside functions."""
     found = set()
-    for node in ast.walk(ast.parse((SOURCE / f"{room}.py").read_text())):
+    for node in ast.walk(ast.parse(FILES[room].read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module == "adamergex":
-            found |= {f"adamergex.{alias.name}" for alias in node.names if alias.name != "__version__"}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= {name if name.removeprefix("adamergex.") in FILES else node.module for name in names}
     return found
-
-
-ROOMS = sorted(path.stem for path in SOURCE.glob("*.py") if path.stem != "__init__")
 
 
 def test_every_room_has_a_floor() -> None:
@@ -82,7 +60,7 @@ def test_every_room_has_a_floor() -> None:
 def test_rooms_import_only_the_floors_below(room: str) -> None:
     floor = next(number for number, rooms in enumerate(FLOORS) if room in rooms)
     below = set().union(*FLOORS[:floor])
-    used = {name.split(".")[1] for name in imports(room) if name.startswith("adamergex.")}
+    used = {name.removeprefix("adamergex.") for name in imports(room) if name.startswith("adamergex.")}
     assert used <= below
 
 

@@ -162,7 +162,7 @@ def _opened(path: Path) -> BufferedReader:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def lines(path: Path) -> Iterator[tuple[int, str]]:
     """Numbered lines, decoded one by one so that an error has its line."""
     number = 0
     with _opened(path) as stored, _unpacked(stored, path) as file:
@@ -189,7 +189,7 @@ def _has_half_character(value: Any) -> bool:
 
 
 def _jsonl(path: Path) -> Iterator[Row]:
-    for number, line in _lines(path):
+    for number, line in lines(path):
         if not line.strip():
             continue
         try:
@@ -223,7 +223,7 @@ def _json(path: Path) -> Iterator[Row]:
 def _csv(path: Path) -> Iterator[Row]:
     csv.field_size_limit(2**31 - 1)  # A document may be longer than the library's 131,072 characters.
     reader = csv.DictReader(
-        (line for _, line in _lines(path)), delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True
+        (line for _, line in lines(path)), delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True
     )
     try:
         for row in reader:
@@ -255,7 +255,7 @@ def _text(path: Path) -> Iterator[Row]:
     """Paragraphs: runs of lines between empty ones."""
     paragraph: list[str] = []
     start = 1
-    for number, line in _lines(path):
+    for number, line in lines(path):
         if line.strip():
             if not paragraph:
                 start = number
