@@ -8,7 +8,7 @@ from adamergex.errors import ModelError
 from adamergex.examples import Example
 from adamergex.families import Family
 from adamergex.objectives import Windows, overhead
-from adamergex.recipe_data import Reference
+from adamergex.recipe_reference import Reference
 from tests.conftest import byte_tokenizer
 
 BODY = list(range(100, 140))

@@ -109,6 +109,6 @@ def test_rows_of_the_hub_have_the_same_columns(
 
     monkeypatch.setattr(datasets, "load_dataset", load)
     assert read(name, split, language, None) == [first]
-    benchmark = tasks.benchmark(name)
+    benchmark = tasks.find(name)
     options = {"split": hub_split, "revision": benchmark.revision, "streaming": True}
     assert asked == [((benchmark.dataset, config), options)]

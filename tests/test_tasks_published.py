@@ -42,12 +42,12 @@ TRANSLATED = [name for name in COUNTS if len(COUNTS[name][0].split()) > 1]
 
 @cache
 def published(name: str, split: str, language: str) -> list[tuple[str, dict[str, Any]]]:
-    return list(tasks.benchmark(name).rows(split, language, DATA / {"copa": "copa_en"}.get(name, name)))
+    return list(tasks.find(name).rows(split, language, DATA / {"copa": "copa_en"}.get(name, name)))
 
 
 @pytest.mark.parametrize(("name", "language", "split", "count"), PARTS)
 def test_every_row_fills_its_prompts(name: str, language: str, split: str, count: int) -> None:
-    benchmark = tasks.benchmark(name)
+    benchmark = tasks.find(name)
     prompt = benchmark.prompt(language)
     rows = [row for _, row in published(name, split, language)]
     assert len(rows) == count

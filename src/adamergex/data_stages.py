@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from adamergex import corpus, sources
+from adamergex import corpus, labelled, sources
 from adamergex.disk import write_jsonl
 from adamergex.items import read_items
 from adamergex.objectives import overhead
@@ -16,10 +16,10 @@ from adamergex.summary import ITEMS, MANIFEST
 
 def items(context: Context, name: str, task: Task, source: Source, language: str) -> Stage:
     """`data/NAME`: the items of a task's split in one language."""
-    filled = source.in_language(language)
-    template = task.model_dump(include={"prompt", "answer", "separator", "choices"})
+    template = task.wording(language).model_dump(include={"prompt", "separator", "choices"})
+    template |= task.model_dump(include={"answer", "learned", "kind"})
     settings = template | {
-        "source": context.processes.first_does(lambda: sources.fingerprint(filled, context.folder, language))
+        "source": context.processes.first_does(lambda: labelled.fingerprint(source, context.folder, language))
     }
     scored = task is context.recipe.task
 

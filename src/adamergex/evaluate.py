@@ -1,193 +1,212 @@
-"""An adapter × items → predictions."""
+"""A model in the state to be measured × items → predictions with their scores."""
 
-import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 
-from adamergex.encode import answered, classified
-from adamergex.examples import Example, batches_by_length
-from adamergex.forward import target_logits
+from adamergex import choices, generation
+from adamergex.errors import ModelError
 from adamergex.items import Item
+from adamergex.journal import Journal
 from adamergex.model import Workbench
+from adamergex.recipe_data import AnswerKind
+from adamergex.scoring.marks import PRIMARY, mark
+
+# How long a written answer may be, in tokens: a line; a few steps of reasoning; a headline or a sentence.
+NEW_TOKENS: dict[AnswerKind, int] = {"choice": 0, "text": 32, "extraction": 32, "number": 320, "generation": 64}
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Items of one language, and how they are answered.
+
+    Attributes:
+        items: with choices where `kind` is choice, without otherwise.
+        kind: how answers are compared.
+        language: a BCP 47 code; of the answers.
+        marker: what a number follows that is the answer.
+        batch_size: sequences per forward pass.
+        max_new_tokens: bound of a written answer.
+        normalization: what a choice's log-likelihood is divided by.
+        thoughts: where given, the model first writes up to so many tokens until this marker, and answers behind it.
+    """
+
+    items: Sequence[Item]
+    kind: AnswerKind
+    language: str
+    marker: str | None = None
+    batch_size: int = 64
+    max_new_tokens: int = 32
+    normalization: choices.Normalization = "none"
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model answered to an item, and whether that is right."""
+    """What a model answered to an item.
+
+    Attributes:
+        id: of the item.
+        prediction: the answer as it was read; empty where it could not be.
+        golds: the right answers.
+        scores: by metric, in 0..1; the first is the one that methods are compared by.
+        readable: whether there was an answer to read.
+        written: what the model wrote, where it wrote.
+        choices: log-likelihood of each choice in nats, or its logit, as they are compared; to four decimals.
+    """
 
     id: str
     prediction: str
-    answer: str
-    correct: bool
+    golds: tuple[str, ...]
+    scores: dict[str, float]
+    readable: bool
+    written: str = ""
+    choices: tuple[float, ...] = ()
+
+
+def metric(kind: AnswerKind) -> str:
+    """The score that methods are compared by."""
+    return "accuracy" if kind == "choice" else PRIMARY[kind]
 
 
 def predict(
     workbench: Workbench,
-    items: Sequence[Item],
-    batch_size: int,
-    max_new_tokens: int,
+    questions: Questions,
     on_batch: Callable[[int, int], None] = lambda done, total: None,
+    journal: Journal | None = None,
 ) -> list[Prediction]:
     """Answer items with whatever the workbench holds: by choice where there are choices, else by generation.
 
+    Batches hold items of like lengths and depend on the items alone, so that an evaluation that is taken up again
+    ends with the same predictions. A batch that does not fit into memory is halved, and so are those after it.
+
     Args:
         workbench: the model, in the state to be measured.
-        items: all with choices, or all without.
-        batch_size: sequences per forward pass.
-        max_new_tokens: bound of a generated answer.
-        on_batch: called with the number of sequences done and to be done.
+        questions: what is asked, and how.
+        on_batch: called with the number of items done and to be done.
+        journal: holds what was answered before, and takes what is answered now.
+
+    Raises:
+        ModelError: a single item does not fit into memory.
     """
-    if not items:
+    journal = Journal(None) if journal is None else journal
+    if not questions.items:
         return []
     workbench.model.eval()
-    with torch.inference_mode():
-        if items[0].choices:
-            score = class_logits if workbench.kind == "classes" else choice_log_likelihoods
-            scores = score(workbench, items, batch_size, on_batch)
-            answers = [
-                item.choices[max(range(len(of)), key=of.__getitem__)] for item, of in zip(items, scores, strict=True)
-            ]
+    answer, sizes, costs = _answering(workbench, questions)
+    limit = [len(questions.items)]
+
+    def answered(batch: list[int]) -> None:
+        if len(batch) > limit[0]:
+            halves(batch)
+            return
+        try:
+            rows = answer(batch)
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if not _is_memory(error):
+                raise
+            if len(batch) == 1:
+                item = questions.items[batch[0]]
+                raise ModelError(f"{item.id}: does not fit into memory, even alone; shorten it or its choices") from error
+            limit[0] = (len(batch) + 1) // 2
         else:
-            answers = _generate(workbench, items, batch_size, max_new_tokens, on_batch)
-    return [
-        Prediction(item.id, answer.strip(), item.answer.strip(), _is_right(item, answer))
-        for item, answer in zip(items, answers, strict=True)
-    ]
+            journal.add({number: asdict(row) for number, row in zip(batch, rows, strict=True)})
+            on_batch(len(journal.rows), len(questions.items))
+            return
+        # Outside of the except clause, which keeps what the failed pass had allocated.
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        halves(batch)
+
+    def halves(batch: list[int]) -> None:
+        answered(batch[: (len(batch) + 1) // 2])
+        answered(batch[(len(batch) + 1) // 2 :])
+
+    with torch.inference_mode():
+        for batch in _batches(sizes, costs, questions.batch_size):
+            if missing := [number for number in batch if number not in journal.rows]:
+                answered(missing if len(missing) < len(batch) else batch)
+    tuples = ("golds", "choices")
+    rows = (journal.rows[number] for number in range(len(questions.items)))
+    return [Prediction(**(row | {key: tuple(row[key]) for key in tuples})) for row in rows]
 
 
-def _is_right(item: Item, answer: str) -> bool:
-    """A choice is right when it is the item's; a generated answer when it is equal but for what `_normal` removes."""
-    return answer == item.answer if item.choices else _normal(answer) == _normal(item.answer)
+def _batches(sizes: Sequence[int], costs: Sequence[int], size: int) -> list[list[int]]:
+    """Items in batches of like lengths, the longest first, of at most `size` sequences unless one item has more."""
+    batches: list[list[int]] = []
+    room = 0
+    for number in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
+        if not batches or costs[number] > room:
+            batches.append([])
+            room = size
+        batches[-1].append(number)
+        room -= costs[number]
+    return batches
 
 
-def _normal(text: str) -> str:
-    """Equal but for case, white space and Unicode's compatible forms."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+def _is_memory(error: BaseException) -> bool:
+    """Whether an error says that there is not enough memory; on the CPU, torch has no class for it."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error) or (
+        "out of memory" in str(error).lower()
+    )
 
 
-def class_logits(
-    workbench: Workbench,
-    items: Sequence[Item],
-    batch_size: int,
-    on_batch: Callable[[int, int], None] = lambda done, total: None,
-) -> list[list[float]]:
-    """What a classification head says of every item: for each, one logit for each choice."""
-    examples = classified(workbench.tokenizer, items)
-    scores: list[list[float]] = [[] for _ in items]
-    done = 0
-    for batch in batches_by_length(examples, batch_size):
-        logits, _ = target_logits(workbench.model, [examples[i] for i in batch], workbench.pad, "classes")
-        for i, row in zip(batch, logits.tolist(), strict=True):
-            scores[i] = row
-        done += len(batch)
-        on_batch(done, len(examples))
-    return scores
+Answering = tuple[Callable[[list[int]], list[Prediction]], list[int], list[int]]
 
 
-def choice_log_likelihoods(
-    workbench: Workbench,
-    items: Sequence[Item],
-    batch_size: int,
-    on_batch: Callable[[int, int], None] = lambda done, total: None,
-) -> list[list[float]]:
-    """Log p(choice | prompt) of every choice of every item, summed over all tokens of the choice.
+def _answering(workbench: Workbench, questions: Questions) -> Answering:
+    """What answers a batch of items, and of each item how long its longest sequence is and how many it has."""
+    items = questions.items
+    if questions.kind != "choice":
+        encoded = generation.prompts(workbench, [item.prompt for item in items])
 
-    Choices whose tokens begin another sequence of the same item are read off that sequence: where all
-    choices are single tokens, an item costs one pass over its prompt.
-
-    Returns:
-        For each item, one log-likelihood in nats for each choice.
-    """
-    pairs = [(item.prompt, choice) for item in items for choice in item.choices]
-    prompts, choices = [prompt for prompt, _ in pairs], [choice for _, choice in pairs]
-    encoded = iter(answered(workbench.tokenizer, prompts, choices, workbench.kind, workbench.decoder_start))
-    # A read is (item, choice, sequence, position, token): the token's log-probability belongs to the choice's sum.
-    sequences: list[list[int]] = []
-    sources: list[tuple[int, ...]] = []
-    reads: list[list[tuple[int, int, int, int]]] = []
-    for i, item in enumerate(items):
-        options = [next(encoded) for _ in item.choices]
-        start = min(option.targets[0] for option in options)
-        first_own = len(sequences)
-        # The last token of a choice is predicted, never read.
-        for option in sorted(options, key=lambda option: -len(option.ids)):
-            if not any(held[: len(option.ids) - 1] == option.ids[:-1] for held in sequences[first_own:]):
-                sequences.append(option.ids[:-1])
-                sources.append(option.source)
-                reads.append([])
-        for c, option in enumerate(options):
-            own = next(
-                s for s in range(first_own, len(sequences)) if sequences[s][: len(option.ids) - 1] == option.ids[:-1]
+        def written(batch: list[int]) -> list[Prediction]:
+            texts = generation.generate(
+                workbench, [encoded[i] for i in batch], questions.kind, questions.max_new_tokens
             )
-            reads[own] += [(i, c, position, option.ids[position]) for position in range(start, len(option.ids))]
-    scores = [[0.0] * len(item.choices) for item in items]
-    # A position is read once, however many choices look at it.
-    # The token behind a sequence stands for whatever is predicted there; the forward pass does not read it.
-    examples = [
-        Example([*ids, workbench.pad], sorted({position for _, _, position, _ in of}), source=source)
-        for ids, of, source in zip(sequences, reads, sources, strict=True)
-    ]
-    done = 0
-    layout = workbench.layout(False, max(example.size for example in examples))
-    for batch in batches_by_length(examples, batch_size):
-        chosen = [examples[s] for s in batch]
-        logits, _ = target_logits(workbench.model, chosen, workbench.pad, workbench.kind, layout)
-        places = {
-            (s, position): n for n, (s, position) in enumerate((s, p) for s in batch for p in examples[s].targets)
-        }
-        wanted = [(i, c, places[s, position], token) for s in batch for i, c, position, token in reads[s]]
-        at = torch.tensor([place for _, _, place, _ in wanted], device=logits.device)
-        token = torch.tensor([token for *_, token in wanted], device=logits.device)
-        log_p = (logits[at, token] - logits.logsumexp(dim=-1)[at]).tolist()
-        for (i, c, _, _), value in zip(wanted, log_p, strict=True):
-            scores[i][c] += value
-        done += len(batch)
-        on_batch(done, len(examples))
-    return scores
+            return [_marked(items[i], text, questions) for i, text in zip(batch, texts, strict=True)]
+
+        return written, [len(ids) for ids in encoded], [1] * len(items)
+    if workbench.kind == "classes":
+        lengths = [len(ids) for ids in workbench.tokenizer([item.prompt for item in items])["input_ids"]]
+
+        def classified(batch: list[int]) -> list[Prediction]:
+            of = choices.class_logits(workbench, [items[i] for i in batch])
+            return [_chosen(items[i], scores) for i, scores in zip(batch, of, strict=True)]
+
+        return classified, lengths, [1] * len(items)
+    options = choices.options(workbench, items)
+    layout = workbench.layout(False)
+
+    def likeliest(batch: list[int]) -> list[Prediction]:
+        found = []
+        of = choices.log_likelihoods(workbench, [options[i] for i in batch], layout)
+        for i, scores in zip(batch, of, strict=True):
+            tokens = [len(ids) for ids in options[i].tokens]
+            found.append(_chosen(items[i], choices.normalized(scores, items[i], tokens, questions.normalization)))
+        return found
+
+    return likeliest, [option.size for option in options], [len(option.sequences) for option in options]
 
 
-def _generate(
-    workbench: Workbench,
-    items: Sequence[Item],
-    batch_size: int,
-    max_new_tokens: int,
-    on_batch: Callable[[int, int], None],
-) -> list[str]:
-    """Greedy answers; the first line that is not empty is the answer."""
-    tokenizer = workbench.tokenizer
-    encoded = tokenizer([item.prompt for item in items])["input_ids"]
-    both = workbench.kind == "seq2seq"
-    # An encoder reads its prompt to the end; a causal model goes on where the prompt stops.
-    prompts = [Example(ids[:-1] if ids[-1] == tokenizer.eos_token_id and not both else ids, []) for ids in encoded]
-    answers = [""] * len(items)
-    done = 0
-    for batch in batches_by_length(prompts, batch_size):
-        width = max(len(prompts[i].ids) for i in batch)
-        filling = [width - len(prompts[i].ids) for i in batch]
-        ids = torch.tensor(
-            [_sided(prompts[i].ids, [workbench.pad] * more, both) for i, more in zip(batch, filling, strict=True)]
-        )
-        mask = torch.tensor([_sided([1] * (width - more), [0] * more, both) for more in filling])
-        device = workbench.model.device
-        output = workbench.model.generate(
-            input_ids=ids.to(device),
-            attention_mask=mask.to(device),
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            pad_token_id=workbench.pad,
-            eos_token_id=tokenizer.eos_token_id,
-        )
-        if not both:
-            output = output[:, width:]
-        for i, text in zip(batch, tokenizer.batch_decode(output, skip_special_tokens=True), strict=True):
-            answers[i] = next((line for line in text.splitlines() if line.strip()), "")
-        done += len(batch)
-        on_batch(done, len(items))
-    return answers
+def _chosen(item: Item, scores: Sequence[float]) -> Prediction:
+    """The likeliest choice; of equal ones the first."""
+    best = item.choices[max(range(len(scores)), key=scores.__getitem__)]
+    kept = tuple(round(score, 4) for score in scores)
+    right = {"accuracy": float(best == item.answer)}
+    return Prediction(item.id, best.strip(), item.golds, right, True, choices=kept)
 
 
-def _sided(own: list[int], filling: list[int], right: bool) -> list[int]:
-    """A row filled up on its right or on its left."""
-    return own + filling if right else filling + own
+def _marked(item: Item, text: str, questions: Questions) -> Prediction:
+    assert questions.kind != "choice"
+    answer = generation.completion(text, questions.kind)
+    found = mark(questions.kind, answer, item.golds, questions.language, questions.marker)
+    return Prediction(item.id, found.prediction, item.golds, found.scores, found.readable, written=text)
+
+
+def facts(predictions: Sequence[Prediction]) -> dict[str, Any]:
+    """How many answers could not be read, and the mean of every metric."""
+    names = predictions[0].scores
+    means = {name: sum(of.scores[name] for of in predictions) / len(predictions) for name in names}
+    return {"unreadable": sum(not of.readable for of in predictions), "means": means}

@@ -8,9 +8,10 @@ embedding (soft-capping, scaling, a bias) still happens, in its own code.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,7 +21,7 @@ from adamergex.families import Kind
 
 Layout = Literal["rows", "packed", "shared"]
 # What a model is given; row and column of the hidden states that predict.
-Laid = tuple[dict[str, Tensor], Tensor, Tensor]
+Laid = tuple[dict[str, Any], Tensor, Tensor]
 # Tokens in a row of sequences that share their beginning.
 _ROW = 512
 # Sharing must save a tenth of the tokens: its rows attend to more than they need.
@@ -73,8 +74,8 @@ def target_logits(
         pad: fills sequences up; never predicted, never seen by what is.
         kind: how the model predicts.
         layout: how the sequences of a causal model lie in the batch. `rows`: one a row. `packed`: all in one row,
-            kept apart by position ids that begin anew (`can_pack`). `shared`: the beginning that they have in common,
-            such as a prompt's instruction, is computed once a row, where that is less work (`can_share`).
+            kept apart by position ids that begin anew (`can_pack`). `shared`: what sequences begin with alike, such as
+            the prompt of several answers, is computed once a row, where that is less work (`can_share`).
 
     Returns:
         float32 logits (n, vocabulary or classes) and int64 labels (n,), n the number of predictions.
@@ -84,11 +85,11 @@ def target_logits(
         ids, mask = _padded([example.ids for example in examples], pad, device)
         logits = model(input_ids=ids, attention_mask=mask).logits
         return logits.float(), torch.tensor([example.labels[0] for example in examples], device=device)
-    laid = _shared(examples, pad, _dtype(model)) if layout == "shared" else None
+    laid = _shared(examples, pad, model) if layout == "shared" else None
     if laid is None:
         laid = _packed(examples) if layout == "packed" else _rows(examples, pad, kind)
     inputs, row, column = laid
-    moved: dict[str, Any] = {name: tensor.to(device) for name, tensor in inputs.items()}
+    moved: dict[str, Any] = {name: _to(given, device) for name, given in inputs.items()}
     if kind != "masked":
         moved["use_cache"] = False
     with logits_only_at(model, row.to(device), column.to(device)):
@@ -126,57 +127,86 @@ def _packed(examples: Sequence[Example]) -> Laid:
     return inputs, torch.zeros(len(column), dtype=torch.int64), torch.tensor(column)
 
 
-def _shared(examples: Sequence[Example], pad: int, dtype: torch.dtype) -> Laid | None:
-    """Sequences that begin alike, several in a row behind one copy of their beginning; None where it is not worth it.
+def _shared(examples: Sequence[Example], pad: int, model: torch.nn.Module) -> Laid | None:
+    """Several sequences in a row, and what some of them begin with alike only once; None where it is not worth it.
 
-    A mask of four dimensions lets every sequence see the beginning and itself. Rows are filled up to the length of
-    the longest sequence or `_ROW` tokens: attention costs the square of a row.
+    Such a row is a tree: a prompt, say, and its answers as branches. A mask of four dimensions lets every token see
+    what stands before it on its own branch. Rows are filled up to the length of the longest sequence or `_ROW` tokens:
+    attention costs the square of a row.
     """
     read = [example.ids[:-1] for example in examples]
-    common = _common(read)
-    rest = sum(len(ids) - common for ids in read)
-    width = max(*map(len, read), min(_ROW, common + rest))
-    rows: list[list[int]] = [[]]
-    used = common
-    for i, ids in enumerate(read):
-        if used + len(ids) - common > width:
-            rows.append([])
-            used = common
-        rows[-1].append(i)
-        used += len(ids) - common
-    width = max(common + sum(len(read[i]) - common for i in row) for row in rows)
-    if len(rows) * width > _WORTH_IT * len(read) * max(map(len, read)):
+    order = sorted(range(len(read)), key=read.__getitem__)
+    longest = max(map(len, read))
+    alike = [0, *(_common(read[a], read[b]) for a, b in pairwise(order))]
+    width = max(longest, min(_ROW, sum(len(read[i]) - common for i, common in zip(order, alike, strict=True))))
+    rows: list[_Row] = []
+    place: dict[int, tuple[int, list[int]]] = {}
+    for i, common in zip(order, alike, strict=True):
+        if not rows or len(rows[-1].tokens) + len(read[i]) - common > width:
+            rows.append(_Row())
+        place[i] = (len(rows) - 1, rows[-1].add(read[i], common))
+    width = max(len(row.tokens) for row in rows)
+    if len(rows) * width > _WORTH_IT * len(read) * longest:
         return None
-    tokens, positions, segments = [], [], []
-    place: dict[int, tuple[int, int]] = {}
+    seen = np.zeros((len(rows), width, width), dtype=bool)
     for number, row in enumerate(rows):
-        ids, at, segment = list(read[row[0]][:common]), list(range(common)), [0] * common
-        for i in row:
-            place[i] = (number, len(ids) - common)
-            ids += read[i][common:]
-            at += range(common, len(read[i]))
-            segment += [i + 1] * (len(read[i]) - common)
-        filling = width - len(ids)
-        tokens.append(ids + [pad] * filling)
-        positions.append(at + [0] * filling)
-        segments.append(segment + [-1] * filling)
-    owner = torch.tensor(segments)
-    seen = (owner[:, :, None] == owner[:, None, :]) | (owner[:, None, :] == 0)
-    seen &= torch.ones(width, width, dtype=torch.bool).tril()
-    mask = torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
-    row_of, column = [], []
-    for i, example in enumerate(examples):
-        number, offset = place[i]
-        row_of += [number] * len(example.targets)
-        column += [target - 1 + (offset if target > common else 0) for target in example.targets]
-    inputs = {"input_ids": torch.tensor(tokens), "position_ids": torch.tensor(positions), "attention_mask": mask}
+        row.mark(seen[number])
+    positions = torch.tensor([row.positions + [0] * (width - len(row.positions)) for row in rows])
+    inputs: dict[str, Any] = {
+        "input_ids": torch.tensor([row.tokens + [pad] * (width - len(row.tokens)) for row in rows]),
+        "position_ids": positions,
+        "attention_mask": _masks(torch.from_numpy(seen), positions, model),
+    }
+    row_of = [place[i][0] for i, example in enumerate(examples) for _ in example.targets]
+    column = [place[i][1][target - 1] for i, example in enumerate(examples) for target in example.targets]
     return inputs, torch.tensor(row_of), torch.tensor(column)
 
 
-def _common(sequences: Sequence[list[int]]) -> int:
-    """How many tokens all sequences begin with alike."""
-    first, last = min(sequences), max(sequences)
-    return next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+class _Row:
+    """A tree of sequences, token by token: each branch behind the one that it shares most with."""
+
+    def __init__(self) -> None:
+        self.tokens: list[int] = []
+        self.positions: list[int] = []
+        # Of the last sequence: where in the row each of its tokens stands.
+        self._path: list[int] = []
+        self._branches: list[tuple[list[int], int, int]] = []
+
+    def add(self, ids: list[int], common: int) -> list[int]:
+        """Put a sequence behind another one that it has `common` tokens with, and say where each token stands."""
+        common = min(common, len(self._path))
+        before, start = self._path[:common], len(self.tokens)
+        self.tokens += ids[common:]
+        self.positions += range(common, len(ids))
+        self._path = before + list(range(start, len(self.tokens)))
+        self._branches.append((before, start, len(self.tokens)))
+        return self._path
+
+    def mark(self, seen: np.ndarray) -> None:
+        """Set what each token sees: its branch up to itself, and what that branch grew from."""
+        for before, start, end in self._branches:
+            seen[start:end, before] = True
+            seen[start:end, start:end] = np.tri(end - start, dtype=bool)
+
+
+def _masks(seen: Tensor, positions: Tensor, model: torch.nn.Module) -> Any:
+    """Masks as attention adds them, (rows, 1, width, width), 0 where a token is seen; by name where layers differ."""
+    dtype = _dtype(model)
+
+    def added(seen: Tensor) -> Tensor:
+        return torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
+
+    config = getattr(model, "module", model).config.get_text_config()
+    window, kinds = getattr(config, "sliding_window", None), set(getattr(config, "layer_types", None) or ())
+    if window is None or kinds == {"full_attention"} or not getattr(config, "use_sliding_window", True):
+        return added(seen)
+    near = added(seen & (positions[:, :, None] - positions[:, None, :] < window))
+    return {"full_attention": added(seen), "sliding_attention": near} if "full_attention" in kinds else near
+
+
+def _common(one: list[int], other: list[int]) -> int:
+    """How many tokens two sequences begin with alike."""
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def can_pack(model: torch.nn.Module) -> bool:
@@ -184,14 +214,10 @@ def can_pack(model: torch.nn.Module) -> bool:
     return _alike(model, "packed")
 
 
-def can_share(model: torch.nn.Module, longest: int) -> bool:
-    """Whether sequences of up to `longest` tokens can share a beginning: the mask says all of what is seen.
-
-    Not where layers narrow it further (sliding windows), nor where the attention takes no mask or no position ids.
-    """
+def can_share(model: torch.nn.Module) -> bool:
+    """Whether sequences can share a beginning: not where the attention takes no such mask, or no position ids."""
     config = model.config.get_text_config()  # type: ignore[operator, union-attr]
-    narrow = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
-    if any(limit is not None and limit < longest for limit in narrow):
+    if getattr(config, "attention_chunk_size", None) is not None:
         return False
     return getattr(config, "_attn_implementation", "eager") in ("eager", "sdpa") and _alike(model, "shared")
 
@@ -208,10 +234,21 @@ def _alike(model: torch.nn.Module, layout: Layout) -> bool:
         with torch.no_grad():
             together = target_logits(model, both, 0, layout=layout)[0]
             apart = target_logits(model, both, 0)[0]
-    except (TypeError, ValueError, RuntimeError, IndexError):  # the model takes no position ids, or not such a mask
+    except (
+        TypeError,
+        ValueError,
+        RuntimeError,
+        IndexError,
+        AttributeError,
+    ):  # the model takes no position ids, or not such a mask
         return False
     # Half precision rounds; seeing the other sequence changes everything.
     return bool((together - apart).norm() < 0.02 * apart.norm())
+
+
+def _to(given: Any, device: torch.device) -> Any:
+    """A tensor, or a dictionary of some, on a device."""
+    return {name: tensor.to(device) for name, tensor in given.items()} if isinstance(given, dict) else given.to(device)
 
 
 def _dtype(model: torch.nn.Module) -> torch.dtype:

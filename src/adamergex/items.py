@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from adamergex import labelled
 from adamergex.errors import DataError
 from adamergex.recipe_data import Source, Task
-from adamergex.sources import rows
+from adamergex.tasks.overlap import normalised
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Item:
         answer: what it should write next, the separator included.
         choices: the answers to choose from, each with the separator; empty where the answer is generated.
         longest_column: where in the prompt the row's longest column stands, as start and end.
+        golds: all right answers, as they are compared with a model's.
     """
 
     id: str
@@ -28,6 +30,7 @@ class Item:
     answer: str
     choices: tuple[str, ...] = ()
     longest_column: tuple[int, int] = (0, 0)
+    golds: tuple[str, ...] = ()
 
 
 def read_items(task: Task, source: Source, folder: Path, language: str, scored: bool = True) -> list[Item]:
@@ -38,45 +41,68 @@ def read_items(task: Task, source: Source, folder: Path, language: str, scored: 
         source: one of the task's splits.
         folder: what relative paths are relative to.
         language: a BCP 47 code.
-        scored: whether answers are compared with a model's, which reads one line and no white space around it; a
-            task that is only learned keeps both.
+        scored: whether answers are compared with a model's, which reads no white space around them, and of kind
+            `text` one line; a task that is only learned keeps both.
 
     Raises:
         DataError: a source is missing or empty, a row lacks a column, or its label is not among the choices.
     """
-    choices = tuple(task.separator + words for words in (task.choices or {}).values())
-    found = []
-    for place, row in rows(source.in_language(language), folder, language):
-        missing = [column for column in (*task.columns, task.answer) if row.get(column) is None]
-        if missing:
-            raise DataError(f"{place}: no column {missing[0]!r}; the row has {', '.join(map(str, row))}")
-        label = _answer(row[task.answer], place, task)
-        if task.choices is not None and label.strip() not in task.choices:
-            raise DataError(f"{place}: unknown label {label.strip()!r}; task.choices has {', '.join(task.choices)}")
-        words = task.choices[label.strip()] if task.choices else label.strip() if scored else label
-        if not words.strip():
-            raise DataError(f"{place}: the answer in column {task.answer!r} is empty")
-        prompt, longest = _filled(task.prompt, row)
-        if not prompt.strip():
-            raise DataError(f"{place}: the prompt is empty; fill the columns that it is made of")
-        if scored and "\n" in words.strip():
-            raise DataError(f"{place}: the answer in column {task.answer!r} has several lines; one is expected")
-        found.append(Item(place.rpartition("/")[2], prompt, task.separator + words, choices, longest))
+    found = [_item(task, place, row, language, scored) for place, row in labelled.rows(source, folder, language)]
+    where = labelled.name(source, language)
     if not found:
-        raise DataError(f"{_name(source, language)}: holds no items")
-    if choices and source.limit and len(found) > 1 and len({item.answer for item in found}) == 1:
+        raise DataError(f"{where}: holds no items")
+    if task.choices and source.limit and len(found) > 1 and len({item.answer for item in found}) == 1:
         only = found[0].answer.strip()
-        raise DataError(
-            f"{_name(source, language)}: all {len(found)} items have the label for {only!r}; a limit takes the first rows"
-        )
+        raise DataError(f"{where}: all {len(found)} items have the label for {only!r}; a limit takes the first rows")
     return found
 
 
-def _answer(value: Any, place: str, task: Task) -> str:
+def _item(task: Task, place: str, row: dict[str, Any], language: str, scored: bool) -> Item:
+    wording = task.wording(language)
+    missing = [column for column in (*wording.columns, task.answer) if row.get(column) is None]
+    if missing:
+        raise DataError(f"{place}: no column {missing[0]!r}; the row has {', '.join(map(str, row))}")
+    golds = [_text(value, place, task.answer) for value in _listed(row[task.answer])]
+    if not golds or not all(gold.strip() for gold in golds):
+        raise DataError(f"{place}: the answer in column {task.answer!r} is empty")
+    prompt, longest = _filled(wording.prompt, row)
+    if not prompt.strip():
+        raise DataError(f"{place}: the prompt is empty; fill the columns that it is made of")
+    choices = {label: _filled(words, row)[0] for label, words in (wording.choices or {}).items()}
+    if choices:
+        label = golds[0].strip()
+        if label not in choices:
+            raise DataError(f"{place}: unknown label {label!r}; task.choices has {', '.join(choices)}")
+        if len({" ".join(words.split()) for words in choices.values()}) < len(choices):
+            raise DataError(f"{place}: two choices have the same words; the model could not tell them apart")
+        answer, golds = choices[label], [choices[label].strip()]
+    else:
+        # Benchmarks learn from other columns than they are scored by, where the rows have them.
+        learned = row.get(task.learned or task.answer)
+        answer = golds[0] if learned is None else _text(_listed(learned)[0], place, task.learned or task.answer)
+        answer = answer.strip() if scored else answer
+    if scored and task.answer_kind == "text" and "\n" in answer:
+        raise DataError(f"{place}: the answer in column {task.answer!r} has several lines; one is expected")
+    separator = wording.separator
+    return Item(
+        place.rpartition("/")[2],
+        prompt,
+        separator + answer,
+        tuple(separator + words for words in choices.values()),
+        longest,
+        tuple(gold.strip() for gold in golds),
+    )
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _text(value: Any, place: str, column: str) -> str:
     """The text of an answer. Raises DataError where the column holds something that no model writes."""
     if not isinstance(value, str | int | float):
         raise DataError(
-            f"{place}: the answer in column {task.answer!r} is a {type(value).__name__}; expected text or a number"
+            f"{place}: the answer in column {column!r} is a {type(value).__name__}; expected text or a number"
         )
     return str(value)
 
@@ -94,21 +120,14 @@ def _filled(template: str, row: dict[str, Any]) -> tuple[str, tuple[int, int]]:
     return text, longest
 
 
-def _name(source: Source, language: str) -> str:
-    filled = source.in_language(language)
-    return (
-        ", ".join(filled.files) if filled.files else f"{filled.dataset or filled.package}:{filled.split} ({language})"
-    )
-
-
 def refuse_overlap(train: Sequence[Item], test: Sequence[Item], language: str) -> None:
     """Training items must not be scored on.
 
     Raises:
-        DataError: a prompt stands in both, compared without case and white space.
+        DataError: a prompt stands in both, by its letters and digits alone.
     """
-    seen = {"".join(item.prompt.casefold().split()): item.id for item in train}
-    both = [(seen[key], item.id) for item in test if (key := "".join(item.prompt.casefold().split())) in seen]
+    seen = {normalised(item.prompt): item.id for item in train}
+    both = [(seen[key], item.id) for item in test if (key := normalised(item.prompt)) in seen]
     if both:
         raise DataError(
             f"task data ({language}): {len(both)} items stand both in train and in the scored split, "

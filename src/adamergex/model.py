@@ -171,8 +171,8 @@ class Workbench:
         start: int | None = getattr(self.model.config, "decoder_start_token_id", None)
         return self.pad if start is None else start
 
-    def layout(self, packing: bool, longest: int) -> Layout:
-        """How sequences of up to `longest` tokens should lie in a batch: packed where that is wanted and possible.
+    def layout(self, packing: bool) -> Layout:
+        """How sequences should lie in a batch: packed where that is wanted and possible.
 
         A beginning that they have in common is computed once where the model allows it; a prefix stands before every
         row, and would have to stand before every sequence.
@@ -181,7 +181,7 @@ class Workbench:
             return "rows"
         if packing and can_pack(self.model):
             return "packed"
-        return "shared" if not packing and can_share(self.model, longest) else "rows"
+        return "shared" if not packing and can_share(self.model) else "rows"
 
     def trainable(self) -> list[torch.nn.Parameter]:
         """The slot's parameters, in a fixed order."""

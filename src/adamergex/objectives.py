@@ -16,7 +16,7 @@ import numpy as np
 from adamergex.errors import ModelError
 from adamergex.examples import Example
 from adamergex.families import Family, end_of_sequence
-from adamergex.recipe_data import Reference
+from adamergex.recipe_reference import Reference
 
 # T5's spelling, and that of mT5's vocabulary.
 _SENTINELS = ("<extra_id_{}>", "▁<extra_id_{}>")

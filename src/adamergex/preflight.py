@@ -9,7 +9,8 @@ from adamergex.errors import AdaMergeXError, DataError, RecipeError
 from adamergex.families import OBJECTIVES, Family, family
 from adamergex.items import Item, read_items, refuse_overlap, refuse_unequal
 from adamergex.recipe import Recipe
-from adamergex.recipe_data import Reference, Source, Task
+from adamergex.recipe_data import Source, Task
+from adamergex.recipe_reference import Reference
 
 
 def check(recipe: Recipe, folder: Path) -> None:

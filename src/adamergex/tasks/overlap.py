@@ -6,8 +6,10 @@ from typing import Any
 
 
 def normalised(text: str) -> str:
-    """The letters and digits of a text, without case and without differences in how Unicode writes a character."""
-    return "".join(char for char in unicodedata.normalize("NFKC", text).casefold() if char.isalnum())
+    """A text without case, white space, punctuation and differences in how Unicode writes a character."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    # Marks stay: vowels of Hindi and Thai are such. Symbols stay, too: they may be all there is.
+    return "".join(char for char in folded if unicodedata.category(char)[0] not in "ZPC")
 
 
 def overlaps(

@@ -1,0 +1,100 @@
+"""Greedy answers to batches of prompts, each until it has ended."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor
+
+from adamergex.model import Workbench
+from adamergex.recipe_data import AnswerKind
+
+
+def completion(text: str, kind: AnswerKind) -> str:
+    """What a model wrote in answer, without what it went on to write: a line, or where it reasons a paragraph.
+
+    An answer of kind `text` or `extraction` is the first line that is not empty; of the others it ends at an empty
+    line, behind which a model begins the next question.
+    """
+    lines = text.strip().splitlines()
+    if kind in ("text", "extraction"):
+        return lines[0].strip() if lines else ""
+    return "\n".join(lines[: next((i for i, line in enumerate(lines) if not line.strip()), len(lines))]).strip()
+
+
+def _has_ended(text: str, kind: AnswerKind, until: str | None) -> bool:
+    begun = text.lstrip()
+    return ("\n" if kind in ("text", "extraction") else "\n\n") in begun or (until is not None and until in begun)
+
+
+class _Ended(transformers.StoppingCriteria):  # type: ignore[misc]
+    """Which sequences of a batch have ended; a row is decoded only where its newest token may end it."""
+
+    def __init__(self, tokenizer: Any, kind: AnswerKind, start: int, until: str | None):
+        self._tokenizer, self._kind, self._start, self._until = tokenizer, kind, start, until
+        self._ending = _ending_tokens(tokenizer)
+        self._done: Tensor | None = None
+
+    def __call__(self, input_ids: Tensor, scores: Any, **more: Any) -> Tensor:
+        if self._done is None:
+            self._done = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+        newest = input_ids[:, -1].tolist()
+        for row, token in enumerate(newest):
+            if not self._done[row] and (self._until is not None or token in self._ending):
+                text = self._tokenizer.decode(input_ids[row, self._start :], skip_special_tokens=True)
+                self._done[row] = _has_ended(text, self._kind, self._until)
+        return self._done
+
+
+@lru_cache(maxsize=4)
+def _ending_tokens(tokenizer: Any) -> frozenset[int]:
+    """The tokens with a line break in them."""
+    texts = tokenizer.batch_decode([[number] for number in range(len(tokenizer))])
+    return frozenset(number for number, text in enumerate(texts) if "\n" in text)
+
+
+def prompts(workbench: Workbench, texts: Sequence[str]) -> list[list[int]]:
+    """Prompts as tokens. A causal model goes on where the prompt stops, so what ends a sequence is left off."""
+    tokenizer = workbench.tokenizer
+    encoded = tokenizer(list(texts))["input_ids"] if texts else []
+    if workbench.kind == "seq2seq":
+        return list(encoded)
+    return [ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids for ids in encoded]
+
+
+def generate(
+    workbench: Workbench, batch: Sequence[list[int]], kind: AnswerKind, longest: int, until: str | None = None
+) -> list[str]:
+    """What the model writes after each prompt, special tokens left out, what follows the answer not.
+
+    Args:
+        workbench: the model, in the state to be measured.
+        batch: prompts, as `prompts` makes them.
+        kind: of answer; see `completion` for where it ends.
+        longest: the most tokens that are written.
+        until: text that ends an answer, too.
+    """
+    tokenizer, both = workbench.tokenizer, workbench.kind == "seq2seq"
+    width = max(map(len, batch))
+    filling = [[0] * (width - len(ids)) for ids in batch]
+
+    # A decoder goes on from the last token: its prompts are filled up on the left.
+    def sided(own: list[int], more: list[int]) -> list[int]:
+        return own + more if both else more + own
+
+    ids = torch.tensor([sided(own, [workbench.pad] * len(more)) for own, more in zip(batch, filling, strict=True)])
+    mask = torch.tensor([sided([1] * len(own), more) for own, more in zip(batch, filling, strict=True)])
+    device = workbench.model.device
+    start = 0 if both else width
+    output = workbench.model.generate(
+        input_ids=ids.to(device),
+        attention_mask=mask.to(device),
+        max_new_tokens=longest,
+        do_sample=False,
+        pad_token_id=workbench.pad,
+        eos_token_id=tokenizer.eos_token_id,
+        stopping_criteria=transformers.StoppingCriteriaList([_Ended(tokenizer, kind, start, until)]),
+    )
+    return tokenizer.batch_decode(output[:, start:], skip_special_tokens=True)  # type: ignore[no-any-return]
