@@ -1,6 +1,5 @@
 """An adapter × items → predictions."""
 
-import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from adamergex.examples import Example, batches_by_length
 from adamergex.forward import target_logits
 from adamergex.items import Item
 from adamergex.model import Workbench
+from adamergex.scoring.texts import folded
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,8 @@ def predict(
 
 
 def _is_right(item: Item, answer: str) -> bool:
-    """A choice is right when it is the item's; a generated answer when it is equal but for what `_normal` removes."""
-    return answer == item.answer if item.choices else _normal(answer) == _normal(item.answer)
-
-
-def _normal(text: str) -> str:
-    """Equal but for case, white space and Unicode's compatible forms."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    """A choice is right when it is the item's; a generated answer when it is equal but for what `folded` removes."""
+    return answer == item.answer if item.choices else folded(answer) == folded(item.answer)
 
 
 def class_logits(
