@@ -80,7 +80,7 @@ def timed(seconds: dict[str, float], phase: str, work: Callable[[], Any]) -> Any
 
 def ours(data: dict[str, Any]) -> dict[str, Any]:
     """What the pipeline does, phase by phase."""
-    from adamergex.evaluate import predict
+    from adamergex.evaluate import Questions, predict
     from adamergex.model import Workbench, keep_freed_memory
     from adamergex.train import train
 
@@ -97,12 +97,16 @@ def ours(data: dict[str, Any]) -> dict[str, Any]:
         losses[kind] = [row["loss"] for row in trained.log]
 
     def scored() -> Any:
-        return predict(workbench, data["test"], recipe.evaluate.batch_size, NEW_TOKENS)
+        return predict(workbench, Questions(data["test"], "choice", "es", batch_size=recipe.evaluate.batch_size))
 
     with workbench.without_adapter():
         timed(seconds, "evaluate base", scored)
     found = timed(seconds, "evaluate adapter", scored)
-    return {"seconds": seconds, "losses": losses, "correct": [prediction.correct for prediction in found]}
+    return {
+        "seconds": seconds,
+        "losses": losses,
+        "correct": [bool(prediction.scores["accuracy"]) for prediction in found],
+    }
 
 
 def paper(data: dict[str, Any]) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def own_data(tmp_path: Path, tiny_model: Path) -> Callable[..., Path]:
                 "reference": {"epochs": 1, "batch_size": 4},
             },
             "merge": {"scale": 0.5},
-            "evaluate": {"ceiling": True},
+            "evaluate": {"methods": ["base", "source-adapter", "adamergex", "ceiling"]},
         }
         path = tmp_path / "recipe.yaml"
         path.write_text(json.dumps(recipe | changes))

@@ -1,12 +1,30 @@
+"""Choices by likelihood, generation, and evaluations that are cut off."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
-from adamergex.evaluate import choice_log_likelihoods, predict
+from adamergex import choices, evaluate, generation
+from adamergex.errors import ModelError
+from adamergex.evaluate import Prediction, Questions, predict
 from adamergex.items import Item
+from adamergex.journal import Journal
 from adamergex.model import Workbench
 
 CHOICES = (" a", " ab", " abc", " b", " 犬", " ax")
-ITEMS = [Item(str(i), f"{'question ' * (i % 3)}{i}:", CHOICES[i % 6], CHOICES) for i in range(7)]
+ITEMS = [
+    Item(str(i), f"{'question ' * (i % 3)}{i}:", CHOICES[i % 6], CHOICES, golds=(CHOICES[i % 6].strip(),))
+    for i in range(7)
+]
+ASKED = Questions(ITEMS, "choice", "en", batch_size=5)
+WRITTEN = Questions(
+    [Item(str(i), f"{'words ' * (i % 4)}{i}:", " x", golds=("x",)) for i in range(6)], "text", "en", max_new_tokens=6
+)
 
 
 def naive(workbench: Workbench, item: Item) -> list[float]:
@@ -21,37 +39,142 @@ def naive(workbench: Workbench, item: Item) -> list[float]:
     return scores
 
 
-@pytest.mark.parametrize("batch_size", [1, 5, 64])
-def test_log_likelihoods_equal_one_plain_pass_for_each_choice(workbench: Workbench, batch_size: int) -> None:
+@pytest.mark.parametrize("layout", ["rows", "shared"])
+def test_log_likelihoods_equal_one_plain_pass_for_each_choice(workbench: Workbench, layout: Any) -> None:
     workbench.start(0)
     with torch.inference_mode():
-        found = choice_log_likelihoods(workbench, ITEMS, batch_size)
+        found = choices.log_likelihoods(workbench, choices.options(workbench, ITEMS), layout)
     for item, of_item in zip(ITEMS, found, strict=True):
         assert of_item == pytest.approx(naive(workbench, item), abs=1e-4)
 
 
 def test_choices_of_one_token_cost_one_sequence_for_each_item(workbench: Workbench) -> None:
     seen: list[tuple[int, int]] = []
-    items = [Item(str(i), f"{i}:", "a", ("a", "b", "c", "d")) for i in range(6)]
-    predict(workbench, items, 4, 8, lambda done, total: seen.append((done, total)))
+    items = [Item(str(i), f"{i}:", "a", ("a", "b", "c", "d"), golds=("a",)) for i in range(6)]
+    predict(workbench, Questions(items, "choice", "en", batch_size=4), lambda done, total: seen.append((done, total)))
     assert seen == [(4, 6), (6, 6)]
 
 
-def test_the_likeliest_choice_is_the_prediction(workbench: Workbench) -> None:
-    for item, prediction in zip(ITEMS, predict(workbench, ITEMS, 3, 8), strict=True):
-        scores = naive(workbench, item)
-        assert prediction.id == item.id
-        assert prediction.prediction == item.choices[scores.index(max(scores))].strip()
-        assert prediction.correct == (prediction.prediction == item.answer.strip())
+def test_the_likeliest_choice_is_the_prediction_whatever_the_batch(workbench: Workbench) -> None:
+    by_size = [predict(workbench, replace(ASKED, batch_size=size)) for size in (1, 5, 64)]
+    for found in by_size:
+        for item, prediction, first in zip(ITEMS, found, by_size[0], strict=True):
+            scores = naive(workbench, item)
+            assert prediction.id == item.id
+            assert prediction.prediction == item.choices[scores.index(max(scores))].strip()
+            assert prediction.scores == {"accuracy": float(prediction.prediction == item.answer.strip())}
+            # Sums in another order round otherwise: by so much at most, on float32.
+            assert prediction.choices == pytest.approx(first.choices, abs=2e-4)
+
+
+def test_log_likelihoods_are_divided_by_what_was_asked_for() -> None:
+    item = Item("a", "p", " ab", (" ab", " abcd"))
+    assert choices.normalized([-2.0, -3.0], item, [1, 3], "none") == [-2.0, -3.0]
+    assert choices.normalized([-2.0, -3.0], item, [1, 3], "tokens") == [-2.0, -1.0]
+    assert choices.normalized([-2.0, -3.0], item, [1, 3], "characters") == [-1.0, -0.75]
 
 
 def test_generation_does_not_depend_on_the_batch(workbench: Workbench) -> None:
     workbench.start(0)
-    items = [Item(str(i), f"{'words ' * (i % 4)}{i}:", " x") for i in range(6)]
-    one = [prediction.prediction for prediction in predict(workbench, items, 1, 6)]
-    many = [prediction.prediction for prediction in predict(workbench, items, 6, 6)]
-    ids = workbench.tokenizer(items[3].prompt, return_tensors="pt")["input_ids"]
+    one, many = (predict(workbench, replace(WRITTEN, batch_size=size)) for size in (1, 6))
+    item = WRITTEN.items[3]
+    ids = workbench.tokenizer(item.prompt, return_tensors="pt")["input_ids"]
     plain = workbench.model.generate(input_ids=ids, max_new_tokens=6, do_sample=False)[0, ids.shape[1] :]
     text = workbench.tokenizer.decode(plain, skip_special_tokens=True)
-    assert one == many
-    assert one[3] == next((line.strip() for line in text.splitlines() if line.strip()), "")
+    assert [p.prediction for p in one] == [p.prediction for p in many]
+    assert one[3].prediction == next((line.strip() for line in text.splitlines() if line.strip()), "")
+
+
+def test_an_answer_ends_where_its_kind_says() -> None:
+    assert generation.completion("\n first line \nsecond", "extraction") == "first line"
+    assert (
+        generation.completion("\n2 + 2 = 4\nThe answer is 4.\n\nQuestion: 7?", "number")
+        == "2 + 2 = 4\nThe answer is 4."
+    )
+    assert generation.completion("  \n ", "text") == ""
+
+
+def test_generation_stops_at_the_end_of_every_answer(workbench: Workbench) -> None:
+    script = workbench.tokenizer.encode("ab\ncdefgh", add_special_tokens=False)
+    start = len(workbench.tokenizer.encode("q"))
+
+    stop = generation._Ended(workbench.tokenizer, "text", start, None)
+    ids = torch.tensor([workbench.tokenizer.encode("q")] * 2)
+    done = []
+    for token in script:
+        ids = torch.cat([ids, torch.tensor([[token]] * 2)], 1)
+        done.append(stop(ids, None).tolist())
+    # Behind the line break, and from then on.
+    assert done == [[False] * 2] * 2 + [[True] * 2] * (len(script) - 2)
+
+
+def rows(found: Sequence[Prediction]) -> str:
+    return json.dumps([asdict(prediction) for prediction in found])
+
+
+@pytest.mark.parametrize(
+    "questions", [replace(ASKED, batch_size=6), replace(WRITTEN, batch_size=2)], ids=["choice", "text"]
+)
+def test_an_evaluation_that_was_cut_off_goes_on_where_it_was(
+    workbench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, questions: Questions
+) -> None:
+    workbench.start(0)
+    whole = predict(workbench, questions)
+
+    class KilledError(Exception):
+        pass
+
+    batches: list[int] = []
+
+    def kill(done: int, total: int) -> None:
+        batches.append(done)
+        if len(batches) == 2:
+            raise KilledError
+
+    path = tmp_path / "journal"
+    with pytest.raises(KilledError):
+        predict(workbench, questions, kill, Journal(path))
+    with path.open("ab") as file:
+        file.write(b'{"5": {"id": "half wri')
+    seen: list[int] = []
+    again = predict(workbench, questions, lambda done, total: seen.append(done), Journal(path))
+    assert seen[0] > batches[1]
+    assert rows(again) == rows(whole)
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_so_are_later_ones(
+    workbench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions = replace(ASKED, batch_size=64)
+    whole = predict(workbench, questions)
+    real, sizes = choices.log_likelihoods, list[int]()
+
+    def small(bench: Workbench, batch: Any, layout: Any) -> Any:
+        sizes.append(len(batch))
+        if len(batch) > 2:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
+        return real(bench, batch, layout)
+
+    monkeypatch.setattr("adamergex.choices.log_likelihoods", small)
+    found = predict(workbench, questions)
+    assert [p.prediction for p in found] == [p.prediction for p in whole]
+    assert sizes == [7, 4, 2, 2, 2, 1]
+
+    def never(*args: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("adamergex.choices.log_likelihoods", never)
+    with pytest.raises(ModelError, match="does not fit into memory, even alone"):
+        predict(workbench, questions)
+
+    def broken(*args: Any) -> Any:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr("adamergex.choices.log_likelihoods", broken)
+    with pytest.raises(RuntimeError, match="shapes"):
+        predict(workbench, questions)
+
+
+def test_batches_hold_like_lengths_and_so_many_sequences() -> None:
+    assert evaluate._batches([3, 9, 4, 9], [1, 2, 1, 1], 2) == [[1], [3, 2], [0]]
+    assert evaluate._batches([5, 5], [7, 1], 4) == [[0], [1]]

@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 
 from adamergex import adapter, families
 from adamergex.checkpoints import Checkpoint
+from adamergex.choices import class_logits
 from adamergex.cli import app
 from adamergex.encode import for_training
 from adamergex.errors import ModelError, RecipeError
-from adamergex.evaluate import class_logits
 from adamergex.items import Item
 from adamergex.model import Workbench
 from adamergex.recipe_training import IA3, AdapterSettings, Lora, Schedule, Train
@@ -134,13 +134,13 @@ def test_the_base_model_of_an_encoder_answers_alike_before_and_after_training(
     items = [Item(str(i), f"text {i}", (" yes", " no")[i % 2], (" yes", " no")) for i in range(4)]
     bench.model.eval()
     with bench.without_adapter(), torch.no_grad():
-        before = class_logits(bench, items, 4)
+        before = class_logits(bench, items)
     learned = for_training(bench.tokenizer, items, "classes")[0]
     train(bench, lambda epoch: learned, Train(), Schedule(epochs=3, batch_size=4), 0, learning_rate=0.1)
     with torch.no_grad():
         with bench.without_adapter():
-            assert class_logits(bench, items, 4) == before
-        assert class_logits(bench, items, 4) != before
+            assert class_logits(bench, items) == before
+        assert class_logits(bench, items) != before
 
 
 @pytest.mark.parametrize("name", MODELS)

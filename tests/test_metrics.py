@@ -1,6 +1,10 @@
+import numpy as np
 import pytest
+from scipy.stats import norm, ttest_rel
 
 from adamergex import metrics, report
+from adamergex.rows import AVERAGE, Row, Scores
+from adamergex.rows import rows as table
 
 
 def test_mcnemar_by_hand() -> None:
@@ -26,17 +30,16 @@ def test_gap_closed() -> None:
     assert metrics.accuracy([True, False, False, True]) == 0.5
 
 
-def rows(merged: list[bool]) -> list[report.Row]:
-    start = [True] * 50 + [False] * 50
-    correct = {
+def rows(merged: list[bool]) -> list[Row]:
+    right = {
         "base": [False] * 100,
-        "source-adapter": start,
+        "source-adapter": [True] * 50 + [False] * 50,
         "adamergex": merged,
         "ceiling": [True] * 90 + [False] * 10,
     }
-    return report.rows(
-        "es", {"base": "base", "source-adapter": "t = 0", "adamergex": "merged", "ceiling": "ceiling"}, correct
-    )
+    labels = {"base": "base", "source-adapter": "t = 0", "adamergex": "merged", "ceiling": "ceiling"}
+    scores = {method: Scores([float(value) for value in values]) for method, values in right.items()}
+    return table("accuracy", {"es": labels}, {"es": scores})
 
 
 @pytest.mark.parametrize(
@@ -50,7 +53,7 @@ def rows(merged: list[bool]) -> list[report.Row]:
 def test_the_verdict_follows_the_test(merged: list[bool], says: str) -> None:
     import re
 
-    assert re.search(says.replace("+10", "[+]10"), report.verdict(rows(merged)))
+    assert re.search(says.replace("+10", "[+]10"), report.verdict(rows(merged)) or "")
 
 
 def test_rows_are_measured_against_t_zero() -> None:
@@ -60,5 +63,115 @@ def test_rows_are_measured_against_t_zero() -> None:
     assert merged.difference == pytest.approx(0.1)
     assert merged.gap_closed == pytest.approx(0.25)
     assert ceiling.gap_closed is None
-    text = report.markdown("run", [("en → es", [base, start, merged, ceiling])], ["fact"], "training.png")
+    text = report.markdown(report.Report("run", "en", "t = 0", [base, start, merged, ceiling], facts=["fact"]), None)
+    assert "## en → es" in text
     assert "| merged | 60.0 | 50.2 – 69.1 | +10.0 | 0.002 | 25 % |" in text
+
+
+def test_averages_and_holm_by_hand() -> None:
+    """Two languages of four items: differences (0, 0, 1, 1) and (0, 0, 0, 1)."""
+    start = {"es": [1.0, 0.0, 0.0, 0.0], "sw": [0.0, 0.0, 1.0, 0.0]}
+    merged = {"es": [1.0, 0.0, 1.0, 1.0], "sw": [0.0, 0.0, 1.0, 1.0]}
+    labels = {code: {"source-adapter": "t = 0", "adamergex": "merged"} for code in start}
+    scores = {code: {"source-adapter": Scores(start[code]), "adamergex": Scores(merged[code], 1)} for code in start}
+    found = {(row.language, row.method): row for row in table("accuracy", labels, scores)}
+    assert found["es", "adamergex"].p_value == 0.5
+    assert found["sw", "adamergex"].p_value == 1.0
+    assert (found["es", "adamergex"].p_holm, found["sw", "adamergex"].p_holm) == (1.0, 1.0)
+    average = found[AVERAGE, "adamergex"]
+    assert (average.score, average.difference, average.unreadable, average.items) == (0.625, 0.375, 2, 8)
+    # Variances of the differences 1/3 and 1/4, of four items each: z = 0.375 / (√(1/12 + 1/16) / 2)
+    error = (1 / 12 + 1 / 16) ** 0.5 / 2
+    assert average.p_value == pytest.approx(2 * norm.sf(0.375 / error))
+    assert average.p_holm is None
+    assert (average.high - average.low) / 2 == pytest.approx(1.959964 * (1 / 16 + 1 / 12) ** 0.5 / 2)
+
+
+def test_scores_that_are_not_right_or_wrong_are_compared_by_the_bootstrap() -> None:
+    start = [0.1, 0.5, 0.4, 0.9] * 20
+    scores = {"source-adapter": Scores(start), "adamergex": Scores([value + 0.05 for value in start], 0, {"chrf": 0.5})}
+    _, merged = table("rougeL", {"es": {"source-adapter": "t = 0", "adamergex": "merged"}}, {"es": scores})
+    assert merged.difference == pytest.approx(0.05)
+    assert merged.p_value is not None
+    assert merged.p_value < 0.001
+    assert (merged.low, merged.high) == metrics.bootstrap_interval([value + 0.05 for value in start])
+    assert "| merged | 52.5 |" in report.markdown(report.Report("r", None, "t0", [merged]), None)
+    assert "paired bootstrap" in (report.verdict([merged]) or "")
+
+
+def test_the_bootstrap_interval_is_the_normal_one_where_there_are_many_items() -> None:
+    scores = np.random.default_rng(1).random(2_000)
+    half = 1.959964 * scores.std() / len(scores) ** 0.5
+    low, high = metrics.bootstrap_interval(scores.tolist())
+    assert (low, high) == pytest.approx((scores.mean() - half, scores.mean() + half), abs=0.05 * half)
+    narrow = metrics.bootstrap_interval(scores.tolist(), confidence=0.5)
+    assert narrow[1] - narrow[0] == pytest.approx((high - low) * 0.67449 / 1.959964, rel=0.05)
+
+
+def test_the_bootstrap_interval_of_two_items_by_hand() -> None:
+    # Means of two draws from 0 and 1: 0, ½, ½, 1; a quarter lies at each end.
+    assert metrics.bootstrap_interval([0, 1]) == (0, 1)
+    assert metrics.bootstrap_interval([0, 1], confidence=0.4) == (0.5, 0.5)
+    assert metrics.bootstrap_interval([0.3] * 7) == pytest.approx((0.3, 0.3))
+
+
+def test_the_same_seed_makes_the_same_interval_and_p_value() -> None:
+    scores = np.random.default_rng(1).random(50).tolist()
+    zeros = [0.45] * 50
+    assert metrics.bootstrap_interval(scores) == metrics.bootstrap_interval(scores)
+    assert metrics.bootstrap_interval(scores) != metrics.bootstrap_interval(scores, seed=1)
+    assert metrics.paired_bootstrap(scores, zeros) == metrics.paired_bootstrap(scores, zeros)
+    assert metrics.paired_bootstrap(scores, zeros) != metrics.paired_bootstrap(scores, zeros, seed=1)
+
+
+def test_the_paired_bootstrap_by_hand() -> None:
+    # Differences −1 and 3, shifted by their mean 1: −2 and 2. Means of two draws: −2, 0, 0, 2; half are as far as 1.
+    assert metrics.paired_bootstrap([0, 3], [1, 0]) == pytest.approx(0.5, abs=0.02)
+    assert metrics.paired_bootstrap([1, 0], [0, 3]) == pytest.approx(0.5, abs=0.02)
+    # One difference of four: j of four draws hit it, and the mean is (j − 1)·x/4, as far as x/4 unless j = 1.
+    for x in (0.3, 0.6, 0.7):
+        assert metrics.paired_bootstrap([0, 0, 0, x], [0] * 4) == pytest.approx(37 / 64, abs=0.02)
+    assert metrics.paired_bootstrap([0.1, 0.2], [0.2, 0.1]) == 1
+    assert metrics.paired_bootstrap([0.1, 0.7], [0.1, 0.7]) == 1
+    assert metrics.paired_bootstrap([1.0] * 5, [0.9] * 5, resamples=99) == pytest.approx(1 / 100)
+
+
+def test_the_paired_bootstrap_follows_the_t_test_where_there_are_many_items() -> None:
+    random = np.random.default_rng(2)
+    baseline = random.random(1_000)
+    for shift in (0.0, 0.005, 0.01, 0.02):
+        scores = baseline + random.normal(shift, 0.1, 1_000)
+        expected = float(ttest_rel(scores, baseline).pvalue)
+        assert metrics.paired_bootstrap(scores.tolist(), baseline.tolist()) == pytest.approx(expected, abs=0.02)
+
+
+def test_the_paired_bootstrap_rejects_a_true_null_as_often_as_it_says() -> None:
+    random = np.random.default_rng(3)
+    p_values = [
+        metrics.paired_bootstrap(random.random(60).tolist(), random.random(60).tolist(), resamples=400)
+        for _ in range(400)
+    ]
+    # 5 % of 400 are 20, with a standard error of 4.4.
+    assert 8 <= sum(p <= 0.05 for p in p_values) <= 34
+
+
+def test_no_items_have_no_mean() -> None:
+    with pytest.raises(ValueError, match="no items"):
+        metrics.bootstrap_interval([])
+    with pytest.raises(ValueError, match="at least one"):
+        metrics.paired_bootstrap([], [])
+    with pytest.raises(ValueError, match="zip"):
+        metrics.paired_bootstrap([1.0], [1.0, 0.0])
+
+
+def test_holm_by_hand() -> None:
+    # 4·0.005, 3·0.01, 2·0.03; then 1·0.04, which may not be less than 0.06.
+    assert metrics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert metrics.holm([0.5, 0.6]) == [1.0, 1.0]
+    assert metrics.holm([0.02]) == [0.02]
+    assert metrics.holm([0.01, 0.01]) == [0.02, 0.02]
+    assert metrics.holm([]) == []
+    with pytest.raises(ValueError, match="outside"):
+        metrics.holm([0.5, 1.2])
+    with pytest.raises(ValueError, match="outside"):
+        metrics.holm([float("nan")])

@@ -94,12 +94,12 @@ def test_rows_and_files_say_the_same(own_data: Callable[..., Path]) -> None:
     rows, _ = run(path)
     folder = path.parent / "run"
     assert [row.method for row in rows] == ["base", "source-adapter", "adamergex", "ceiling"]
-    assert [json.loads(line)["correct"] for line in (folder / "scores.jsonl").read_text().splitlines()] == [
-        r.correct for r in rows
+    assert [json.loads(line)["score"] for line in (folder / "scores.jsonl").read_text().splitlines()] == [
+        r.score for r in rows
     ]
     for row in rows:
         lines = (folder / "predictions/es" / row.method / "predictions.jsonl").read_text().splitlines()
-        assert sum(json.loads(line)["correct"] for line in lines) == row.correct
+        assert sum(json.loads(line)["scores"]["accuracy"] for line in lines) == row.score * row.items
         assert len(lines) == row.items == 8
     text = (folder / "report.md").read_text()
     assert "merged (t = 0.5)" in text
@@ -143,7 +143,7 @@ def test_adapters_of_a_run_share_their_start(own_data: Callable[..., Path]) -> N
         ("merge.scale=0.1", ["merged/es/adamergex", "predictions/es/adamergex"]),
         ("merge.space=factors", ["merged/es/adamergex", "predictions/es/adamergex"]),
         ("merge.rank=exact", ["merged/es/adamergex", "predictions/es/adamergex"]),
-        ("evaluate.ceiling=false", []),
+        ("evaluate.methods=[base, source-adapter, adamergex]", []),
         (
             "reference.positions=4",
             ["adapters/reference-en", "adapters/reference-es", "merged/es/adamergex", "predictions/es/adamergex"],
@@ -173,7 +173,7 @@ def test_changed_data_is_noticed(own_data: Callable[..., Path]) -> None:
 
 def test_without_labelled_items_the_adapter_is_still_made(own_data: Callable[..., Path]) -> None:
     path = own_data()
-    rows, seen = run(path, "task.test=null", "evaluate.ceiling=false")
+    rows, seen = run(path, "task.test=null", "evaluate.methods=[base]")
     assert rows == []
     assert seen.made == [STAGES[0], *STAGES[3:9]]
 

@@ -83,7 +83,7 @@ def test_sections_that_contradict_each_other_are_refused() -> None:
     assert "'q q' is not a language code" in problems("quickstart", "reference.corpora={q q: a.txt}")[0]
     assert "listed twice" in problems("quickstart", "targets=[es, ES]")[0]
     assert "two labels have the same words" in problems("quickstart", "task.choices={a: x, b: x}")[0]
-    assert "evaluate.ceiling needs labelled items" in problems("quickstart", "task.test=null")[0]
+    assert "ceiling needs labelled items" in problems("quickstart", "task.test=null")[0]
 
 
 def test_unusable_overrides_and_names() -> None:

@@ -84,7 +84,9 @@ def log_likelihoods(workbench: Workbench, batch: Sequence[Options], layout: Layo
     first_of = [0]
     for example in examples:
         first_of.append(first_of[-1] + len(example.targets))
-    at, token, owner = [], [], []
+    at: list[int] = []
+    token: list[int] = []
+    owner: list[int] = []
     number = before = 0
     for item in batch:
         for (sequence, _), ids in zip(item.reads, item.tokens, strict=True):

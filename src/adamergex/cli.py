@@ -78,13 +78,7 @@ def run(
     if not Processes().is_first:
         return
     where = output or Path("runs") / loaded.name
-    for language in loaded.targets:
-        of_language = [row for row in rows if row.language == language]
-        if of_language:
-            console.print()
-            console.print(report.table(f"{loaded.source} → {language}", of_language))
-            console.print(report.verdict(of_language), highlight=False)
-            console.print()
+    report.show(console, report.Report(loaded.name, loaded.source, "t = 0", rows))
     for language in loaded.targets:
         console.print(
             f"merged adapter: {where / 'merged' / language / 'adamergex'}",
@@ -92,7 +86,7 @@ def run(
             soft_wrap=True,
             markup=False,
         )
-    console.print(f"report:         {where / 'report.md'}", highlight=False, soft_wrap=True, markup=False)
+    console.print(f"report:         {where / 'report.html'}", highlight=False, soft_wrap=True, markup=False)
 
 
 @app.command()

@@ -108,7 +108,9 @@ def predict(
                 raise
             if len(batch) == 1:
                 item = questions.items[batch[0]]
-                raise ModelError(f"{item.id}: does not fit into memory, even alone; shorten it or its choices") from error
+                raise ModelError(
+                    f"{item.id}: does not fit into memory, even alone; shorten it or its choices"
+                ) from error
             limit[0] = (len(batch) + 1) // 2
         else:
             journal.add({number: asdict(row) for number, row in zip(batch, rows, strict=True)})
@@ -147,8 +149,10 @@ def _batches(sizes: Sequence[int], costs: Sequence[int], size: int) -> list[list
 
 def _is_memory(error: BaseException) -> bool:
     """Whether an error says that there is not enough memory; on the CPU, torch has no class for it."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error) or (
-        "out of memory" in str(error).lower()
+    return (
+        isinstance(error, torch.OutOfMemoryError)
+        or "can't allocate memory" in str(error)
+        or ("out of memory" in str(error).lower())
     )
 
 

@@ -196,7 +196,7 @@ def _masks(seen: Tensor, positions: Tensor, model: torch.nn.Module) -> Any:
     def added(seen: Tensor) -> Tensor:
         return torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
 
-    config = getattr(model, "module", model).config.get_text_config()
+    config = getattr(model, "module", model).config.get_text_config()  # type: ignore[operator, union-attr]
     window, kinds = getattr(config, "sliding_window", None), set(getattr(config, "layer_types", None) or ())
     if window is None or kinds == {"full_attention"} or not getattr(config, "use_sliding_window", True):
         return added(seen)

@@ -29,7 +29,7 @@ def _has_ended(text: str, kind: AnswerKind, until: str | None) -> bool:
     return ("\n" if kind in ("text", "extraction") else "\n\n") in begun or (until is not None and until in begun)
 
 
-class _Ended(transformers.StoppingCriteria):  # type: ignore[misc]
+class _Ended(transformers.StoppingCriteria):
     """Which sequences of a batch have ended; a row is decoded only where its newest token may end it."""
 
     def __init__(self, tokenizer: Any, kind: AnswerKind, start: int, until: str | None):
@@ -97,4 +97,4 @@ def generate(
         eos_token_id=tokenizer.eos_token_id,
         stopping_criteria=transformers.StoppingCriteriaList([_Ended(tokenizer, kind, start, until)]),
     )
-    return tokenizer.batch_decode(output[:, start:], skip_special_tokens=True)  # type: ignore[no-any-return]
+    return tokenizer.batch_decode(output[:, start:], skip_special_tokens=True)

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from adamergex.errors import DataError
 from adamergex import tasks
+from adamergex.errors import DataError
 from adamergex.tasks.benchmark import Benchmark, Prompt
 
 

@@ -12,21 +12,23 @@ whose stages are all done answers in seconds.
 from contextlib import nullcontext
 from pathlib import Path
 
-from adamergex import adapter_stages, data_stages, report, result_stages
+from adamergex import adapter_stages, data_stages, result_stages
 from adamergex.ahead import Ahead
+from adamergex.methods import METHODS
 from adamergex.preflight import check
 from adamergex.processes import Processes
 from adamergex.progress import Display, Silent
 from adamergex.recipe import Recipe
 from adamergex.recipe_file import dump
+from adamergex.rows import Row
 from adamergex.run_context import Context
 from adamergex.stages import RunFolder, Stage
-from adamergex.summary import CURVES, write_report
+from adamergex.summary import CURVES, PAGE, write_report
 
 
 def run(
     recipe: Recipe, *, folder: Path = Path(), output: Path | None = None, display: Display | None = None
-) -> list[report.Row]:
+) -> list[Row]:
     """Do whatever of a run is not done yet, and write its report.
 
     Where `accelerate launch` started several processes, all of them call this; the first one writes.
@@ -55,7 +57,7 @@ def run(
             changed = run_folder.write("recipe.yaml", dump(recipe).encode())
             if missing or changed:
                 # A report of other settings must not lie beside this recipe, should the run be cut off.
-                run_folder.remove("report.md", "scores.jsonl", CURVES)
+                run_folder.remove("report.md", "scores.jsonl", CURVES, PAGE)
         early = [stage for stage in context.stages if stage.ahead and stage.name in missing]
         with Ahead(context, early if processes.is_first else []) as ahead:
             for number, stage in enumerate(context.stages, 1):
@@ -77,7 +79,7 @@ def plan(context: Context) -> None:
     Corpora stand right before the adapter that is trained on them; a thread makes them from the start.
     """
     recipe, scored = context.recipe, context.recipe.scored
-    ceilings = recipe.targets if recipe.evaluate.ceiling else []
+    ceilings = recipe.targets if recipe.ceiling else []
     for language in (recipe.source, *ceilings):
         data_stages.items(context, f"task-{language}-train", recipe.task, recipe.task.train, language)
         if recipe.train.early_stopping and recipe.task.dev:
@@ -85,24 +87,34 @@ def plan(context: Context) -> None:
     if scored is not None:
         for language in recipe.targets:
             data_stages.items(context, f"task-{language}-{recipe.evaluate.split}", recipe.task, scored, language)
+            if recipe.task.examples is not None and "few-shot" in recipe.evaluate.methods:
+                data_stages.items(context, f"task-{language}-examples", recipe.task, recipe.task.examples, language)
     for language in recipe.languages:
         if recipe.reference.task is not None:
             task = recipe.reference.task
             data_stages.items(context, f"reference-{language}", task, task.train, language)
-    trained = adapter_stages.task(context, recipe.source)
+    adapter_stages.task(context, recipe.source)
     for language in recipe.languages:
         if recipe.reference.task is None:
             data_stages.windows(context, language)
         adapter_stages.reference(context, language)
     for language in recipe.targets:
-        merged = result_stages.merged(context, language)
-        if scored is None:
-            continue
-        result_stages.predictions(context, language, "base", None)
-        result_stages.predictions(context, language, "source-adapter", trained)
-        result_stages.predictions(context, language, "adamergex", merged)
-        if recipe.evaluate.ceiling:
-            result_stages.predictions(context, language, "ceiling", adapter_stages.task(context, language))
+        # What a run is for, whether it is scored or not.
+        adapters = {"adamergex": result_stages.merged(context, language)}
+        for method in recipe.evaluate.methods if scored is not None else ():
+            kind = METHODS[method].adapter
+            if kind == "ceiling":
+                adapter_stages.task(context, language)
+            elif kind == "merged" and method not in adapters:
+                adapters[method] = result_stages.merged(context, language, method)
+            trained = {
+                "none": None,
+                "task": context.stage(f"adapters/task-{recipe.source}"),
+                "reference-target": context.stage(f"adapters/reference-{language}"),
+                "ceiling": context.find(f"adapters/task-{language}"),
+                "merged": adapters.get(method),
+            }
+            result_stages.predictions(context, language, method, trained[kind])
 
 
 def _make(context: Context, stage: Stage, ahead: Ahead) -> None:

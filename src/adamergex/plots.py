@@ -1,15 +1,108 @@
-"""Training curves as a picture."""
+"""Pictures: training curves, and figures as SVG that takes its colours from the page it stands in."""
 
+import re
+import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from io import BytesIO
 from typing import Any
+from xml.etree import ElementTree
 
-import matplotlib as mpl
+from matplotlib import style
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, which colour-blind readers tell apart.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_INK, _FAINT = "#222222", "#BBBBBB"
+# What matplotlib draws with, and the variable of templates/report.css that takes its place in a page. The curves are
+# Okabe and Ito's colours, which colour-blind readers tell apart, the pale ones darkened until they show on white.
+INK, MUTED, RULE, PAPER, ACCENT = "#1d2023", "#5b6169", "#d9dce0", "#fffffe", "#0a5fa8"
+CURVES = ("#0072b2", "#c65200", "#00805e", "#a8488a", "#8a6a00", "#3c9bd6", "#4a4f55")
+_VARIABLES = {INK: "ink", MUTED: "muted", RULE: "rule", PAPER: "paper", ACCENT: "accent"} | {
+    colour: f"curve-{number}" for number, colour in enumerate(CURVES, 1)
+}
+_STYLES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))
+# A unit of a figure is a pixel of a page: 72 to an inch, which is what matplotlib's SVG counts in.
+_UNIT = 72
+# More points than these do not show.
+_POINTS = 400
+_SETTINGS = {
+    "font.size": 12,
+    "axes.titlesize": 12,
+    "axes.edgecolor": RULE,
+    "text.color": INK,
+    "xtick.color": RULE,
+    "ytick.color": RULE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    # Names are names, also those with two dollar signs in them.
+    "text.parse_math": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "adamergex",
+}
+
+
+def look() -> AbstractContextManager[Any]:
+    """How figures look, whatever the user's matplotlibrc says; to be drawn and saved in."""
+    return style.context(["default", _SETTINGS])
+
+
+def figure(width: float, height: float) -> Figure:
+    """An empty figure, in pixels of a page."""
+    return Figure(figsize=(width / _UNIT, height / _UNIT), layout="constrained", dpi=_UNIT)
+
+
+def tidy(axes: Axes, title: str) -> None:
+    """The frame of a panel: its name to the left, no lines where nothing is read off."""
+    axes.set_title(title, loc="left", color=INK, fontweight="bold")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def svg(drawn: Figure, name: str, words: str) -> str:
+    """A figure as an `<svg>` to stand in a page, with text as text, and colours that follow the page.
+
+    Args:
+        drawn: with the colours of this room.
+        name: tells the identifiers of several pictures in a page apart.
+        words: what is to be seen, for those who do not see it.
+    """
+    written = BytesIO()
+    with warnings.catch_warnings():
+        # matplotlib measures with a font that lacks most scripts; the reader's browser draws the text.
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        drawn.savefig(written, format="svg", transparent=True, metadata={"Date": None})
+    # Comments and the document type go when it is parsed.
+    root = ElementTree.fromstring(written.getvalue())
+    width = float(root.attrib["viewBox"].split()[2])
+    for parent in list(root.iter()):
+        for child in [child for child in parent if child.tag.endswith("}metadata")]:
+            parent.remove(child)
+    used = set(re.findall(r'(?:href="|url\()#([^")]+)', written.getvalue().decode()))
+    for element in root.iter():
+        # A page knows what is SVG in it; namespaces are for files of their own.
+        element.tag = element.tag.rpartition("}")[2]
+        given = {key.rpartition("}")[2]: value for key, value in element.attrib.items()}
+        element.attrib.clear()
+        for key, value in given.items():
+            if key != "id" or value in used:
+                element.set(key, _in_page(key, value, name))
+    for key in ("width", "height", "version"):
+        root.attrib.pop(key, None)
+    root.attrib |= {"role": "img", "aria-label": words, "style": f"--width: {width:g}px"}
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _in_page(key: str, value: str, name: str) -> str:
+    """An attribute as it stands in a page."""
+    if key == "d":
+        return " ".join(re.sub(r"-?\d+\.\d+", lambda number: f"{float(number[0]):.2f}", value).split())
+    if key == "style":
+        value = re.sub(r"#[0-9a-f]{6}", lambda colour: _variable(colour[0]), value)
+    if key == "id":
+        return f"{name}-{value}"
+    return re.sub(r"^#|(?<=url\()#", f"#{name}-", value) if key in ("href", "clip-path") else value
+
+
+def _variable(colour: str) -> str:
+    return f"var(--{_VARIABLES[colour]})" if colour in _VARIABLES else colour
 
 
 def training_curves(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
@@ -18,38 +111,66 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
     Args:
         logs: adapter → the rows of its training log.
     """
-    with mpl.rc_context({"font.size": 9, "svg.fonttype": "none", "axes.edgecolor": _FAINT, "text.color": _INK}):
-        figure = Figure(figsize=(9, 6), layout="constrained", dpi=150)
-        panels = {
-            "loss (nats)": lambda row: row["loss"],
-            "learning rate": lambda row: row["learning_rate"],
-            "tokens per second": lambda row: row["tokens"] / row["seconds"],
-            "memory (MiB)": lambda row: row["memory"],
-        }
-        for axes, (title, value) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
-            for number, (name, log) in enumerate(logs.items()):
-                style = "-" if number < len(_COLOURS) else "--"
-                values = _smoothed([value(row) for row in log]) if "loss" in title else [value(row) for row in log]
-                # One step is a point, not a line.
-                marker = "o" if len(values) == 1 else None
-                colour = _COLOURS[number % len(_COLOURS)]
-                steps = range(1, len(values) + 1)
-                axes.plot(steps, values, style, color=colour, lw=1.4, marker=marker, label=name)
-            axes.set_title(title, loc="left", color=_INK)
-            axes.spines[["top", "right"]].set_visible(False)
-            axes.tick_params(colors=_INK)
-            axes.margins(x=0.02)
-            if title in ("tokens per second", "memory (MiB)"):
-                axes.set_ylim(bottom=0)
-                axes.set_xlabel("step")
-        handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4), frameon=False)
-        picture = BytesIO()
-        figure.savefig(picture, format="png", facecolor="white", metadata={"Software": None})
+    picture = BytesIO()
+    with look():
+        _training(logs).savefig(picture, format="png", dpi=108, facecolor="white", metadata={"Software": None})
     return picture.getvalue()
+
+
+def training_svg(logs: Mapping[str, Sequence[Mapping[str, Any]]], name: str) -> str:
+    """The same as a picture in a page.
+
+    Args:
+        logs: adapter → the rows of its training log.
+        name: tells the identifiers of several pictures in a page apart.
+    """
+    ends = [
+        f"{adapter}: {len(log)} steps, loss {log[0]['loss']:.3f} to {log[-1]['loss']:.3f}"
+        for adapter, log in logs.items()
+    ]
+    words = "Four line charts by step: loss, learning rate, tokens per second and memory. " + "; ".join(ends) + "."
+    with look():
+        return svg(_training(logs), name, words)
+
+
+def _training(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
+    columns = min(len(logs), 4)
+    drawn = figure(960, 560 + 20 * -(-len(logs) // columns))
+    panels = {
+        "loss (nats)": lambda row: row["loss"],
+        "learning rate": lambda row: row["learning_rate"],
+        "tokens per second": lambda row: row["tokens"] / row["seconds"],
+        "memory (MiB)": lambda row: row["memory"],
+    }
+    for axes, (title, value) in zip(drawn.subplots(2, 2).flat, panels.items(), strict=True):
+        for number, (name, log) in enumerate(logs.items()):
+            values = _smoothed([value(row) for row in log]) if "loss" in title else [value(row) for row in log]
+            line = _STYLES[number // len(CURVES) % len(_STYLES)]
+            # One step is a point, not a line.
+            marker = "o" if len(values) == 1 else None
+            steps, means = _thinned(values)
+            axes.plot(
+                steps, means, linestyle=line, color=CURVES[number % len(CURVES)], lw=1.6, marker=marker, label=name
+            )
+        tidy(axes, title)
+        axes.margins(x=0.02)
+        if title in ("tokens per second", "memory (MiB)"):
+            axes.set_ylim(bottom=0)
+            axes.set_xlabel("step", color=MUTED)
+    handles, labels = drawn.axes[0].get_legend_handles_labels()
+    drawn.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
+    return drawn
 
 
 def _smoothed(losses: Sequence[float]) -> list[float]:
     """A running mean over a fiftieth of the training, so that the course shows through the noise of single batches."""
     width = max(1, len(losses) // 50)
     return [sum(losses[max(0, i - width + 1) : i + 1]) / min(i + 1, width) for i in range(len(losses))]
+
+
+def _thinned(values: Sequence[float]) -> tuple[list[int], list[float]]:
+    """Steps and values, as means over a few steps each where there are more than can be seen."""
+    width = -(-len(values) // _POINTS)
+    pieces = [values[start : start + width] for start in range(0, len(values), width or 1)]
+    ends = [min((number + 1) * width, len(values)) for number in range(len(pieces))]
+    return ends, [sum(piece) / len(piece) for piece in pieces]

@@ -45,7 +45,7 @@ def check(recipe: Recipe, folder: Path) -> None:
         key = recipe.reference.task.train.model_dump_json()
         counts = {code: len(read[key, code]) for code in recipe.languages if (key, code) in read}
         attempt(partial(refuse_unequal, counts))
-    if recipe.evaluate.ceiling and recipe.scored and not problems:
+    if recipe.ceiling and recipe.scored and not problems:
         for language in recipe.targets:
             train, scored = (
                 read.get((source.model_dump_json(), language)) for source in (recipe.task.train, recipe.scored)
@@ -93,13 +93,13 @@ def unsuited(recipe: Recipe, family: Family, name: str) -> list[str]:
 def _task_sources(recipe: Recipe) -> list[tuple[Task, Source, str]]:
     task, labelled = recipe.task, recipe.reference.task
     found = [(task, task.train, recipe.source)]
-    trained = [recipe.source, *(recipe.targets if recipe.evaluate.ceiling else ())]
+    trained = [recipe.source, *(recipe.targets if recipe.ceiling else ())]
     if recipe.train.early_stopping and task.dev:
         found += [(task, task.dev, language) for language in trained]
     for language in recipe.targets:
         if recipe.scored:
             found.append((task, recipe.scored, language))
-        if recipe.evaluate.ceiling:
+        if recipe.ceiling:
             found.append((task, task.train, language))
     if labelled is not None:
         found += [(labelled, labelled.train, language) for language in recipe.languages]

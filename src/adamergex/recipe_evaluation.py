@@ -13,7 +13,9 @@ class Baselines(Section):
 
     ties_density: float = Field(0.2, gt=0, le=1, description="the largest entries that TIES keeps; its paper's")
     dare_density: float = Field(0.5, gt=0, le=1, description="the random entries that DARE keeps")
-    bottom: int = Field(6, ge=0, description="layer swapping: first layers that are the target reference's; its paper's")
+    bottom: int = Field(
+        6, ge=0, description="layer swapping: first layers that are the target reference's; its paper's"
+    )
     top: int = Field(2, ge=0, description="layer swapping: and last ones")
     transition: int = Field(2, ge=0, description="layer swapping: layers that mix, next to each of the two")
 

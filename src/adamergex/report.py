@@ -6,6 +6,7 @@ from itertools import groupby
 from typing import Any
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
 from adamergex.rows import AVERAGE, RIGHT_OR_WRONG, Row
@@ -161,6 +162,16 @@ def table(title: str, rows: Sequence[Row], start: str = "t = 0") -> Table:
     for row in rows:
         drawn.add_row(*cells(row, columns), style="bold" if row.method == "adamergex" else "")
     return drawn
+
+
+def show(console: Console, report: Report) -> None:
+    """Print the tables and what they say."""
+    for heading, rows in report.tables():
+        console.print()
+        console.print(table(heading, rows, report.start))
+        if sentence := verdict(rows):
+            console.print(sentence, highlight=False)
+        console.print()
 
 
 def markdown(report: Report, curves: str | None) -> str:

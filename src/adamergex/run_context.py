@@ -1,11 +1,11 @@
 """What the stages of one run share: the recipe, the run folder, the display, and resident models."""
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from adamergex.checkpoints import Checkpoint, resolve
 from adamergex.disk import read_jsonl
@@ -22,6 +22,8 @@ from adamergex.summary import ITEMS
 
 if TYPE_CHECKING:
     from adamergex.model import Workbench
+
+T = TypeVar("T")
 
 
 class Context:
@@ -52,6 +54,7 @@ class Context:
             raise RecipeError(problems)
         self.stages: list[Stage] = []
         self._by_name: dict[str, Stage] = {}
+        self._done: dict[tuple[str, ...], Any] = {}
         self._workbenches: dict[tuple[Kind, int], Workbench] = {}
 
     @property
@@ -111,6 +114,10 @@ class Context:
         """One that was added."""
         return self._by_name[name]
 
+    def find(self, name: str) -> Stage | None:
+        """One that was perhaps added."""
+        return self._by_name.get(name)
+
     def path(self, stage: Stage) -> Path:
         """Where a stage's result lies."""
         return self.run_folder.of(stage)
@@ -118,8 +125,14 @@ class Context:
     def items(self, stage: Stage) -> list[Item]:
         """The items that a data stage holds."""
         rows = read_jsonl(self.path(stage) / ITEMS)
-        tuples = ("choices", "longest_column")
+        tuples = ("choices", "longest_column", "golds")
         return [Item(**(row | {key: tuple(row[key]) for key in tuples})) for row in rows]
+
+    def once(self, key: tuple[str, ...], work: Callable[[], T]) -> T:
+        """What `work` returns, done once for each key: items are made ready for the first of their methods."""
+        if key not in self._done:
+            self._done[key] = work()
+        return self._done[key]
 
     def model_settings(self) -> dict[str, Any]:
         """What the model is, for fingerprints."""

@@ -1,0 +1,1 @@
+"""Scores of benchmark answers in any language and script: pure functions, no torch."""

@@ -1,0 +1,181 @@
+"""The number that a completion gives as its answer, in any digits and notation."""
+
+import unicodedata
+from collections.abc import Iterator
+from decimal import Decimal
+from functools import cache
+from itertools import pairwise
+from typing import NamedTuple
+
+import langcodes
+import regex
+from babel import Locale, UnknownLocaleError
+from babel.numbers import list_currencies
+
+from adamergex.scoring.texts import UNSPACED, primary_language
+
+# How MGSM's exemplars (Shi et al. 2022) and GSM8K (Cobbe et al. 2021) introduce the final number; regular expressions.
+ANYWHERE = ("####", "The answer is")
+MARKERS = {
+    "bn": "উত্তর হল",
+    "de": "Die Antwort ist",
+    "es": "La respuesta es",
+    "fr": "La réponse est",
+    "ja": "答えは",
+    "ru": "Ответ",
+    "sw": "Jibu ni",
+    # "దశలవారీగా సమాధానం:" opens the explanation ("step-by-step answer:").
+    "te": "(?<!దశలవారీగా )సమాధానం",
+    "th": "คำตอบคือ",
+    "zh": "答案是",
+}
+_SPACE = " \u00a0\u2007\u2009\u202f"
+_MINUS = "-\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d"
+# Two or more points that group no thousands are a date, a version or an address.
+_NOT_NUMBERS = regex.compile(
+    r"""(?<!\d)(?:
+        \d{4}([-/.])\d{1,2}\1\d{1,2}
+      | \d{1,2}([-/.])\d{1,2}\2\d{4}
+      | \d{1,2}:\d{2}(?::\d{2})?
+      | (?!\d{1,3}(?:\.\d{3})+(?!\.?\d))\d+(?:\.\d+){2,}
+    )(?!\d)""",
+    regex.VERBOSE,
+)
+_NUMBER = regex.compile(
+    rf"""(?<!\d)(?:
+        (?P<whole>[1-9]\d{{0,2}}(?P<group>[.,٬،'’{_SPACE}])\d{{3}}(?:(?P=group)\d{{3}})*)(?!\d)
+        (?:(?!(?P=group))[.,٫](?P<part>\d+))?
+      | (?P<whole>[1-9]\d?(?:,\d\d)+,\d{{3}})(?!\d)(?:\.(?P<part>\d+))?
+      | (?<!\d,)(?P<whole>\d++),(?P<part>\d++)(?!,\d)
+      | (?P<whole>\d++)(?:[.٫](?P<part>\d+))?
+    ) | (?<![\w.,])[.٫](?P<part>\d+)""",
+    regex.VERBOSE,
+)
+_BEFORE = regex.compile(
+    rf"""(?V1)
+        (?P<glued>[\p{{L}}\p{{M}}]+)?(?P<space>[{_SPACE}]*)
+        (?P<sign>[+＋\{_MINUS}])?(?P<currency>\p{{Sc}}[{_SPACE}]?)?(?P<inner>[\{_MINUS}])?\Z""",
+    regex.VERBOSE,
+)
+_OPERATION = regex.compile(rf"[\s$€£¥%]*[+*/×÷·=xX\{_MINUS}][\s$€£¥]*")
+
+
+def read_number(completion: str, language: str, marker: str | None = None) -> Decimal | None:
+    """Read the final answer of a completion.
+
+    After the last marker that a number follows, the first number counts ("18 (of 20)" is 18), or what it is found
+    equal to ("5 + 6 = 11" is 11). Without a marker, the last number counts.
+
+    All decimal digits of Unicode are read, and every minus sign and hyphen right before a number, unless a digit or a
+    bracket stands before it ("10-12", "20 -12") or a letter is joined by it ("GPT-4"). Signs of currency and percent
+    do not change the number. Dates, times, versions, and digits that a letter with a case is glued to ("GPT4") are no
+    numbers. Number words and what multiplies ("3万", "2 million") are not read: the digits alone count.
+
+    Thousands may be grouped by point, comma, apostrophe, the Arabic separators or any space, in threes or, with
+    commas, the Indian way ("1,00,000"). Two different separators, or one twice, are never in doubt. One alone is
+    decimal, unless exactly three digits follow it and one to three stand before it, the first not 0. Then:
+
+    - a comma groups in every language. Models fall back to English notation, MGSM's published scorers drop commas, and
+      an answer with three decimals is rarer than one over a thousand;
+    - a point groups ("1.000" is 1000 in German, Spanish, French), except where CLDR names it the decimal sign of
+      the language ("1.000" is 1 in English, Thai, Swahili).
+
+    Args:
+        completion: what the model wrote, without its prompt.
+        language: a BCP 47 code; CLDR's root where CLDR does not know it.
+        marker: plain text that stands before the answer, case aside; in place of `ANYWHERE` and `MARKERS`.
+
+    Returns:
+        The number, exactly; None where there is none.
+
+    Raises:
+        ValueError: `language` is no well-formed code.
+    """
+    text = _plain(completion)
+    if marker is not None:
+        markers: tuple[str, ...] = (regex.escape(_plain(marker)),)
+    else:
+        own = MARKERS.get(primary_language(language))
+        markers = (*ANYWHERE, own) if own else ANYWHERE
+    # "The answer isn't": the marker has to end with its word. Other scripts may write on without a space.
+    found = regex.finditer(rf"(?:{'|'.join(markers)})(?![\p{{Ll}}\p{{Lu}}])", text, regex.IGNORECASE)
+    for place in reversed([match.end() for match in found]):
+        after = list(_numbers(text[place:], language))
+        if after:
+            return _result(text[place:], after)
+    alone = list(_numbers(text, language))
+    return alone[-1].value if alone else None
+
+
+class _Found(NamedTuple):
+    start: int
+    end: int
+    value: Decimal
+
+
+def _plain(text: str) -> str:
+    """ASCII digits, composed letters, no marks of direction; full-width separators where they stand between digits."""
+    text = regex.sub(r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]", "", unicodedata.normalize("NFC", text))
+    text = regex.sub(r"(?<=[０-９])([，．])(?=[０-９])", lambda match: {"，": ",", "．": "."}[match[1]], text)
+    return regex.sub(r"\p{Nd}", lambda match: str(unicodedata.decimal(match[0])), text)
+
+
+def _numbers(text: str, language: str) -> Iterator[_Found]:
+    """All numbers, in order."""
+    blank = _NOT_NUMBERS.sub(lambda match: "\n" * len(match[0]), text)
+    for match in _NUMBER.finditer(blank):
+        sign = _sign(text, match.start(), language)
+        if sign is None:
+            continue
+        whole, part = match["whole"] or "0", match["part"]
+        if match["group"] == "." and whole.count(".") == 1 and part is None and _point_is_decimal(language):
+            whole, part = whole.split(".")
+        digits = regex.sub(r"\D", "", whole)
+        yield _Found(match.start(), match.end(), Decimal(f"{sign}{digits}.{part or ''}"))
+
+
+def _sign(text: str, start: int, language: str) -> str | None:
+    """`-` or nothing, by what stands before a number; None where that makes it a part of a word."""
+    before = _BEFORE.search(text, max(0, start - 64), start)
+    glued, sign = before["glued"], before["sign"] or before["inner"]
+    minus = bool(sign) and sign in _MINUS
+    if glued and not before["space"] and not before["currency"]:
+        unspaced = regex.fullmatch(rf"(?V1){UNSPACED}", glued[-1]) is not None
+        cased = regex.search(r"[\p{Ll}\p{Lu}]", glued[-1]) is not None
+        if (minus and not unspaced) or (cased and glued not in _currencies(language)):
+            return None
+    left = text[: before.start("sign")].rstrip(_SPACE) if before["sign"] else ""
+    return "-" if minus and not regex.search(r"[\d)\]%]\Z", left) else ""
+
+
+def _result(text: str, found: list[_Found]) -> Decimal:
+    """The first number, or the last that it is said to be equal to."""
+    result = found[0].value
+    for earlier, later in pairwise(found):
+        between = text[earlier.end : later.start]
+        if not _OPERATION.fullmatch(between):
+            break
+        if "=" in between:
+            result = later.value
+    return result
+
+
+@cache
+def _locale(language: str) -> Locale:
+    """What CLDR knows about a language; its root where it knows nothing."""
+    for tag in (langcodes.standardize_tag(language), primary_language(language)):
+        try:
+            return Locale.parse(tag, sep="-")
+        except (UnknownLocaleError, ValueError):
+            continue
+    return Locale("root")
+
+
+@cache
+def _point_is_decimal(language: str) -> bool:
+    return bool(_locale(language).number_symbols["latn"]["decimal"] == ".")
+
+
+@cache
+def _currencies(language: str) -> frozenset[str]:
+    return frozenset(list_currencies()) | frozenset(_locale(language).currency_symbols.values())
