@@ -158,9 +158,9 @@ def items(folder: Path, of: Task, rows: list[dict[str, object]]) -> list[Item]:
 
 def test_rows_become_prompts_and_answers(tmp_path: Path) -> None:
     found = items(tmp_path, task(), [{"text": "x", "label": "b"}])
-    assert found == [Item("a.jsonl:1", "x =", " two", (" one", " two"), (0, 1))]
+    assert found == [Item("a.jsonl:1", "x =", " two", (" one", " two"), (0, 1), ("two",))]
     free = items(tmp_path, task(choices=None, separator=""), [{"text": "x", "label": 7}])
-    assert free == [Item("a.jsonl:1", "x =", "7", (), (0, 1))]
+    assert free == [Item("a.jsonl:1", "x =", "7", (), (0, 1), ("7",))]
     integers = items(tmp_path, task(choices={0: "no", 1: "yes"}), [{"text": "x", "label": 1}])
     assert integers[0].answer == " yes"
 
@@ -168,7 +168,7 @@ def test_rows_become_prompts_and_answers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        ({"text": "x", "label": ""}, r"a\.jsonl:1: unknown label ''"),
+        ({"text": "x", "label": ""}, r"a\.jsonl:1: the answer in column 'label' is empty"),
         ({"text": "x", "label": "c"}, r"a\.jsonl:1: unknown label 'c'; task\.choices has a, b"),
         ({"text": "x"}, r"a\.jsonl:1: no column 'label'; the row has text"),
         ({"label": "a"}, r"a\.jsonl:1: no column 'text'; the row has label"),

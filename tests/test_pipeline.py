@@ -62,7 +62,11 @@ def run(path: Path, *overrides: str, output: str = "run") -> tuple[list[Any], Se
 
 def contents(folder: Path, pattern: str = "**/*") -> dict[str, bytes]:
     """Every file but those that say how long a step took and how much memory there was."""
-    files = [path for path in folder.glob(pattern) if path.is_file() and path.name not in (".lock", "training.png")]
+    files = [
+        path
+        for path in folder.glob(pattern)
+        if path.is_file() and path.name not in (".lock", "training.png", "report.html")
+    ]
     found = {str(path.relative_to(folder)): path.read_bytes() for path in files}
     for name, content in found.items():
         if name.endswith("training.jsonl"):

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from adamergex import __version__, corpus_command, merge_commands
+from adamergex import __version__, corpus_command, evaluate_command, merge_commands
 from adamergex.errors import AdaMergeXError, RecipeError
 
 app = typer.Typer(
@@ -101,6 +101,7 @@ def validate(recipe: RecipeName, overrides: Overrides = None) -> None:
 
 
 app.command()(corpus_command.corpus)
+app.command()(evaluate_command.evaluate)
 app.command()(merge_commands.merge)
 app.command()(merge_commands.inspect)
 

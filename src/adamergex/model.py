@@ -31,6 +31,9 @@ _CLASSES: dict[Kind, Any] = {
 # What of an adapter's configuration its tensors' shapes and their scale follow from.
 _SHAPING = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora", "num_virtual_tokens")
 
+# And where on the model it stands.
+_PLACING = ("peft_type", "target_modules", "feedforward_modules", "modules_to_save")
+
 
 def keep_freed_memory() -> None:
     """Ask glibc to keep large freed blocks for the next step instead of returning them to the kernel.
@@ -80,13 +83,14 @@ class Workbench:
         base, self._new = _load(checkpoint, dtype, kind, classes, quantization)
         self._config = structures.config(settings, base, kind, checkpoint.name)
         self.model = structures.attach(base, self._config, self._name)
+        self._prefix = _prefix(self._config)
         self._given = {name: tensor.clone() for name, tensor in self._slot().items() if "lora_" not in name}
         self._given |= {name: tensor.clone() for name, tensor in self._slot().items() if "magnitude" in name}
 
     def _slot(self) -> dict[str, Tensor]:
         """The slot's tensors by the names they have in an adapter file; they share the parameters' memory."""
         tensors = peft.get_peft_model_state_dict(self.model, adapter_name=self._name, save_embedding_layers=False)
-        if isinstance(self._settings, Prefix):
+        if self._prefix:
             # PEFT hands out a copy of the prompt.
             tensors["prompt_embeddings"] = self.model.prompt_encoder[self._name].embedding.weight.data
         return tensors
@@ -142,13 +146,22 @@ class Workbench:
         """Give the slot an adapter's size."""
         present = self.model.peft_config[self._name].to_dict()
         shaping = {key: config[key] for key in _SHAPING if key in present and key in config}
-        if any(present[key] != value for key, value in shaping.items()):
-            fitting = {**self._config.to_dict(), **shaping}
+        if any(_listed(config.get(key)) != _listed(present.get(key)) for key in _PLACING):
+            self._attach(config)
+        elif any(present[key] != value for key, value in shaping.items()):
+            fitting = {**present, **shaping}
             # PEFT does not take the last adapter of a model with a head: the new one comes first.
             old, self._name = self._name, "slot-1" if self._name == "slot-0" else "slot-0"
             self.model.add_adapter(self._name, peft.PeftConfig.from_peft_type(**fitting))
             self.model.set_adapter(self._name)
             self.model.delete_adapter(old)
+
+    def _attach(self, config: dict[str, Any]) -> None:
+        """Take the slot off the base model, and set one of another structure or on other modules in its place."""
+        base = self.model.get_base_model() if self._prefix else self.model.unload()
+        placed = peft.PeftConfig.from_peft_type(**config | {"inference_mode": False})
+        self.model = structures.attach(base, placed, self._name)
+        self._prefix = _prefix(placed)
 
     @property
     def context(self) -> int | None:
@@ -160,8 +173,7 @@ class Workbench:
         if self.kind in ("masked", "classes"):
             limits.append(self.tokenizer.model_max_length)
         known = [limit for limit in limits if limit is not None]
-        prefix = self._settings.virtual_tokens if isinstance(self._settings, Prefix) else 0
-        return min(known) - prefix if known else None
+        return min(known) - self._prefix if known else None
 
     @property
     def decoder_start(self) -> int | None:
@@ -177,7 +189,7 @@ class Workbench:
         A beginning that they have in common is computed once where the model allows it; a prefix stands before every
         row, and would have to stand before every sequence.
         """
-        if self.kind != "causal" or isinstance(self._settings, Prefix):
+        if self.kind != "causal" or self._prefix:
             return "rows"
         if packing and can_pack(self.model):
             return "packed"
@@ -190,7 +202,7 @@ class Workbench:
     @contextmanager
     def without_adapter(self) -> Iterator[None]:
         """Within this context the model is the base model."""
-        if not isinstance(self._settings, Prefix):
+        if not self._prefix:
             with self.model.disable_adapter():
                 yield
             return
@@ -257,6 +269,16 @@ def _bits(quantization: str, dtype: str) -> transformers.BitsAndBytesConfig:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=getattr(torch, dtype),
     )
+
+
+def _prefix(config: peft.PeftConfig) -> int:
+    """Virtual tokens in front of every sequence."""
+    return int(config.num_virtual_tokens) if isinstance(config, peft.PrefixTuningConfig) else 0
+
+
+def _listed(value: Any) -> Any:
+    """Module names in an order of their own; whatever else as it is."""
+    return sorted(value) if isinstance(value, list | set | tuple) else getattr(value, "value", value)
 
 
 def _jsonable(value: Any) -> Any:

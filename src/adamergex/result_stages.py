@@ -4,22 +4,23 @@ import json
 import math
 import os
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adamergex.disk import write_jsonl
-from adamergex.methods import METHODS, Name
+from adamergex.methods import METHODS, Asking, Name
+from adamergex.recipe_data import Task
+from adamergex.recipe_evaluation import Evaluate
 from adamergex.run_context import Context
 from adamergex.stages import Stage
 from adamergex.summary import PACKAGES, PREDICTIONS, SCORING, reference_facts, versions
 
 if TYPE_CHECKING:
-    from adamergex.evaluate import Questions
     from adamergex.items import Item
 
 # What scores depend on beside the model.
-_SCORERS = ("babel", "regex", "rouge-score", "sacrebleu")
+SCORERS = ("babel", "regex", "rouge-score", "sacrebleu")
 
 
 def merged(context: Context, language: str, method: Name = "adamergex") -> Stage:
@@ -101,17 +102,21 @@ def predictions(context: Context, language: str, method: Name, trained: Stage | 
             write_jsonl(folder / PREDICTIONS, rows)
             (folder / SCORING).write_text(json.dumps({"shortened": shortened}) + "\n")
 
-    settings = context.model_settings() | evaluate.model_dump(include={"batch_size"})
-    settings |= {"max_length": context.recipe.train.max_length, "kind": task.answer_kind, "asking": asking}
+    settings = context.model_settings() | scoring_settings(task, evaluate, language, asking, context.recipe.seed)
+    settings["max_length"] = context.recipe.train.max_length
+    name = f"predictions/{language}/{method}"
+    stage = Stage(name, settings, needs, build, (*PACKAGES, *SCORERS), together=True)
+    return context.add(stage)
+
+
+def scoring_settings(task: Task, evaluate: Evaluate, language: str, asking: Asking, seed: int) -> dict[str, Any]:
+    """What of a task and of how it is scored determines predictions, for fingerprints."""
+    settings: dict[str, Any] = {"batch_size": evaluate.batch_size, "kind": task.answer_kind, "asking": asking}
     if task.choices:
         settings["length_normalization"] = evaluate.length_normalization
     else:
         settings |= {"max_new_tokens": evaluate.max_new_tokens, "marker": task.wording(language).marker}
-    if asking == "few-shot":
-        settings |= {"shots": evaluate.shots, "seed": context.recipe.seed}
-    name = f"predictions/{language}/{method}"
-    stage = Stage(name, settings, needs, build, (*PACKAGES, *_SCORERS), together=True)
-    return context.add(stage)
+    return settings | ({"shots": evaluate.shots, "seed": seed} if asking == "few-shot" else {})
 
 
 def _examples(context: Context, language: str) -> Stage:
@@ -122,63 +127,20 @@ def _examples(context: Context, language: str) -> Stage:
 
 def _answers(context: Context, language: str, method: Name, stage: Stage) -> tuple[list[Any], int, int]:
     """This process's predictions, how many prompts were shortened, and how many items there are for all processes."""
-    from adamergex.asking import XLT_TOKENS, answering
-    from adamergex.evaluate import predict
-    from adamergex.journal import Journal
+    from adamergex.answers import Manner, answers, asked
 
-    processes, recipe = context.processes, context.recipe
-    items, shortened = context.once(
-        ("asked", language, METHODS[method].asking), lambda: _asked(context, language, method)
-    )
+    recipe, processes, workbench = context.recipe, context.processes, context.workbench(context.recipe.task)
+    manner = Manner(recipe.task, recipe.evaluate, language, METHODS[method].asking, recipe.seed)
+
+    def put() -> "tuple[list[Item], int]":
+        items = context.items(context.stage(f"data/task-{language}-{recipe.evaluate.split}"))
+        solved = context.items(_examples(context, language)) if manner.asking == "few-shot" else []
+        return asked(workbench, manner, items, solved, context.longest(workbench))
+
+    items, shortened = context.once(("asked", language, manner.asking), put)
     if shortened:
         context.display.warn(f"{shortened:,} of {len(items):,} prompts were too long and lost a part of a column")
-    mine = items[processes.rank :: processes.count]
-    workbench = context.workbench(recipe.task)
     unfinished = context.run_folder.checkpoint(stage)
-
-    def answered(questions: "Questions", part: str) -> list[Any]:
-        path = unfinished.with_name(f"{unfinished.name}-{part}-{processes.rank}-of-{processes.count}")
-        return predict(workbench, questions, context.display.step, Journal(path))
-
-    questions = _questions(context, language, mine)
-    if METHODS[method].asking == "xlt":
-        thinking = replace(questions, kind="generation", max_new_tokens=XLT_TOKENS)
-        thoughts = answered(replace(thinking, items=[replace(item, choices=()) for item in mine]), "thoughts")
-        questions = replace(questions, items=answering(mine, [thought.written for thought in thoughts]))
-    return answered(questions, "answers"), shortened, len(items)
-
-
-def _questions(context: Context, language: str, items: "list[Item]") -> "Questions":
-    from adamergex.evaluate import NEW_TOKENS, Questions
-
-    evaluate, task = context.recipe.evaluate, context.recipe.task
-    return Questions(
-        items,
-        task.answer_kind,
-        language,
-        task.wording(language).marker,
-        evaluate.batch_size,
-        evaluate.max_new_tokens or NEW_TOKENS[task.answer_kind],
-        evaluate.length_normalization,
-    )
-
-
-def _asked(context: Context, language: str, method: Name) -> "tuple[list[Item], int]":
-    """All items as the method asks them, made to fit, and how many had to be shortened for it."""
-    from adamergex.asking import XLT_TOKENS, few_shot, xlt
-    from adamergex.encode import fitted
-    from adamergex.evaluate import NEW_TOKENS
-
-    recipe, asking = context.recipe, METHODS[method].asking
-    kind, evaluate = recipe.task.answer_kind, recipe.evaluate
-    items = context.items(context.stage(f"data/task-{language}-{evaluate.split}"))
-    room = None if recipe.task.choices else evaluate.max_new_tokens or NEW_TOKENS[kind]
-    if asking == "few-shot":
-        items = few_shot(items, context.items(_examples(context, language)), evaluate.shots, recipe.seed)
-    elif asking == "xlt":
-        items = xlt(items, kind, language)
-        # The choices are read behind the thoughts.
-        room = XLT_TOKENS + (room or max(len(choice) for item in items for choice in item.choices))
-    workbench = context.workbench(recipe.task)
-    longest = context.longest(workbench)
-    return fitted(context.tokenizer, items, workbench.kind, workbench.decoder_start, longest, room)
+    journal = unfinished.with_name(f"{unfinished.name}-{processes.rank}-of-{processes.count}")
+    mine = items[processes.rank :: processes.count]
+    return answers(workbench, manner, mine, context.display.step, journal), shortened, len(items)

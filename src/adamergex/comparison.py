@@ -1,0 +1,252 @@
+"""Adapters × tasks × languages → predictions, rows and a report, without a recipe: what `adamergex evaluate` does."""
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adamergex import labelled, report
+from adamergex.checkpoints import resolve
+from adamergex.disk import jsonl, read_jsonl, sha256, write_jsonl
+from adamergex.families import KINDS, family
+from adamergex.items import Item, read_items
+from adamergex.methods import Asking
+from adamergex.progress import Display, Silent
+from adamergex.recipe_data import Task
+from adamergex.recipe_evaluation import Evaluate
+from adamergex.report import Report
+from adamergex.result_stages import SCORERS, scoring_settings
+from adamergex.rows import Row
+from adamergex.stages import MARK, RunFolder, Stage
+from adamergex.summary import HARNESS, ITEMS, PACKAGES, PAGE, PREDICTIONS, SCORING, differing, scored, versions
+
+if TYPE_CHECKING:
+    from adamergex.model import Workbench
+
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared, on what.
+
+    Attributes:
+        base_model: a Hugging Face id, a local folder, or the packaged model.
+        dtype: of its weights.
+        adapters: name → PEFT folder. The base model itself is always measured, too.
+        start: the adapter that the others are compared with, or `base`.
+        tasks: name → task.
+        languages: that items are asked in.
+        evaluate: split, batches, lengths.
+        asking: how prompts are put.
+        seed: of the draw of few-shot examples.
+        harness: tasks for lm-evaluation-harness.
+        harness_folder: where their files lie, if they are your own.
+    """
+
+    base_model: str
+    adapters: Mapping[str, Path]
+    start: str
+    tasks: Mapping[str, Task]
+    languages: Sequence[str]
+    evaluate: Evaluate
+    dtype: str = "float32"
+    asking: Asking = "plain"
+    seed: int = 0
+    harness: Sequence[str] = ()
+    harness_folder: Path | None = None
+
+
+def run(wanted: Comparison, output: Path, display: Display | None = None, folder: Path = Path()) -> list[Row]:
+    """Do whatever of a comparison is not done yet, and write scores.jsonl, report.md and report.html.
+
+    Args:
+        wanted: what is compared, on what.
+        output: the folder for results.
+        display: where progress is shown; nowhere by default.
+        folder: what relative paths of tasks are relative to.
+
+    Raises:
+        AdaMergeXError: something that the user can mend; finished predictions stay done.
+    """
+    run_folder = RunFolder(output)
+    with run_folder.held():
+        return _Run(wanted, run_folder, display or Silent(), folder).run()
+
+
+class _Run:
+    """One comparison at work: the stages of its items and predictions, and resident models."""
+
+    def __init__(self, wanted: Comparison, run_folder: RunFolder, display: Display, folder: Path):
+        self.wanted, self.run_folder, self.display, self.folder = wanted, run_folder, display, folder
+        display.stage(f"base model {wanted.base_model}")
+        self.checkpoint = resolve(wanted.base_model)
+        display.end()
+        self.kind = KINDS[family(self.checkpoint)]["task"]
+        self._workbenches: dict[int, Workbench] = {}
+        self._asked: dict[tuple[str, str], tuple[list[Item], int]] = {}
+
+    def run(self) -> list[Row]:
+        wanted = self.wanted
+        pairs = [(task, language) for task in wanted.tasks for language in wanted.languages]
+        data = {pair: self._data(*pair) for pair in pairs}
+        stages = [*data.values()]
+        for name in (BASE, *wanted.adapters):
+            stages += [self._predictions(*pair, name, data[pair]) for pair in pairs]
+        if wanted.harness:
+            stages += [self._harness(name) for name in (BASE, *wanted.adapters)]
+        for number, stage in enumerate(stages, 1):
+            shown = f"[{number}/{len(stages)}] {stage.name}"
+            if self.run_folder.has(stage):
+                self.display.skip(shown)
+                continue
+            self.display.stage(shown)
+            self.run_folder.make(stage)
+            self.display.end()
+        return self._report(pairs, stages)
+
+    def _data(self, name: str, language: str) -> Stage:
+        task, split = self.wanted.tasks[name], self.wanted.evaluate.split
+        source = task.test if split == "test" else task.dev
+        assert source is not None  # The command has looked.
+        template = task.wording(language).model_dump(include={"prompt", "separator", "choices"})
+        settings = template | task.model_dump(include={"answer", "learned", "kind"})
+        settings["source"] = labelled.fingerprint(source, self.folder, language)
+
+        def build(folder: Path) -> None:
+            found = read_items(task, source, self.folder, language)
+            write_jsonl(folder / ITEMS, [asdict(item) for item in found])
+
+        return Stage(f"data/{name}-{language}-{split}", settings, (), build)
+
+    def _predictions(self, task_name: str, language: str, name: str, data: Stage) -> Stage:
+        from adamergex.answers import Manner, answers, asked
+
+        wanted = self.wanted
+        task = wanted.tasks[task_name]
+        manner = Manner(task, wanted.evaluate, language, wanted.asking, wanted.seed)
+
+        def build(folder: Path) -> None:
+            workbench = self._workbench(len(task.choices or ()) if self.kind == "classes" else 0)
+            if (task_name, language) not in self._asked:
+                items = _items(self.run_folder.of(data) / ITEMS)
+                solved = self._solved(task, language) if wanted.asking == "few-shot" else []
+                self._asked[task_name, language] = asked(workbench, manner, items, solved, workbench.context)
+            items, shortened = self._asked[task_name, language]
+            if shortened:
+                self.display.warn(f"{shortened:,} of {len(items):,} prompts were too long and lost a part of a column")
+            with self._state(workbench, name):
+                journal = self.run_folder.checkpoint(stage)
+                found = answers(workbench, manner, items, self.display.step, journal)
+            write_jsonl(folder / PREDICTIONS, [asdict(prediction) for prediction in found])
+            (folder / SCORING).write_text(json.dumps({"shortened": shortened}) + "\n")
+
+        settings = self._model(name) | scoring_settings(task, wanted.evaluate, language, wanted.asking, wanted.seed)
+        place = f"predictions/{task_name}/{language}/{name}"
+        stage = Stage(place, settings, (data,), build, (*PACKAGES, *SCORERS))
+        return stage
+
+    def _solved(self, task: Task, language: str) -> list[Item]:
+        """Solved examples: the task's own in the language, or those it is learned from, which are English."""
+        source = task.examples or task.train
+        return read_items(task, source, self.folder, language if task.examples else "en", scored=False)
+
+    def _harness(self, name: str) -> Stage:
+        wanted = self.wanted
+
+        def build(folder: Path) -> None:
+            from adamergex import harness
+
+            workbench = self._workbench(0)
+            with self._state(workbench, name):
+                rows = harness.measure(
+                    workbench, wanted.harness, wanted.harness_folder, batch_size=wanted.evaluate.batch_size
+                )
+            write_jsonl(folder / HARNESS, rows)
+
+        given = wanted.harness_folder
+        files = sorted(path for path in given.rglob("*") if path.is_file()) if given else []
+        settings = self._model(name) | {"tasks": list(wanted.harness), "files": [sha256(path) for path in files]}
+        return Stage(f"harness/{name}", settings, (), build, (*PACKAGES, "lm-eval"))
+
+    def _model(self, name: str) -> dict[str, Any]:
+        """What answers, for fingerprints."""
+        from adamergex.adapter import CONFIG, WEIGHTS
+
+        files = [] if name == BASE else [sha256(self.wanted.adapters[name] / file) for file in (CONFIG, WEIGHTS)]
+        base_model = [self.checkpoint.name, self.checkpoint.fingerprint]
+        return {"base_model": base_model, "dtype": self.wanted.dtype, "adapter": files}
+
+    def _workbench(self, classes: int) -> "Workbench":
+        from adamergex.model import Workbench, keep_freed_memory
+        from adamergex.recipe_training import Lora
+
+        if classes not in self._workbenches:
+            keep_freed_memory()
+            bench = Workbench(self.checkpoint, self.wanted.dtype, Lora(), kind=self.kind, classes=classes)
+            self._workbenches[classes] = bench
+        return self._workbenches[classes]
+
+    def _state(self, workbench: "Workbench", name: str) -> Any:
+        """The workbench with an adapter on it; for the base model, a context without any."""
+        from adamergex import adapter
+
+        if name == BASE:
+            return workbench.without_adapter()
+        workbench.put(adapter.load(self.wanted.adapters[name]))
+        return nullcontext()
+
+    def _report(self, pairs: Sequence[tuple[str, str]], stages: Sequence[Stage]) -> list[Row]:
+        wanted, path, names = self.wanted, self.run_folder.path, (BASE, *self.wanted.adapters)
+        rows, examples = [], []
+        for task in wanted.tasks:
+            of_task = {language: f"{task} {language}" for name, language in pairs if name == task}
+            if len(wanted.tasks) == 1:
+                of_task = {language: language for language in of_task}
+            predictions = {
+                place: {
+                    name: read_jsonl(path / f"predictions/{task}/{language}/{name}" / PREDICTIONS) for name in names
+                }
+                for language, place in of_task.items()
+            }
+            labels = {place: {name: "base model" if name == BASE else name for name in names} for place in predictions}
+            rows += scored(predictions, labels, wanted.start)
+            for language, place in of_task.items():
+                items = _items(path / f"data/{task}-{language}-{wanted.evaluate.split}" / ITEMS)
+                prompts = {item.id: item.prompt for item in items}
+                examples += differing(place, labels[place], prompts, predictions[place], wanted.start)
+        harness = [
+            row | {"task": f"{row['task']} · {name}"}
+            for name in (names if wanted.harness else ())
+            for row in read_jsonl(path / "harness" / name / HARNESS)
+        ]
+        found = Report(
+            title=path.resolve().name,
+            source=None,
+            start=wanted.start,
+            rows=rows,
+            examples=examples,
+            facts=[
+                f"base model: {self.checkpoint.name}, weights {self.checkpoint.fingerprint}",
+                f"scored on the {wanted.evaluate.split} split, prompts {wanted.asking}"
+                + (f" with {wanted.evaluate.shots} examples" if wanted.asking == "few-shot" else ""),
+                *(f"{name}: {folder}" for name, folder in wanted.adapters.items()),
+                *(f"prompt of {name}: {task.prompt!r}" for name, task in wanted.tasks.items()),
+            ],
+            harness=harness,
+            versions=versions(),
+            hashes={s.name: json.loads((path / s.name / MARK).read_bytes())["fingerprint"] for s in stages},
+        )
+        from adamergex import html_report
+
+        self.run_folder.write("scores.jsonl", jsonl(map(asdict, rows)).encode())
+        self.run_folder.write("report.md", report.markdown(found, None).encode())
+        self.run_folder.write(PAGE, html_report.page(found).encode())
+        return rows
+
+
+def _items(path: Path) -> list[Item]:
+    tuples = ("choices", "longest_column", "golds")
+    return [Item(**(row | {key: tuple(row[key]) for key in tuples})) for row in read_jsonl(path)]
