@@ -90,13 +90,13 @@ def test_averages_and_holm_by_hand() -> None:
 def test_scores_that_are_not_right_or_wrong_are_compared_by_the_bootstrap() -> None:
     start = [0.1, 0.5, 0.4, 0.9] * 20
     scores = {"source-adapter": Scores(start), "adamergex": Scores([value + 0.05 for value in start], 0, {"chrf": 0.5})}
-    _, merged = table("rougeL", {"es": {"source-adapter": "t = 0", "adamergex": "merged"}}, {"es": scores})
+    start_row, merged = table("rougeL", {"es": {"source-adapter": "t = 0", "adamergex": "merged"}}, {"es": scores})
     assert merged.difference == pytest.approx(0.05)
     assert merged.p_value is not None
     assert merged.p_value < 0.001
     assert (merged.low, merged.high) == metrics.bootstrap_interval([value + 0.05 for value in start])
-    assert "| merged | 52.5 |" in report.markdown(report.Report("r", None, "t0", [merged]), None)
-    assert "paired bootstrap" in (report.verdict([merged]) or "")
+    assert "| merged | 52.5 |" in report.markdown(report.Report("r", "en", "t = 0", [start_row, merged]), None)
+    assert "paired bootstrap" in (report.verdict([start_row, merged]) or "")
 
 
 def test_the_bootstrap_interval_is_the_normal_one_where_there_are_many_items() -> None:

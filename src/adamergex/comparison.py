@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from adamergex.recipe_data import Task
 from adamergex.recipe_evaluation import Evaluate
 from adamergex.report import Report
 from adamergex.result_stages import SCORERS, scoring_settings
-from adamergex.rows import Row
+from adamergex.rows import AVERAGE, Row
 from adamergex.stages import MARK, RunFolder, Stage
 from adamergex.summary import HARNESS, ITEMS, PACKAGES, PAGE, PREDICTIONS, SCORING, differing, scored, versions
 
@@ -212,7 +212,13 @@ class _Run:
                 for language, place in of_task.items()
             }
             labels = {place: {name: "base model" if name == BASE else name for name in names} for place in predictions}
-            rows += scored(predictions, labels, wanted.start)
+            of_all = scored(predictions, labels, wanted.start)
+            rows += [
+                replace(row, language=f"{task} {row.language}")
+                if row.language == AVERAGE and len(wanted.tasks) > 1
+                else row
+                for row in of_all
+            ]
             for language, place in of_task.items():
                 items = _items(path / f"data/{task}-{language}-{wanted.evaluate.split}" / ITEMS)
                 prompts = {item.id: item.prompt for item in items}

@@ -10,7 +10,7 @@ from typing import Any
 from adamergex import plots, score_plots
 from adamergex.markup import bullets, clean, picture, shortened, spoken, table, text
 from adamergex.report import Example, Report, cells, headings, metric_name, verdict
-from adamergex.rows import AVERAGE, Row
+from adamergex.rows import Row, is_average
 
 _MERGED = "adamergex"
 # Examples of a method in a language, and characters of a prompt and of an answer, that a page shows.
@@ -69,10 +69,10 @@ def _summary(report: Report) -> str:
         return '<p class="lead">Nothing was scored.</p>'
     tables = report.tables()
     # The average says the most; the verdicts of the languages stand with their tables.
-    sentences = [verdict(tables[-1][1])] if tables[-1][1][0].language == AVERAGE else [verdict(of) for _, of in tables]
+    sentences = [verdict(tables[-1][1])] if is_average(tables[-1][1][0]) else [verdict(of) for _, of in tables]
     said = " ".join(sentence for sentence in sentences if sentence)
     lead = f'<p class="lead" dir="auto">{text(said)}</p>\n' if said else ""
-    items = {row.language: row.items for row in report.rows if row.language != AVERAGE}
+    items = {row.language: row.items for row in report.rows if not is_average(row)}
     methods = len({row.method for row in report.rows})
     least, most = min(items.values()), max(items.values())
     measured = (
@@ -118,9 +118,7 @@ def _rows(caption: str, rows: Sequence[Row], start: str, first: str) -> str:
     columns = headings(rows, start)
     of_merged = all(row.method == _MERGED for row in rows)
     # Where all rows are of the merged adapter, the average stands out.
-    merged = [
-        number for number, row in enumerate(rows) if (row.language == AVERAGE if of_merged else row.method == _MERGED)
-    ]
+    merged = [number for number, row in enumerate(rows) if (is_average(row) if of_merged else row.method == _MERGED)]
     return table(caption, [first, *columns[1:]], [cells(row, columns) for row in rows], merged)
 
 
@@ -141,12 +139,13 @@ def _scales(report: Report) -> str:
 def _harness(report: Report) -> str:
     if not report.harness:
         return ""
-    rows = [
-        (row["task"], row["metric"], f"{row['value']:.4f}", f"{error:.4f}" if isinstance(error, float) else "")
-        for row in report.harness
-        for error in [row["stderr"]]
-    ]
+    rows = [(row["task"], row["metric"], f"{row['value']:.4f}", _error(row["stderr"])) for row in report.harness]
     return table("Scores by lm-evaluation-harness", ("task", "metric", "value", "± standard error"), rows, words=(1,))
+
+
+def _error(error: Any) -> str:
+    """A standard error; the harness writes a word where it has none."""
+    return f"{error:.4f}" if isinstance(error, float) else ""
 
 
 def _answers(report: Report) -> str:
@@ -205,25 +204,35 @@ def _training(report: Report) -> str:
 
 
 def _corpora(report: Report) -> str:
-    """What the adapters learned the languages from, a language in a row."""
-    columns = {
-        "documents": lambda facts: f"{facts['documents']:,}",
-        "tokens": lambda facts: f"{facts['tokens']:,}",
-        "windows": lambda facts: f"{facts['windows']:,}",
-        "held-out windows": lambda facts: f"{facts['heldout']['windows']:,}",
-        "documents read": lambda facts: f"{facts['documents_read']:,}",
-        "near-duplicates dropped": lambda facts: f"{facts['near_duplicates_dropped']:,}",
-        "boilerplate lines dropped": lambda facts: f"{facts['boilerplate_lines_dropped']:,}",
-        "in other languages": _foreign,
-        "source": _source,
-        "licence": lambda facts: facts.get("licence") or "not stated",
-    }
+    """What the adapters learned the languages from: how much, then where it comes from; a language in a row."""
     if not report.corpora:
         return ""
-    rows = [(language, *(cell(facts) for cell in columns.values())) for language, facts in report.corpora.items()]
-    names = ["language", *columns]
-    return table(
-        "The plain text that the reference adapters were trained on", names, rows, words=range(len(names))[-3:]
+    counts = {
+        "documents": "documents",
+        "tokens": "tokens",
+        "windows": "windows",
+        "documents read": "documents_read",
+        "near-duplicates dropped": "near_duplicates_dropped",
+        "boilerplate lines dropped": "boilerplate_lines_dropped",
+    }
+    numbers = [
+        (language, *(f"{facts[key]:,}" for key in counts.values()), f"{facts['heldout']['windows']:,}")
+        for language, facts in report.corpora.items()
+    ]
+    sources = [
+        (language, _source(facts), facts.get("licence") or "not stated", _foreign(facts))
+        for language, facts in report.corpora.items()
+    ]
+    return "\n".join(
+        [
+            table("What the reference adapters were trained on", ["language", *counts, "held-out windows"], numbers),
+            table(
+                "Where it comes from",
+                ("language", "source", "licence", "documents in other languages"),
+                sources,
+                words=(1, 2, 3),
+            ),
+        ]
     )
 
 

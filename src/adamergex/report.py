@@ -9,7 +9,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from adamergex.rows import AVERAGE, RIGHT_OR_WRONG, Row
+from adamergex.methods import START
+from adamergex.rows import AVERAGE, RIGHT_OR_WRONG, Row, is_average
 
 _SIGNIFICANT = 0.05
 _NAMES = {
@@ -86,7 +87,7 @@ class Report:
 
     def heading(self, language: str) -> str:
         """What a language's table is called."""
-        return language if self.source is None or language == AVERAGE else f"{self.source} → {language}"
+        return language if self.source is None or language.endswith(AVERAGE) else f"{self.source} → {language}"
 
 
 def metric_name(metric: str) -> str:
@@ -97,16 +98,13 @@ def metric_name(metric: str) -> str:
 def verdict(of_language: Sequence[Row]) -> str | None:
     """One sentence: did merging help? None where nothing was merged, or compared."""
     merged = next((row for row in of_language if row.method == "adamergex"), None)
-    if merged is None or merged.difference is None or merged.p_value is None:
+    compared = any(row.method == START for row in of_language)
+    if merged is None or not compared or merged.difference is None or merged.p_value is None:
         return None
     p_value, adjusted = (merged.p_value, "") if merged.p_holm is None else (merged.p_holm, ", Holm-adjusted")
     shown = format_p(p_value)
     test = (
-        "z test"
-        if merged.language == AVERAGE
-        else "exact McNemar"
-        if merged.metric in RIGHT_OR_WRONG
-        else "paired bootstrap"
+        "z test" if is_average(merged) else "exact McNemar" if merged.metric in RIGHT_OR_WRONG else "paired bootstrap"
     )
     what = (
         f"{merged.language}: merging changed {metric_name(merged.metric)} by {100 * merged.difference:+.1f} points over the "

@@ -66,6 +66,11 @@ class Row:
     others: Mapping[str, float] = field(default_factory=dict)
 
 
+def is_average(row: Row) -> bool:
+    """Whether a row is of several languages."""
+    return row.language.endswith(AVERAGE)
+
+
 def rows(
     metric: str,
     labels: Mapping[str, Mapping[str, str]],

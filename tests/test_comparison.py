@@ -1,0 +1,105 @@
+"""`adamergex evaluate`: adapters side by side without a recipe, and all methods of a recipe."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from adamergex import disk, pipeline, recipe_file
+from adamergex.cli import app
+from adamergex.errors import AdapterError, DataError, RecipeError
+from adamergex.methods import NAMES
+
+
+def evaluate(*arguments: str) -> Result:
+    done = CliRunner().invoke(app, ["evaluate", *arguments])
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done
+
+
+@pytest.fixture
+def run_of(own_data: Callable[..., Path]) -> Path:
+    """A run on the tiny model with every method that needs no choice of structure."""
+    path = own_data(evaluate={"methods": list(NAMES), "shots": 2, "max_new_tokens": 8})
+    loaded = recipe_file.load(str(path), [])
+    pipeline.run(loaded, folder=path.parent, output=path.parent / "run")
+    return path
+
+
+def test_all_methods_stand_side_by_side_and_adapters_score_the_same_without_the_recipe(
+    run_of: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of.parent / "run"
+    scores = [json.loads(line) for line in (run / "scores.jsonl").read_text().splitlines()]
+    assert [row["method"] for row in scores] == list(NAMES)
+    report = (run / "report.md").read_text()
+    for label in ("base model, 2 examples", "base model, XLT prompt", "es reference adapter", "DARE-TIES (t = 0.5)"):
+        assert f"| {label} |" in report
+    assert (run / "report.html").read_text().count("<table>") >= 1
+    merged = {name: disk.sha256(run / f"merged/es/{name}/adapter_model.safetensors") for name in NAMES[5:11]}
+    assert len(set(merged.values())) == len(merged)
+    plan = (run / "merged/es/ties/merge.yaml").read_text()
+    assert "method: ties" in plan
+    assert "density: 0.2" in plan
+    assert "reference-source" not in plan.split("inputs:")[1]
+    out = run_of.parent / "scores"
+    arguments = ["--task", str(run_of), "--language", "es", "--output", str(out)]
+    arguments += ["--adapter", f"t0={run / 'adapters/task-en'}", "--adapter", str(run / "merged/es/adamergex")]
+    monkeypatch.chdir(run_of.parent)
+    done, again = evaluate(*arguments), evaluate(*arguments)
+    assert "done before" in again.stdout
+    assert "vs t0" in done.stdout
+    assert "merging" not in done.stdout
+    for name, of_run in (("base", "base"), ("t0", "source-adapter"), ("adamergex", "adamergex")):
+        ours = disk.read_jsonl(out / f"predictions/recipe/es/{name}/predictions.jsonl")
+        assert ours == disk.read_jsonl(run / f"predictions/es/{of_run}/predictions.jsonl")
+
+
+def test_what_evaluate_is_given_wrongly_is_one_line(own_data: Callable[..., Path], tmp_path: Path) -> None:
+    common = ["--language", "sw", "--output", str(tmp_path / "out"), "--base-model", "gemma-3-270m"]
+    with pytest.raises(RecipeError, match="xcoppa: no such benchmark; .* did you mean xcopa"):
+        evaluate("--task", "xcoppa", *common)
+    with pytest.raises(AdapterError, match=r"nowhere: no adapter_config\.json; expected a PEFT adapter folder"):
+        evaluate("--task", "xcopa", "--adapter", "a=nowhere", *common)
+    with pytest.raises(RecipeError, match="--baseline t0: expected one of base"):
+        evaluate("--task", "xcopa", "--baseline", "t0", *common)
+    with pytest.raises(RecipeError, match="--length-normalization: .* 'none', 'tokens' or 'characters'"):
+        evaluate("--task", "xcopa", "--length-normalization", "words", *common)
+    with pytest.raises(RecipeError, match="'swa hili' is not a language code"):
+        evaluate("--task", "xcopa", *common[2:], "--language", "swa hili")
+    with pytest.raises(DataError, match="mgsm: has no dev split"):
+        evaluate("--task", "mgsm", "--split", "dev", *common)
+    with pytest.raises(RecipeError, match="--base-model: missing"):
+        evaluate("--task", "xcopa", *common[:4])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_killed_evaluation_goes_on_within_its_predictions(own_data: Callable[..., Path], tiny_model: Path) -> None:
+    path = own_data()
+    rows = "".join(json.dumps({"text": f"item {i}", "label": ("pos", "neg")[i % 2]}) + "\n" for i in range(400))
+    (path.parent / "data/test.es.jsonl").write_text(rows)
+    command = [sys.executable, "-u", "-m", "adamergex", "evaluate", "--task", str(path), "--language", "es"]
+    command += ["--base-model", str(tiny_model), "--batch-size", "1"]
+    killed = path.parent / "killed"
+    process = subprocess.Popen([*command, "--output", str(killed)], cwd=path.parent, stdout=subprocess.DEVNULL)
+    journal = None
+    while process.poll() is None and (journal is None or journal.stat().st_size < 2000):
+        journal = next(killed.glob(".unfinished-*answers"), None) if killed.exists() else None
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert journal is not None
+    answered = len(journal.read_bytes().splitlines())
+    assert 0 < answered < 400
+    for output in ("killed", "whole"):
+        subprocess.run(
+            [*command, "--output", str(path.parent / output)], cwd=path.parent, check=True, capture_output=True
+        )
+    place = "predictions/recipe/es/base/predictions.jsonl"
+    assert (killed / place).read_bytes() == (path.parent / "whole" / place).read_bytes()
+    assert not list(killed.glob(".unfinished-*"))
