@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adamergex.disk import write_jsonl
-from adamergex.items import refuse_unequal
+from adamergex.items import refuse_overlap, refuse_unequal
 from adamergex.recipe_data import Task
 from adamergex.recipe_training import Schedule
 from adamergex.run_context import Context
@@ -45,6 +45,10 @@ def task(context: Context, language: str) -> Stage:
     dev = context.stage(f"data/task-{language}-heldout") if recipe.train.early_stopping else None
 
     def load() -> Data:
+        # Data of the hub is here by now, too, and nothing has been learned from it yet.
+        for target in recipe.targets if recipe.scored is not None else ():
+            scored = context.stage(f"data/task-{target}-{recipe.evaluate.split}")
+            refuse_overlap(context.items(data), context.items(scored), target)
         examples, facts = _encoded(context, recipe.task, data)
         heldout = _encoded(context, recipe.task, dev)[0] if dev is not None else None
         return Data(lambda epoch: examples, heldout, facts)

@@ -35,7 +35,7 @@ def check(recipe: Recipe, folder: Path) -> None:
         read[source.model_dump_json(), language] = read_items(task, source, folder, language, scored)
 
     for task, source, language in _task_sources(recipe):
-        if not source.dataset:
+        if not source.dataset and not (source.benchmark and source.folder is None):
             attempt(partial(look_at, task, source, language))
     for language in recipe.languages if recipe.reference.task is None else ():
         source = recipe.reference_source(language)
