@@ -80,13 +80,17 @@ def test_what_evaluate_is_given_wrongly_is_one_line(own_data: Callable[..., Path
     assert not (tmp_path / "out").exists()
 
 
-def test_a_killed_evaluation_goes_on_within_its_predictions(own_data: Callable[..., Path], tiny_model: Path) -> None:
+def test_a_killed_evaluation_goes_on_within_its_predictions(
+    own_data: Callable[..., Path], tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = own_data()
-    rows = "".join(json.dumps({"text": f"item {i}", "label": ("pos", "neg")[i % 2]}) + "\n" for i in range(400))
+    rows = "".join(json.dumps({"text": f"item {i}", "label": ("pos", "neg")[i % 2]}) + "\n" for i in range(150))
     (path.parent / "data/test.es.jsonl").write_text(rows)
     command = [sys.executable, "-u", "-m", "adamergex", "evaluate", "--task", str(path), "--language", "es"]
     command += ["--base-model", str(tiny_model), "--batch-size", "1"]
     killed = path.parent / "killed"
+    # Tiny operations on several threads wait for each other.
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     process = subprocess.Popen([*command, "--output", str(killed)], cwd=path.parent, stdout=subprocess.DEVNULL)
     journal = None
     while process.poll() is None and (journal is None or journal.stat().st_size < 2000):
@@ -95,7 +99,7 @@ def test_a_killed_evaluation_goes_on_within_its_predictions(own_data: Callable[.
     assert process.wait() == -signal.SIGKILL
     assert journal is not None
     answered = len(journal.read_bytes().splitlines())
-    assert 0 < answered < 400
+    assert 0 < answered < 150
     for output in ("killed", "whole"):
         subprocess.run(
             [*command, "--output", str(path.parent / output)], cwd=path.parent, check=True, capture_output=True

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from adamergex.asking import XLT_TOKENS, answering, few_shot, xlt
+from adamergex.asking import XLT_MARKER, XLT_TOKENS, answering, few_shot, xlt
 from adamergex.encode import fitted
 from adamergex.evaluate import NEW_TOKENS, Prediction, Questions, predict
 from adamergex.items import Item
@@ -96,7 +96,7 @@ def answers(
     )
     if manner.asking == "xlt":
         plain = [replace(item, choices=()) for item in items]
-        thinking = replace(questions, items=plain, kind="generation", max_new_tokens=XLT_TOKENS)
+        thinking = replace(questions, items=plain, kind="generation", max_new_tokens=XLT_TOKENS, until=XLT_MARKER)
         thoughts = predict(workbench, thinking, on_batch, Journal(journal.with_name(f"{journal.name}-thoughts")))
         questions = replace(questions, items=answering(items, [thought.written for thought in thoughts]))
     return predict(workbench, questions, on_batch, Journal(journal.with_name(f"{journal.name}-answers")))

@@ -11,7 +11,7 @@ from adamergex import labelled, report
 from adamergex.checkpoints import resolve
 from adamergex.disk import jsonl, read_jsonl, sha256, write_jsonl
 from adamergex.families import KINDS, family
-from adamergex.items import Item, read_items
+from adamergex.items import Item, from_row, read_items
 from adamergex.methods import Asking
 from adamergex.progress import Display, Silent
 from adamergex.recipe_data import Task
@@ -131,7 +131,7 @@ class _Run:
         def build(folder: Path) -> None:
             workbench = self._workbench(len(task.choices or ()) if self.kind == "classes" else 0)
             if (task_name, language) not in self._asked:
-                items = _items(self.run_folder.of(data) / ITEMS)
+                items = [from_row(row) for row in read_jsonl(self.run_folder.of(data) / ITEMS)]
                 solved = self._solved(task, language) if wanted.asking == "few-shot" else []
                 self._asked[task_name, language] = asked(workbench, manner, items, solved, workbench.context)
             items, shortened = self._asked[task_name, language]
@@ -220,8 +220,8 @@ class _Run:
                 for row in of_all
             ]
             for language, place in of_task.items():
-                items = _items(path / f"data/{task}-{language}-{wanted.evaluate.split}" / ITEMS)
-                prompts = {item.id: item.prompt for item in items}
+                items = read_jsonl(path / f"data/{task}-{language}-{wanted.evaluate.split}" / ITEMS)
+                prompts = {item["id"]: item["prompt"] for item in items}
                 examples += differing(place, labels[place], prompts, predictions[place], wanted.start)
         harness = [
             row | {"task": f"{row['task']} · {name}"}
@@ -251,8 +251,3 @@ class _Run:
         self.run_folder.write("report.md", report.markdown(found, None).encode())
         self.run_folder.write(PAGE, html_report.page(found).encode())
         return rows
-
-
-def _items(path: Path) -> list[Item]:
-    tuples = ("choices", "longest_column", "golds")
-    return [Item(**(row | {key: tuple(row[key]) for key in tuples})) for row in read_jsonl(path)]

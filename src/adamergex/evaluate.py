@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 
@@ -30,7 +29,7 @@ class Questions:
         batch_size: sequences per forward pass.
         max_new_tokens: bound of a written answer.
         normalization: what a choice's log-likelihood is divided by.
-        thoughts: where given, the model first writes up to so many tokens until this marker, and answers behind it.
+        until: text that ends what is written, in place of a line's or paragraph's end.
     """
 
     items: Sequence[Item]
@@ -40,6 +39,7 @@ class Questions:
     batch_size: int = 64
     max_new_tokens: int = 32
     normalization: choices.Normalization = "none"
+    until: str | None = None
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def _answering(workbench: Workbench, questions: Questions) -> Answering:
 
         def written(batch: list[int]) -> list[Prediction]:
             texts = generation.generate(
-                workbench, [encoded[i] for i in batch], questions.kind, questions.max_new_tokens
+                workbench, [encoded[i] for i in batch], questions.kind, questions.max_new_tokens, questions.until
             )
             return [_marked(items[i], text, questions) for i, text in zip(batch, texts, strict=True)]
 
@@ -207,10 +207,3 @@ def _marked(item: Item, text: str, questions: Questions) -> Prediction:
     answer = generation.completion(text, questions.kind)
     found = mark(questions.kind, answer, item.golds, questions.language, questions.marker)
     return Prediction(item.id, found.prediction, item.golds, found.scores, found.readable, written=text)
-
-
-def facts(predictions: Sequence[Prediction]) -> dict[str, Any]:
-    """How many answers could not be read, and the mean of every metric."""
-    names = predictions[0].scores
-    means = {name: sum(of.scores[name] for of in predictions) / len(predictions) for name in names}
-    return {"unreadable": sum(not of.readable for of in predictions), "means": means}

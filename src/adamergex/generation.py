@@ -25,8 +25,8 @@ def completion(text: str, kind: AnswerKind) -> str:
 
 
 def _has_ended(text: str, kind: AnswerKind, until: str | None) -> bool:
-    begun = text.lstrip()
-    return ("\n" if kind in ("text", "extraction") else "\n\n") in begun or (until is not None and until in begun)
+    end = until or ("\n" if kind in ("text", "extraction") else "\n\n")
+    return end in text.lstrip()
 
 
 class _Ended(transformers.StoppingCriteria):
@@ -74,7 +74,7 @@ def generate(
         batch: prompts, as `prompts` makes them.
         kind: of answer; see `completion` for where it ends.
         longest: the most tokens that are written.
-        until: text that ends an answer, too.
+        until: text that ends an answer in place of that.
     """
     tokenizer, both = workbench.tokenizer, workbench.kind == "seq2seq"
     width = max(map(len, batch))

@@ -33,6 +33,12 @@ class Item:
     golds: tuple[str, ...] = ()
 
 
+def from_row(row: Mapping[str, Any]) -> Item:
+    """An item as it was written to a file of JSON lines."""
+    tuples = ("choices", "longest_column", "golds")
+    return Item(**(dict(row) | {key: tuple(row[key]) for key in tuples}))
+
+
 def read_items(task: Task, source: Source, folder: Path, language: str, scored: bool = True) -> list[Item]:
     """Read a task's items in one language.
 

@@ -11,7 +11,7 @@ from adamergex.checkpoints import Checkpoint, resolve
 from adamergex.disk import read_jsonl
 from adamergex.errors import RecipeError
 from adamergex.families import KINDS, Family, Kind, family, load_tokenizer
-from adamergex.items import Item
+from adamergex.items import Item, from_row
 from adamergex.preflight import unsuited
 from adamergex.processes import Processes
 from adamergex.progress import Display
@@ -124,9 +124,7 @@ class Context:
 
     def items(self, stage: Stage) -> list[Item]:
         """The items that a data stage holds."""
-        rows = read_jsonl(self.path(stage) / ITEMS)
-        tuples = ("choices", "longest_column", "golds")
-        return [Item(**(row | {key: tuple(row[key]) for key in tuples})) for row in rows]
+        return [from_row(row) for row in read_jsonl(self.path(stage) / ITEMS)]
 
     def once(self, key: tuple[str, ...], work: Callable[[], T]) -> T:
         """What `work` returns, done once for each key: items are made ready for the first of their methods."""
