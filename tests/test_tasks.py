@@ -273,3 +273,5 @@ def test_overlap_is_found_whatever_the_case_and_the_marks() -> None:
     others = [("b:1", {"q": "how many 2 or 3"}), ("b:2", {"q": "What?"})]
     assert overlaps(some, others, ["q"]) == [("a:1", "b:1")]
     assert normalised("Straße 1") == "strasse1"
+    assert normalised("keycap #") != normalised("keycap *")
+    assert normalised("का") != normalised("की")

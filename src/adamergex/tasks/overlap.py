@@ -4,12 +4,14 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+_SIGNS = "#*&@%/\\"
+
 
 def normalised(text: str) -> str:
     """A text without case, white space, punctuation and differences in how Unicode writes a character."""
     folded = unicodedata.normalize("NFKC", text).casefold()
-    # Marks stay: vowels of Hindi and Thai are such. Symbols stay, too: they may be all there is.
-    return "".join(char for char in folded if unicodedata.category(char)[0] not in "ZPC")
+    # Marks stay: vowels of Hindi and Thai are such. What stands for itself stays, too: it may be all that differs.
+    return "".join(char for char in folded if char in _SIGNS or unicodedata.category(char)[0] not in "ZPC")
 
 
 def overlaps(
