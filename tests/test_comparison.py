@@ -80,6 +80,30 @@ def test_what_evaluate_is_given_wrongly_is_one_line(own_data: Callable[..., Path
     assert not (tmp_path / "out").exists()
 
 
+def test_the_harness_files_its_numbers_in_the_same_report(
+    own_data: Callable[..., Path], tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("lm_eval")
+    path = own_data()
+    folder = path.parent / "own"
+    folder.mkdir()
+    rows = [{"q": f"item {i}:", "a": ["yes", "no"], "gold": i % 2} for i in range(4)]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "own.yaml").write_text(
+        "task: own_task\ndataset_path: json\n"
+        f"dataset_kwargs: {{data_files: {{test: {folder / 'rows.jsonl'}}}}}\n"
+        "test_split: test\noutput_type: multiple_choice\ndoc_to_text: '{{q}}'\ndoc_to_choice: '{{a}}'\n"
+        "doc_to_target: gold\nmetric_list: [{metric: acc}]\n"
+    )
+    out = path.parent / "scores"
+    arguments = ["--task", str(path), "--language", "es", "--base-model", str(tiny_model), "--output", str(out)]
+    monkeypatch.chdir(path.parent)
+    evaluate(*arguments, "--harness", "own_task", "--harness-folder", str(folder))
+    [row] = disk.read_jsonl(out / "harness/base/harness.jsonl")
+    assert (row["task"], row["metric"]) == ("own_task", "acc,none")
+    assert f"| own_task · base | acc,none | {row['value']:.4f} |" in (out / "report.md").read_text()
+
+
 def test_a_killed_evaluation_goes_on_within_its_predictions(
     own_data: Callable[..., Path], tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

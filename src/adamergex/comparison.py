@@ -1,5 +1,6 @@
 """Adapters × tasks × languages → predictions, rows and a report, without a recipe: what `adamergex evaluate` does."""
 
+import importlib.util
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from adamergex import labelled, report
 from adamergex.checkpoints import resolve
 from adamergex.disk import jsonl, read_jsonl, sha256, write_jsonl
+from adamergex.errors import ModelError
 from adamergex.families import KINDS, family
 from adamergex.items import Item, from_row, read_items
 from adamergex.methods import Asking
@@ -96,6 +98,8 @@ class _Run:
         for name in (BASE, *wanted.adapters):
             stages += [self._predictions(*pair, name, data[pair]) for pair in pairs]
         if wanted.harness:
+            if importlib.util.find_spec("lm_eval") is None:
+                raise ModelError("lm-evaluation-harness is not installed; run: pip install 'adamergex[harness]'")
             stages += [self._harness(name) for name in (BASE, *wanted.adapters)]
         for number, stage in enumerate(stages, 1):
             shown = f"[{number}/{len(stages)}] {stage.name}"
