@@ -2,7 +2,7 @@
 
     data/task-LANG-SPLIT   items of the task               adapters/task-LANG        the task's adapters
     data/corpus-LANG       windows of plain text           adapters/reference-LANG   the reference task's
-    merged/LANG/adamergex  the merged adapter              predictions/LANG/METHOD   answers to every item
+    merged/LANG/METHOD     merged adapters                 predictions/LANG/METHOD   answers to every item
 
 L targets cost L + 1 reference trainings and one task training. The base model is loaded once, when
 the first stage needs it. Heavy libraries are imported by the stages that use them, so that a run
