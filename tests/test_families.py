@@ -168,7 +168,7 @@ def test_what_a_family_cannot_do_is_said_at_once(models: Callable[[str], Path], 
         base_model=str(models("xlm-r")),
         reference={"corpus": "data/text.{language}.txt", "tokens": 128, "window": 16, "objective": "causal"},
         task={"prompt": "{text}:", "answer": "label", "train": "data/train.{language}.jsonl"},
-        evaluate={},
+        evaluate={"methods": ["few-shot", "adamergex"]},
         train={"packing": True},
     )
     with pytest.raises(Exception, match="encoder family") as caught:
@@ -176,6 +176,7 @@ def test_what_a_family_cannot_do_is_said_at_once(models: Callable[[str], Path], 
     assert "task.choices: missing; an encoder chooses" in str(caught.value)
     assert "encoder models learn masked from plain text; got causal" in str(caught.value)
     assert "train.packing: for causal models" in str(caught.value)
+    assert "evaluate.methods: few-shot need a model that writes" in str(caught.value)
     validated = CliRunner().invoke(app, ["validate", str(path)])
     assert str(validated.exception) == str(caught.value)
 

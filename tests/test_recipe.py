@@ -86,6 +86,22 @@ def test_sections_that_contradict_each_other_are_refused() -> None:
     assert "ceiling needs labelled items" in problems("quickstart", "task.test=null")[0]
 
 
+def test_methods_that_do_not_fit_the_adapters_are_refused_before_anything_is_trained() -> None:
+    methods = "evaluate.methods=[source-adapter, adamergex, ties, task-arithmetic]"
+    [found] = problems("quickstart", methods, "adapter={structure: prefix}")
+    assert "task-arithmetic, ties add updates, and a prefix is no update; remove them" in found
+    [found] = problems("quickstart", methods, "adapter.dora=true")
+    assert "DoRA's magnitudes are no updates" in found
+    [found] = problems("quickstart", "evaluate.methods=[adamergex-factors]", "adapter={structure: ia3}")
+    assert "adamergex-factors is for LoRA" in found
+    [found] = problems("quickstart", "evaluate.methods=[base, base]")
+    assert "a method is listed twice" in found
+    assert recipe_file.load("quickstart", ["evaluate.methods=[adamergex, base]"]).evaluate.methods == [
+        "base",
+        "adamergex",
+    ]
+
+
 def test_unusable_overrides_and_names() -> None:
     assert problems("quickstart", "seed")[0] == "--set seed: expected section.key=value"
     assert "targets[0]: unknown key" in problems("quickstart", "targets[0]=fr")[0]

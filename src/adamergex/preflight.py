@@ -72,6 +72,10 @@ def unsuited(recipe: Recipe, family: Family, name: str) -> list[str]:
         for place, task in (("task", recipe.task), ("reference.task", reference.task)):
             if task is not None and not task.choices:
                 problems.append(f"{place}.choices: missing; an encoder chooses, it does not write")
+        if asked := [m for m in ("few-shot", "xlt", "reference-target") if m in recipe.evaluate.methods]:
+            problems.append(
+                f"evaluate.methods: {', '.join(asked)} need a model that writes; an encoder's head is learned"
+            )
     objective = reference.objective or OBJECTIVES[family][0]
     if objective not in OBJECTIVES[family]:
         problems.append(

@@ -83,6 +83,12 @@ class Recipe(Section):
         if self.train.early_stopping and (self.task.dev is None or self.reference.heldout == 0):
             raise ValueError("train.early_stopping needs held-out items: give task.dev, and reference.heldout above 0")
         structure = self.adapter.structure
+        absolute = structure == "prefix" or (isinstance(self.adapter, Lora) and self.adapter.dora)
+        if absolute and (
+            refused := [m for m in ("task-arithmetic", "ties", "dare-ties") if m in self.evaluate.methods]
+        ):
+            what = "a prefix is no update" if structure == "prefix" else "DoRA's magnitudes are no updates"
+            raise ValueError(f"evaluate.methods: {', '.join(refused)} add updates, and {what}; remove them")
         if structure != "lora" and (self.merge.rank is not None or self.merge.space == "factors"):
             raise ValueError(f"merge.rank and merge.space: factors are for LoRA, and adapter.structure is {structure}")
         if structure == "prefix" and self.train.gradient_checkpointing:
