@@ -34,7 +34,6 @@ class _Ended(transformers.StoppingCriteria):
 
     def __init__(self, tokenizer: Any, kind: AnswerKind, start: int, until: str | None):
         self._tokenizer, self._kind, self._start, self._until = tokenizer, kind, start, until
-        self._ending = _ending_tokens(tokenizer)
         self._done: Tensor | None = None
 
     def __call__(self, input_ids: Tensor, scores: Any, **more: Any) -> Tensor:
@@ -42,17 +41,16 @@ class _Ended(transformers.StoppingCriteria):
             self._done = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
         newest = input_ids[:, -1].tolist()
         for row, token in enumerate(newest):
-            if not self._done[row] and (self._until is not None or token in self._ending):
+            if not self._done[row] and (self._until is not None or _breaks(self._tokenizer, token)):
                 text = self._tokenizer.decode(input_ids[row, self._start :], skip_special_tokens=True)
                 self._done[row] = _has_ended(text, self._kind, self._until)
         return self._done
 
 
-@lru_cache(maxsize=4)
-def _ending_tokens(tokenizer: Any) -> frozenset[int]:
-    """The tokens with a line break in them."""
-    texts = tokenizer.batch_decode([[number] for number in range(len(tokenizer))])
-    return frozenset(number for number, text in enumerate(texts) if "\n" in text)
+@lru_cache(maxsize=4096)
+def _breaks(tokenizer: Any, token: int) -> bool:
+    """Whether there is a line break in a token. Asked of those that are written alone: a vocabulary is large."""
+    return "\n" in tokenizer.decode([token])
 
 
 def prompts(workbench: Workbench, texts: Sequence[str]) -> list[list[int]]:

@@ -12,6 +12,8 @@ from adamergex import metrics
 # Scores that are 0 or 1 for an item: Wilson's interval and McNemar's test are for them, the bootstrap for others.
 RIGHT_OR_WRONG = ("accuracy", "exact", "exact_match")
 AVERAGE = "average"
+# Methods without an adapter are on no way from the start to the ceiling, which is its end.
+_NO_WAY = ("base", "few-shot", "xlt", "ceiling")
 
 
 @dataclass(frozen=True)
@@ -107,9 +109,8 @@ def _row(metric: str, language: str, method: str, label: str, of: Mapping[str, S
         return row
     first = list(of[start].values)
     ceiling = of.get("ceiling")
-    gap = (
-        metrics.gap_closed(row.score, fmean(first), fmean(ceiling.values)) if ceiling and method != "ceiling" else None
-    )
+    closes = ceiling is not None and method not in _NO_WAY
+    gap = metrics.gap_closed(row.score, fmean(first), fmean(ceiling.values)) if closes and ceiling else None
     return replace(row, difference=row.score - fmean(first), p_value=_p_value(metric, values, first), gap_closed=gap)
 
 
@@ -155,7 +156,7 @@ def _average(metric: str, method: str, label: str, scores: Mapping[str, Mapping[
     difference, error = _mean_and_error(differences)
     p_value = float(2 * norm.sf(abs(difference) / error)) if error else 1.0 if not difference else 0.0
     gap = None
-    if method != "ceiling" and all("ceiling" in of for of in scores.values()):
+    if method not in _NO_WAY and all("ceiling" in of for of in scores.values()):
         ceiling = fmean(fmean(of["ceiling"].values) for of in scores.values())
         gap = metrics.gap_closed(score, fmean(map(fmean, first)), ceiling)
     return replace(row, difference=difference, p_value=p_value, gap_closed=gap)
