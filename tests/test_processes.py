@@ -41,7 +41,8 @@ def test_two_processes_train_what_one_trains_with_the_doubled_batch(own_data: Ca
     for name in ADAPTERS:
         one, two = (adapter.load(path.parent / f"run-{processes}" / name).tensors for processes in (1, 2))
         assert one.keys() == two.keys()
-        assert all(torch.allclose(one[key], two[key], atol=2e-6) for key in one)
+        # Half a batch shares other beginnings, and sums in another order; Adam divides by what is nearly nothing.
+        assert all(torch.allclose(one[key], two[key], atol=1e-5) for key in one)
     predictions = "predictions/es/adamergex/predictions.jsonl"
     texts = [(path.parent / f"run-{processes}" / predictions).read_text() for processes in (1, 2)]
     assert texts[0] == texts[1]
