@@ -7,7 +7,8 @@ import torch
 import transformers
 from torch.nn import functional
 
-from adamergex.examples import Example, batches_by_length, random_batches
+from adamergex.evaluate import _batches
+from adamergex.examples import Example, random_batches
 from adamergex.families import Kind
 from adamergex.forward import can_pack, can_share, target_logits
 
@@ -225,4 +226,4 @@ def test_every_example_is_in_one_random_batch_of_like_lengths() -> None:
 
 def test_batches_hold_like_lengths_and_every_example_once() -> None:
     examples = [Example([1] * length, []) for length in (3, 9, 4, 8, 2)]
-    assert batches_by_length(examples, 2) == [[1, 3], [2, 0], [4]]
+    assert _batches([example.size for example in examples], [1] * 5, 2) == [[1, 3], [2, 0], [4]]

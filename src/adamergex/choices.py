@@ -21,12 +21,12 @@ class Options:
 
     Attributes:
         sequences: without those that another one begins with: what is read there tells of both.
-        reads: for each choice, its sequence, and the first and the last of its own tokens there.
+        reads: for each choice, its sequence.
         tokens: of each choice, without the prompt.
     """
 
     sequences: tuple[Example, ...]
-    reads: tuple[tuple[int, int], ...]
+    reads: tuple[int, ...]
     tokens: tuple[tuple[int, ...], ...]
 
     @property
@@ -65,7 +65,7 @@ def _options(choices: list[Example], pad: int) -> Options:
     ]
     return Options(
         tuple(sequences),
-        tuple((at, start) for at in places),
+        tuple(places),
         tuple(tuple(choice.ids[start:]) for choice in choices),
     )
 
@@ -89,7 +89,7 @@ def log_likelihoods(workbench: Workbench, batch: Sequence[Options], layout: Layo
     owner: list[int] = []
     number = before = 0
     for item in batch:
-        for (sequence, _), ids in zip(item.reads, item.tokens, strict=True):
+        for sequence, ids in zip(item.reads, item.tokens, strict=True):
             first = first_of[before + sequence]
             at += range(first, first + len(ids))
             token += ids

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from adamergex import labelled, report
 from adamergex.checkpoints import resolve
+from adamergex.data_stages import item_settings
 from adamergex.disk import jsonl, read_jsonl, sha256, write_jsonl
 from adamergex.errors import ModelError
 from adamergex.families import KINDS, family
@@ -115,9 +116,7 @@ class _Run:
         task, split = self.wanted.tasks[name], self.wanted.evaluate.split
         source = task.test if split == "test" else task.dev
         assert source is not None  # The command has looked.
-        template = task.wording(language).model_dump(include={"prompt", "separator", "choices"})
-        settings = template | task.model_dump(include={"answer", "learned", "kind"})
-        settings["source"] = labelled.fingerprint(source, self.folder, language)
+        settings = item_settings(task, language) | {"source": labelled.fingerprint(source, self.folder, language)}
 
         def build(folder: Path) -> None:
             found = read_items(task, source, self.folder, language)
@@ -148,8 +147,7 @@ class _Run:
             (folder / SCORING).write_text(json.dumps({"shortened": shortened}) + "\n")
 
         settings = self._model(name) | scoring_settings(task, wanted.evaluate, language, wanted.asking, wanted.seed)
-        place = f"predictions/{task_name}/{language}/{name}"
-        stage = Stage(place, settings, (data,), build, (*PACKAGES, *SCORERS))
+        stage = Stage(f"predictions/{task_name}/{language}/{name}", settings, (data,), build, (*PACKAGES, *SCORERS))
         return stage
 
     def _solved(self, task: Task, language: str) -> list[Item]:

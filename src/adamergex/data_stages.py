@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from adamergex import corpus, labelled, sources
 from adamergex.disk import write_jsonl
@@ -16,9 +17,7 @@ from adamergex.summary import ITEMS, MANIFEST
 
 def items(context: Context, name: str, task: Task, source: Source, language: str) -> Stage:
     """`data/NAME`: the items of a task's split in one language."""
-    template = task.wording(language).model_dump(include={"prompt", "separator", "choices"})
-    template |= task.model_dump(include={"answer", "learned", "kind"})
-    settings = template | {
+    settings = item_settings(task, language) | {
         "source": context.processes.first_does(lambda: labelled.fingerprint(source, context.folder, language))
     }
     scored = task is context.recipe.task
@@ -28,6 +27,12 @@ def items(context: Context, name: str, task: Task, source: Source, language: str
         write_jsonl(folder / ITEMS, [asdict(item) for item in found])
 
     return context.add(Stage(f"data/{name}", settings, (), build))
+
+
+def item_settings(task: Task, language: str) -> dict[str, Any]:
+    """What of a task determines its items in a language, beside their rows; for fingerprints."""
+    template = task.wording(language).model_dump(include={"prompt", "separator", "choices"})
+    return template | task.model_dump(include={"answer", "learned", "kind"})
 
 
 def windows(context: Context, language: str) -> Stage:

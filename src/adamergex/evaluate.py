@@ -11,7 +11,7 @@ from adamergex.items import Item
 from adamergex.journal import Journal
 from adamergex.model import Workbench
 from adamergex.recipe_data import AnswerKind
-from adamergex.scoring.marks import PRIMARY, mark
+from adamergex.scoring.marks import mark
 
 # How long a written answer may be, in tokens: a line; a few steps of reasoning; a headline or a sentence.
 NEW_TOKENS: dict[AnswerKind, int] = {"choice": 0, "text": 32, "extraction": 32, "number": 320, "generation": 64}
@@ -65,11 +65,6 @@ class Prediction:
     choices: tuple[float, ...] = ()
 
 
-def metric(kind: AnswerKind) -> str:
-    """The score that methods are compared by."""
-    return "accuracy" if kind == "choice" else PRIMARY[kind]
-
-
 def predict(
     workbench: Workbench,
     questions: Questions,
@@ -103,7 +98,7 @@ def predict(
             return
         try:
             rows = answer(batch)
-        except (torch.OutOfMemoryError, RuntimeError) as error:
+        except RuntimeError as error:
             if not _is_memory(error):
                 raise
             if len(batch) == 1:
@@ -128,7 +123,7 @@ def predict(
     with torch.inference_mode():
         for batch in _batches(sizes, costs, questions.batch_size):
             if missing := [number for number in batch if number not in journal.rows]:
-                answered(missing if len(missing) < len(batch) else batch)
+                answered(missing)
     tuples = ("golds", "choices")
     rows = (journal.rows[number] for number in range(len(questions.items)))
     return [Prediction(**(row | {key: tuple(row[key]) for key in tuples})) for row in rows]

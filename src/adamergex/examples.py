@@ -55,12 +55,6 @@ def sizes(examples: Examples) -> list[int]:
     return [examples[i].size for i in range(len(examples))] if width is None else [width] * len(examples)
 
 
-def batches_by_length(examples: Sequence[Example], size: int) -> list[list[int]]:
-    """Indices of examples in batches of `size` with like lengths, the longest first."""
-    order = sorted(range(len(examples)), key=lambda i: (-examples[i].size, i))
-    return [order[start : start + size] for start in range(0, len(order), size)]
-
-
 def random_batches(lengths: Sequence[int], size: int, seed: str) -> list[list[int]]:
     """All indices once, in random batches of like lengths, in random order; the same for the same seed."""
     order = random.Random(seed)
