@@ -55,7 +55,8 @@ def test_every_row_fills_its_prompts(name: str, language: str, split: str, count
         for wording in (prompt, benchmark.paper or prompt):
             assert wording.prompt.format_map(row).strip()
             assert all(words.format_map(row).strip() for words in wording.choices.values())
-        assert row[benchmark.answer].strip()
+        answers = row[benchmark.answer]
+        assert all(answer.strip() for answer in ([answers] if isinstance(answers, str) else answers))
     if prompt.choices:
         assert {row[benchmark.answer] for row in rows} == set(prompt.choices)
     if split == "train":
