@@ -47,13 +47,19 @@ def plain_loss(model: torch.nn.Module) -> torch.Tensor:
     return model(input_ids=ids, attention_mask=mask, labels=labels).loss
 
 
+def predicted(*args: Any, **settings: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits and label of every prediction."""
+    logits, at, labels = target_logits(*args, **settings)
+    return logits[at], labels
+
+
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_the_loss_equals_the_plain_forward_pass(kind: str) -> None:
     torch.manual_seed(0)
     model = transformers.AutoModelForCausalLM.from_config(CONFIGS[kind]).eval()
     for parameter in model.parameters():
         parameter.data += 0.05 * torch.randn_like(parameter)
-    ours = functional.cross_entropy(*target_logits(model, EXAMPLES, pad=0))
+    ours = functional.cross_entropy(*predicted(model, EXAMPLES, pad=0))
     plain = plain_loss(model)
     assert abs(ours.item() - plain.item()) < 1e-5
     one, other = (torch.autograd.grad(loss, next(model.parameters()))[0] for loss in (ours, plain))
@@ -64,7 +70,7 @@ def test_only_the_positions_with_labels_reach_the_output_embedding() -> None:
     model = transformers.AutoModelForCausalLM.from_config(CONFIGS["llama"])
     seen = []
     model.lm_head.register_forward_hook(lambda module, args, output: seen.append(tuple(output.shape)))
-    target_logits(model, EXAMPLES, pad=0)
+    predicted(model, EXAMPLES, pad=0)
     assert seen == [(1, 5, 97)]
 
 
@@ -82,10 +88,10 @@ def noisy(config: transformers.PretrainedConfig) -> Any:
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_packed_sequences_see_nothing_of_each_other_where_the_model_can(kind: str) -> None:
     model = noisy(CONFIGS[kind])
-    apart, labels = target_logits(model, EXAMPLES, pad=0)
+    apart, labels = predicted(model, EXAMPLES, pad=0)
     assert can_pack(model) == PACKABLE[kind]
     if PACKABLE[kind]:
-        packed, same = target_logits(model, EXAMPLES, pad=0, layout="packed")
+        packed, same = predicted(model, EXAMPLES, pad=0, layout="packed")
         assert torch.equal(labels, same)
         assert torch.allclose(
             functional.cross_entropy(packed, labels), functional.cross_entropy(apart, labels), atol=1e-5
@@ -110,7 +116,7 @@ def test_a_shared_beginning_computed_once_gives_the_same_loss_and_gradient_where
         tokens = []
         handle = model.get_input_embeddings().register_forward_hook(lambda m, args, out: tokens.append(args[0].numel()))
         first = next(model.parameters())
-        (plain, same), (shared, labels) = (target_logits(model, ALIKE, 0, layout=way) for way in ("rows", "shared"))
+        (plain, same), (shared, labels) = (predicted(model, ALIKE, 0, layout=way) for way in ("rows", "shared"))
         handle.remove()
         # Five tokens are shared by all and a sixth by two, whose one ends there; the last of each is not read.
         assert tokens == [4 * 8, 5 + 2 + 0 + 0 + 3]
@@ -130,12 +136,14 @@ def test_prompts_with_several_answers_are_trees() -> None:
     prompts = [[1, 5, 9, 10, 11, 12], [1, 5, 9, 20, 21, 22]]
     answers = [[30, 31, 32], [30, 31, 33, 34], [40, 41]]
     examples = [Example([*p, *a], list(range(6, 6 + len(a)))) for p in prompts for a in answers]
-    shared, labels = target_logits(model, examples, 0, layout="shared")
-    plain, same = target_logits(model, examples, 0)
+    shared, labels = predicted(model, examples, 0, layout="shared")
+    plain, same = predicted(model, examples, 0)
     assert torch.equal(labels, same)
     assert torch.allclose(plain, shared, atol=1e-4)
     # 3 shared, then for each prompt 3 of its own, 30 31 33, and 40.
     assert seen == [(1, 3 + 2 * (3 + 3 + 1)), (6, 9)]
+    # Of each prompt: behind it, behind 30, behind 31, behind 33, and behind 40.
+    assert target_logits(model, examples, 0, layout="shared")[0].shape == (2 * 5, 97)
 
 
 def test_sequences_that_begin_otherwise_share_nothing() -> None:
@@ -143,7 +151,7 @@ def test_sequences_that_begin_otherwise_share_nothing() -> None:
     seen = []
     model.get_input_embeddings().register_forward_hook(lambda module, args, out: seen.append(tuple(args[0].shape)))
     examples = [Example([start, *range(20, 40)], [20]) for start in (3, 4, 5)]
-    target_logits(model, examples, 0, layout="shared")
+    predicted(model, examples, 0, layout="shared")
     assert seen == [(3, 20)]
 
 
@@ -153,8 +161,8 @@ def test_long_sequences_share_their_beginning_in_several_rows() -> None:
     model.get_input_embeddings().register_forward_hook(lambda module, args, out: seen.append(tuple(args[0].shape)))
     begun = [i % 90 + 3 for i in range(200)]
     examples = [Example([*begun, *((j * 7 + i) % 90 + 3 for i in range(100 + j))], [250]) for j in range(6)]
-    shared, _ = target_logits(model, examples, 0, layout="shared")
-    plain, _ = target_logits(model, examples, 0)
+    shared, _ = predicted(model, examples, 0, layout="shared")
+    plain, _ = predicted(model, examples, 0)
     assert torch.allclose(plain, shared, atol=1e-3)
     assert seen[0][0] == 2
     assert seen[0][1] <= 512
@@ -182,7 +190,7 @@ BOTH = [Example([0, 5, 9, 33], [1, 2, 3], source=(7, 8, 9, 10, 2)), Example([0, 
 
 
 def mean(model: torch.nn.Module, examples: list[Example], kind: Kind) -> torch.Tensor:
-    return functional.cross_entropy(*target_logits(model, examples, 0, kind))
+    return functional.cross_entropy(*predicted(model, examples, 0, kind))
 
 
 @pytest.mark.parametrize("config", [T5, BART], ids=["t5", "bart"])

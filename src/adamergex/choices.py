@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 
+from adamergex import likelihood
 from adamergex.encode import answered, classified
 from adamergex.examples import Example
 from adamergex.forward import Layout, target_logits
@@ -79,24 +80,24 @@ def log_likelihoods(workbench: Workbench, batch: Sequence[Options], layout: Layo
         layout: the workbench's.
     """
     examples = [example for item in batch for example in item.sequences]
-    logits, _ = target_logits(workbench.model, examples, workbench.pad, workbench.kind, layout)
-    log_p = logits - logits.logsumexp(dim=-1, keepdim=True)
+    logits, rows, _ = target_logits(workbench.model, examples, workbench.pad, workbench.kind, layout)
     first_of = [0]
     for example in examples:
         first_of.append(first_of[-1] + len(example.targets))
-    at: list[int] = []
+    target: list[int] = []
     token: list[int] = []
     owner: list[int] = []
     number = before = 0
     for item in batch:
         for sequence, ids in zip(item.reads, item.tokens, strict=True):
             first = first_of[before + sequence]
-            at += range(first, first + len(ids))
+            target += range(first, first + len(ids))
             token += ids
             owner += [number] * len(ids)
             number += 1
         before += len(item.sequences)
-    read = log_p[torch.tensor(at, device=log_p.device), torch.tensor(token, device=log_p.device)].double().cpu()
+    tokens = torch.tensor(token, device=logits.device)
+    read = likelihood.log_likelihoods(logits, rows[torch.tensor(target, device=logits.device)], tokens).double().cpu()
     sums = iter(torch.zeros(number, dtype=torch.float64).index_add_(0, torch.tensor(owner), read).tolist())
     return [[next(sums) for _ in item.reads] for item in batch]
 
@@ -104,7 +105,7 @@ def log_likelihoods(workbench: Workbench, batch: Sequence[Options], layout: Layo
 def class_logits(workbench: Workbench, items: Sequence[Item]) -> list[list[float]]:
     """What a classification head says of every item of a batch: for each, one logit for each choice."""
     examples = classified(workbench.tokenizer, items)
-    logits, _ = target_logits(workbench.model, examples, workbench.pad, "classes")
+    logits, *_ = target_logits(workbench.model, examples, workbench.pad, "classes")
     return logits.tolist()
 
 

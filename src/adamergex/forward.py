@@ -22,6 +22,8 @@ from adamergex.families import Kind
 Layout = Literal["rows", "packed", "shared"]
 # What a model is given; row and column of the hidden states that predict.
 Laid = tuple[dict[str, Any], Tensor, Tensor]
+# Logits of some positions, float32 (m, vocabulary or classes); for each prediction its row of them, and its label.
+Predicted = tuple[Tensor, Tensor, Tensor]
 # Tokens in a row of sequences that share their beginning.
 _ROW = 512
 # Sharing must save a tenth of the tokens: its rows attend to more than they need.
@@ -65,8 +67,8 @@ def logits_only_at(model: torch.nn.Module, row: Tensor, column: Tensor) -> Itera
 
 def target_logits(
     model: torch.nn.Module, examples: Sequence[Example], pad: int, kind: Kind = "causal", layout: Layout = "rows"
-) -> tuple[Tensor, Tensor]:
-    """Logits at every target of every example, in order, and what belongs there.
+) -> Predicted:
+    """Logits at every target of every example, and what belongs there.
 
     Args:
         model: of the given kind.
@@ -78,13 +80,15 @@ def target_logits(
             the prompt of several answers, is computed once a row, where that is less work (`can_share`).
 
     Returns:
-        float32 logits (n, vocabulary or classes) and int64 labels (n,), n the number of predictions.
+        float32 logits (m, vocabulary or classes); int64 (n,), for each of the n predictions in order, the row of the
+        logits that it is read from: a position that several sequences share is computed once; int64 labels (n,).
     """
     device = next(model.parameters()).device
     if kind == "classes":
         ids, mask = _padded([example.ids for example in examples], pad, device)
         logits = model(input_ids=ids, attention_mask=mask).logits
-        return logits.float(), torch.tensor([example.labels[0] for example in examples], device=device)
+        labels = torch.tensor([example.labels[0] for example in examples], device=device)
+        return logits.float(), torch.arange(len(labels), device=device), labels
     laid = _shared(examples, pad, model) if layout == "shared" else None
     if laid is None:
         laid = _packed(examples) if layout == "packed" else _rows(examples, pad, kind)
@@ -92,10 +96,12 @@ def target_logits(
     moved: dict[str, Any] = {name: _to(given, device) for name, given in inputs.items()}
     if kind != "masked":
         moved["use_cache"] = False
-    with logits_only_at(model, row.to(device), column.to(device)):
+    places, at = torch.unique(torch.stack((row, column)), dim=1, return_inverse=True)
+    with logits_only_at(model, *places.to(device)):
         logits = model(**moved).logits[0]
-    labels = [example.labels or [example.ids[target] for target in example.targets] for example in examples]
-    return logits.float(), torch.tensor(list(chain.from_iterable(labels)), device=device)
+    given = [example.labels or [example.ids[target] for target in example.targets] for example in examples]
+    labels = torch.tensor(list(chain.from_iterable(given)), device=device)
+    return logits.float(), at.to(device), labels
 
 
 def _rows(examples: Sequence[Example], pad: int, kind: Kind) -> Laid:
@@ -232,8 +238,7 @@ def _alike(model: torch.nn.Module, layout: Layout) -> bool:
     ]
     try:
         with torch.no_grad():
-            together = target_logits(model, both, 0, layout=layout)[0]
-            apart = target_logits(model, both, 0)[0]
+            (together, at, _), (apart, own, _) = (target_logits(model, both, 0, layout=way) for way in (layout, "rows"))
     except (
         TypeError,
         ValueError,
@@ -243,7 +248,7 @@ def _alike(model: torch.nn.Module, layout: Layout) -> bool:
     ):  # the model takes no position ids, or not such a mask
         return False
     # Half precision rounds; seeing the other sequence changes everything.
-    return bool((together - apart).norm() < 0.02 * apart.norm())
+    return bool((together[at] - apart[own]).norm() < 0.02 * apart.norm())
 
 
 def _to(given: Any, device: torch.device) -> Any:

@@ -11,7 +11,6 @@ import torch
 import transformers
 from peft.utils import ModulesToSaveWrapper
 from torch import Tensor
-from torch.nn import functional
 
 from adamergex import structures
 from adamergex.adapter import Adapter
@@ -20,6 +19,7 @@ from adamergex.errors import ModelError
 from adamergex.examples import Example
 from adamergex.families import Kind, first_line, load_tokenizer, padding
 from adamergex.forward import Layout, can_pack, can_share, target_logits
+from adamergex.likelihood import cross_entropy
 from adamergex.recipe_training import AdapterSettings, Prefix
 
 _CLASSES: dict[Kind, Any] = {
@@ -226,8 +226,7 @@ class Workbench:
             model: what to call in place of `self.model`, such as DistributedDataParallel around it.
             layout: see `target_logits`.
         """
-        logits, labels = target_logits(model or self.model, examples, self.pad, self.kind, layout)
-        return functional.cross_entropy(logits, labels, reduction="sum")
+        return cross_entropy(*target_logits(model or self.model, examples, self.pad, self.kind, layout))
 
 
 def _load(
