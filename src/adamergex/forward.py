@@ -8,13 +8,13 @@ embedding (soft-capping, scaling, a bias) still happens, in its own code.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain, pairwise
+from itertools import chain
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from adamergex import trees
 from adamergex.errors import ModelError
 from adamergex.examples import Example
 from adamergex.families import Kind
@@ -24,10 +24,8 @@ Layout = Literal["rows", "packed", "shared"]
 Laid = tuple[dict[str, Any], Tensor, Tensor]
 # Logits of some positions, float32 (m, vocabulary or classes); for each prediction its row of them, and its label.
 Predicted = tuple[Tensor, Tensor, Tensor]
-# Tokens in a row of sequences that share their beginning.
-_ROW = 512
-# Sharing must save a tenth of the tokens: its rows attend to more than they need.
-_WORTH_IT = 0.9
+# Of models that do not say how many hidden units they have.
+_HIDDEN = 1024
 
 
 def _output_embedding(model: torch.nn.Module) -> Any:
@@ -134,65 +132,20 @@ def _packed(examples: Sequence[Example]) -> Laid:
 
 
 def _shared(examples: Sequence[Example], pad: int, model: torch.nn.Module) -> Laid | None:
-    """Several sequences in a row, and what some of them begin with alike only once; None where it is not worth it.
-
-    Such a row is a tree: a prompt, say, and its answers as branches. A mask of four dimensions lets every token see
-    what stands before it on its own branch. Rows are filled up to the length of the longest sequence or `_ROW` tokens:
-    attention costs the square of a row.
-    """
-    read = [example.ids[:-1] for example in examples]
-    order = sorted(range(len(read)), key=read.__getitem__)
-    longest = max(map(len, read))
-    alike = [0, *(_common(read[a], read[b]) for a, b in pairwise(order))]
-    width = max(longest, min(_ROW, sum(len(read[i]) - common for i, common in zip(order, alike, strict=True))))
-    rows: list[_Row] = []
-    place: dict[int, tuple[int, list[int]]] = {}
-    for i, common in zip(order, alike, strict=True):
-        if not rows or len(rows[-1].tokens) + len(read[i]) - common > width:
-            rows.append(_Row())
-        place[i] = (len(rows) - 1, rows[-1].add(read[i], common))
-    width = max(len(row.tokens) for row in rows)
-    if len(rows) * width > _WORTH_IT * len(read) * longest:
+    """Several sequences in a row, and what some of them begin with alike only once; None where it is not worth it."""
+    hidden = getattr(_text_config(model), "hidden_size", None) or _HIDDEN
+    grown = trees.grow([example.ids[:-1] for example in examples], hidden)
+    if grown is None:
         return None
-    seen = np.zeros((len(rows), width, width), dtype=bool)
-    for number, row in enumerate(rows):
-        row.mark(seen[number])
-    positions = torch.tensor([row.positions + [0] * (width - len(row.positions)) for row in rows])
+    positions = torch.tensor(grown.filled(grown.positions, 0))
     inputs: dict[str, Any] = {
-        "input_ids": torch.tensor([row.tokens + [pad] * (width - len(row.tokens)) for row in rows]),
+        "input_ids": torch.tensor(grown.filled(grown.tokens, pad)),
         "position_ids": positions,
-        "attention_mask": _masks(torch.from_numpy(seen), positions, model),
+        "attention_mask": _masks(torch.from_numpy(grown.seen()), positions, model),
     }
-    row_of = [place[i][0] for i, example in enumerate(examples) for _ in example.targets]
-    column = [place[i][1][target - 1] for i, example in enumerate(examples) for target in example.targets]
-    return inputs, torch.tensor(row_of), torch.tensor(column)
-
-
-class _Row:
-    """A tree of sequences, token by token: each branch behind the one that it shares most with."""
-
-    def __init__(self) -> None:
-        self.tokens: list[int] = []
-        self.positions: list[int] = []
-        # Of the last sequence: where in the row each of its tokens stands.
-        self._path: list[int] = []
-        self._branches: list[tuple[list[int], int, int]] = []
-
-    def add(self, ids: list[int], common: int) -> list[int]:
-        """Put a sequence behind another one that it has `common` tokens with, and say where each token stands."""
-        common = min(common, len(self._path))
-        before, start = self._path[:common], len(self.tokens)
-        self.tokens += ids[common:]
-        self.positions += range(common, len(ids))
-        self._path = before + list(range(start, len(self.tokens)))
-        self._branches.append((before, start, len(self.tokens)))
-        return self._path
-
-    def mark(self, seen: np.ndarray) -> None:
-        """Set what each token sees: its branch up to itself, and what that branch grew from."""
-        for before, start, end in self._branches:
-            seen[start:end, before] = True
-            seen[start:end, start:end] = np.tri(end - start, dtype=bool)
+    row = [grown.places[i][0] for i, example in enumerate(examples) for _ in example.targets]
+    column = [grown.places[i][1][target - 1] for i, example in enumerate(examples) for target in example.targets]
+    return inputs, torch.tensor(row), torch.tensor(column)
 
 
 def _masks(seen: Tensor, positions: Tensor, model: torch.nn.Module) -> Any:
@@ -202,7 +155,7 @@ def _masks(seen: Tensor, positions: Tensor, model: torch.nn.Module) -> Any:
     def added(seen: Tensor) -> Tensor:
         return torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
 
-    config = getattr(model, "module", model).config.get_text_config()  # type: ignore[operator, union-attr]
+    config = _text_config(model)
     window, kinds = getattr(config, "sliding_window", None), set(getattr(config, "layer_types", None) or ())
     if window is None or kinds == {"full_attention"} or not getattr(config, "use_sliding_window", True):
         return added(seen)
@@ -210,9 +163,9 @@ def _masks(seen: Tensor, positions: Tensor, model: torch.nn.Module) -> Any:
     return {"full_attention": added(seen), "sliding_attention": near} if "full_attention" in kinds else near
 
 
-def _common(one: list[int], other: list[int]) -> int:
-    """How many tokens two sequences begin with alike."""
-    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+def _text_config(model: torch.nn.Module) -> Any:
+    """The configuration of the part that reads text."""
+    return getattr(model, "module", model).config.get_text_config()  # type: ignore[operator, union-attr]
 
 
 def can_pack(model: torch.nn.Module) -> bool:
@@ -222,7 +175,7 @@ def can_pack(model: torch.nn.Module) -> bool:
 
 def can_share(model: torch.nn.Module) -> bool:
     """Whether sequences can share a beginning: not where the attention takes no such mask, or no position ids."""
-    config = model.config.get_text_config()  # type: ignore[operator, union-attr]
+    config = _text_config(model)
     if getattr(config, "attention_chunk_size", None) is not None:
         return False
     return getattr(config, "_attn_implementation", "eager") in ("eager", "sdpa") and _alike(model, "shared")
