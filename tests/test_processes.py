@@ -17,21 +17,33 @@ from adamergex import adapter
 ADAPTERS = ["adapters/task-en", "adapters/reference-en", "adapters/reference-es", "merged/es/adamergex"]
 
 
-def launch(path: Path, processes: int, output: str, *more: str) -> subprocess.Popen[str]:
+# What Accelerate's launcher sets for a configuration file with distributed_type: FSDP and fsdp_version: 2.
+FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_RESHARD_AFTER_FORWARD": "true"}
+
+
+def launch(path: Path, processes: int, output: str, *more: str, **variables: str) -> subprocess.Popen[str]:
     """As `accelerate launch` starts several processes on GPUs; on a CPU it starts one, and torchrun as many as it is told."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     command += ["-m", "adamergex", "run", str(path), "--output", str(path.parent / output), *more]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | variables
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment, start_new_session=True)
 
 
-def test_two_processes_train_what_one_trains_with_the_doubled_batch(own_data: Callable[..., Path]) -> None:
+@pytest.mark.parametrize(
+    ("variables", "settings"),
+    [({}, ()), (FSDP, ("--set", "train.micro_batch=1"))],
+    ids=["each with the base model", "the base model split"],
+)
+def test_two_processes_train_what_one_trains_with_the_doubled_batch(
+    own_data: Callable[..., Path], variables: dict[str, str], settings: tuple[str, ...]
+) -> None:
     """Batches of four and of two, seven items in all: once the second process has less to do than the first."""
     path = own_data()
     outputs = {}
     for processes in (1, 2):
-        done = launch(path, processes, f"run-{processes}", "--set", "train.checkpoint_seconds=0.05")
+        more = ("--set", "train.checkpoint_seconds=0.05", *settings)
+        done = launch(path, processes, f"run-{processes}", *more, **(variables if processes == 2 else {}))
         outputs[processes], problems = done.communicate(timeout=100)
         assert done.returncode == 0, problems
     assert outputs[2].count("merging changed accuracy") == 1
@@ -79,11 +91,20 @@ def test_a_kill_at_any_step_of_a_training_changes_no_byte(own_data: Callable[...
         assert (run / file).read_bytes() == (path.parent / "whole" / file).read_bytes()
 
 
-@pytest.mark.parametrize("variable", ["ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"])
-def test_a_base_model_in_pieces_is_refused(own_data: Callable[..., Path], variable: str) -> None:
+@pytest.mark.parametrize(
+    ("variables", "problem"),
+    [
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "DeepSpeed is not supported; FSDP splits the base model, too"),
+        ({"ACCELERATE_USE_FSDP": "true"}, "FSDP version 1; expected 2: set fsdp_version: 2"),
+    ],
+    ids=["DeepSpeed", "FSDP 1"],
+)
+def test_other_ways_to_split_the_base_model_are_refused(
+    own_data: Callable[..., Path], variables: dict[str, str], problem: str
+) -> None:
     path = own_data()
-    environment = os.environ | {variable: "true", "WORLD_SIZE": "1", "RANK": "0"}
+    environment = os.environ | variables | {"WORLD_SIZE": "1", "RANK": "0"}
     command = [sys.executable, "-m", "adamergex", "run", str(path), "--output", str(path.parent / "run")]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=120)
     assert done.returncode == 2
-    assert "FSDP and DeepSpeed, which split it, are not supported" in done.stderr
+    assert problem in done.stderr

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from adamergex.asking import XLT_MARKER, XLT_TOKENS, answering, few_shot, xlt
 from adamergex.encode import fitted
@@ -70,7 +69,7 @@ def answers(
     manner: Manner,
     items: Sequence[Item],
     on_batch: Callable[[int, int], None],
-    journal: Path,
+    journal: Callable[[str], Journal],
 ) -> list[Prediction]:
     """What the workbench, as it is now, answers to items that `asked` made.
 
@@ -79,7 +78,7 @@ def answers(
         manner: how they are put.
         items: this process's.
         on_batch: called with the number of items done and to be done.
-        journal: files of this name and an ending are gone on from, and written to.
+        journal: opens the one of the given name, which is gone on from, and written to.
 
     Raises:
         ModelError: a single item does not fit into memory.
@@ -97,6 +96,6 @@ def answers(
     if manner.asking == "xlt":
         plain = [replace(item, choices=()) for item in items]
         thinking = replace(questions, items=plain, kind="generation", max_new_tokens=XLT_TOKENS, until=XLT_MARKER)
-        thoughts = predict(workbench, thinking, on_batch, Journal(journal.with_name(f"{journal.name}-thoughts")))
+        thoughts = predict(workbench, thinking, on_batch, journal("thoughts"))
         questions = replace(questions, items=answering(items, [thought.written for thought in thoughts]))
-    return predict(workbench, questions, on_batch, Journal(journal.with_name(f"{journal.name}-answers")))
+    return predict(workbench, questions, on_batch, journal("answers"))

@@ -2,7 +2,7 @@
 
 import importlib.util
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from adamergex.disk import jsonl, read_jsonl, sha256, write_jsonl
 from adamergex.errors import ModelError
 from adamergex.families import KINDS, family
 from adamergex.items import Item, from_row, read_items
+from adamergex.journal import Journal
 from adamergex.methods import Asking
 from adamergex.progress import Display, Silent
 from adamergex.recipe_data import Task
@@ -141,14 +142,17 @@ class _Run:
             if shortened:
                 self.display.warn(f"{shortened:,} of {len(items):,} prompts were too long and lost a part of a column")
             with self._state(workbench, name):
-                journal = self.run_folder.checkpoint(stage)
-                found = answers(workbench, manner, items, self.display.step, journal)
+                found = answers(workbench, manner, items, self.display.step, self._journal(stage))
             write_jsonl(folder / PREDICTIONS, [asdict(prediction) for prediction in found])
             (folder / SCORING).write_text(json.dumps({"shortened": shortened}) + "\n")
 
         settings = self._model(name) | scoring_settings(task, wanted.evaluate, language, wanted.asking, wanted.seed)
         stage = Stage(f"predictions/{task_name}/{language}/{name}", settings, (data,), build, (*PACKAGES, *SCORERS))
         return stage
+
+    def _journal(self, stage: Stage) -> Callable[[str], Journal]:
+        unfinished = self.run_folder.checkpoint(stage)
+        return lambda name: Journal(unfinished.with_name(f"{unfinished.name}-{name}"))
 
     def _solved(self, task: Task, language: str) -> list[Item]:
         """Solved examples: the task's own in the language, or those it is learned from, which are English."""

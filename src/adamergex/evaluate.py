@@ -83,7 +83,7 @@ def predict(
         journal: holds what was answered before, and takes what is answered now.
 
     Raises:
-        ModelError: a single item does not fit into memory.
+        ModelError: a single item does not fit into memory, or a batch does not and the model is in pieces.
     """
     journal = Journal(None) if journal is None else journal
     if not questions.items:
@@ -101,6 +101,11 @@ def predict(
         except RuntimeError as error:
             if not _is_memory(error):
                 raise
+            if workbench.is_split:
+                # The other processes are in the middle of the same batch.
+                raise ModelError(
+                    f"a batch of {len(batch)} items does not fit into memory; lower evaluate.batch_size"
+                ) from error
             if len(batch) == 1:
                 item = questions.items[batch[0]]
                 raise ModelError(

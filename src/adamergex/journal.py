@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from adamergex.disk import storage
@@ -13,14 +14,15 @@ class Journal:
 
     Args:
         path: of the file; read where it exists. Without it nothing is kept.
+        rows: that are there already, where there is no file.
 
     Raises:
         StorageError: it cannot be written.
     """
 
-    def __init__(self, path: Path | None):
+    def __init__(self, path: Path | None, rows: Mapping[int, dict[str, Any]] = MappingProxyType({})):
         self._path = path
-        self.rows: dict[int, dict[str, Any]] = {}
+        self.rows: dict[int, dict[str, Any]] = dict(rows)
         if path is None or not path.exists():
             return
         with storage(path):

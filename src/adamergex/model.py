@@ -12,7 +12,7 @@ import transformers
 from peft.utils import ModulesToSaveWrapper
 from torch import Tensor
 
-from adamergex import structures
+from adamergex import sharding, structures
 from adamergex.adapter import Adapter
 from adamergex.checkpoints import Checkpoint
 from adamergex.errors import ModelError
@@ -60,6 +60,7 @@ class Workbench:
         kind: how the model is to predict.
         classes: of how many, for kind `classes`.
         quantization: 4bit or 8bit for a frozen base in fewer bits.
+        split_over: how many processes hold its layers in pieces (`sharding`); 0 for a whole model.
 
     Raises:
         ModelError: the model does not load, or has no module that `settings` names.
@@ -74,18 +75,24 @@ class Workbench:
         kind: Kind = "causal",
         classes: int = 0,
         quantization: str | None = None,
+        split_over: int = 0,
     ):
-        self.checkpoint, self.kind = checkpoint, kind
+        self.checkpoint, self.kind, self.is_split = checkpoint, kind, split_over > 0
         self.tokenizer = tokenizer or load_tokenizer(checkpoint)
         self.pad = padding(self.tokenizer)
         self._settings = settings
         self._name = "slot-0"
-        base, self._new = _load(checkpoint, dtype, kind, classes, quantization)
+        device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+        base, self._new = _load(checkpoint, dtype, kind, classes, quantization, device)
+        if not split_over and not quantization:
+            base.to(device)
         self._config = structures.config(settings, base, kind, checkpoint.name)
         self.model = structures.attach(base, self._config, self._name)
         self._prefix = _prefix(self._config)
         self._given = {name: tensor.clone() for name, tensor in self._slot().items() if "lora_" not in name}
         self._given |= {name: tensor.clone() for name, tensor in self._slot().items() if "magnitude" in name}
+        if split_over:
+            sharding.split(self.model, device, split_over)
 
     def _slot(self) -> dict[str, Tensor]:
         """The slot's tensors by the names they have in an adapter file; they share the parameters' memory."""
@@ -230,15 +237,14 @@ class Workbench:
 
 
 def _load(
-    checkpoint: Checkpoint, dtype: str, kind: Kind, classes: int, quantization: str | None
+    checkpoint: Checkpoint, dtype: str, kind: Kind, classes: int, quantization: str | None, device: torch.device
 ) -> tuple[Any, set[str]]:
-    """The base model, and the names of its parameters that the checkpoint lacks."""
+    """The base model, on the CPU unless it is quantized, and the names of its parameters that the checkpoint lacks."""
     settings: dict[str, Any] = {"dtype": getattr(torch, dtype), "output_loading_info": True}
     if kind == "classes":
         settings["num_labels"] = classes
         # A checkpoint with a head for another number of classes gets a new one.
         settings["ignore_mismatched_sizes"] = True
-    device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
     if quantization is not None:
         settings |= {"quantization_config": _bits(quantization, dtype), "device_map": {"": device}}
     transformers.utils.logging.disable_progress_bar()
@@ -249,7 +255,7 @@ def _load(
     except Exception as error:  # the library raises whatever its readers raise
         raise ModelError(f"base_model {checkpoint.name}: does not load: {first_line(error)}") from error
     new = set(info["missing_keys"]) | {name for name, *_ in info.get("mismatched_keys", ())}
-    return (base if quantization else base.to(device)), new
+    return base, new
 
 
 def _bits(quantization: str, dtype: str) -> transformers.BitsAndBytesConfig:

@@ -94,6 +94,16 @@ def unsuited(recipe: Recipe, family: Family, name: str) -> list[str]:
     return [f"base_model {name} is of the {family} family. {problem}" for problem in problems]
 
 
+def unsplittable(recipe: Recipe) -> list[str]:
+    """What a recipe wants that cannot be had of a base model in pieces (`sharding`): a line for each."""
+    problems = []
+    if recipe.quantization is not None:
+        problems.append("quantization: not with FSDP, which splits the base model already; leave one of them out")
+    if getattr(recipe.adapter, "dora", False):
+        problems.append("adapter.dora: not with FSDP; DoRA reads whole weights where an adapter is set")
+    return problems
+
+
 def _task_sources(recipe: Recipe) -> list[tuple[Task, Source, str]]:
     task, labelled = recipe.task, recipe.reference.task
     found = [(task, task.train, recipe.source)]

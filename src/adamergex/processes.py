@@ -5,9 +5,9 @@ is made by the first one while the others wait.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, TypeVar
 
 from adamergex.errors import ModelError
@@ -23,25 +23,34 @@ class Processes:
     Attributes:
         count: how many.
         rank: this one's number, from 0.
+        split_the_model: whether each holds a piece of the base model, so that all must use it at once (`sharding`).
 
     Raises:
-        ModelError: the launcher is to split the base model.
+        ModelError: the launcher is to split the base model by something else than FSDP2.
     """
 
     def __init__(self) -> None:
         self.count = int(os.environ.get("WORLD_SIZE", "1"))
         self.rank = int(os.environ.get("RANK", "0"))
-        if any(os.environ.get(f"ACCELERATE_USE_{engine}", "").lower() == "true" for engine in ("FSDP", "DEEPSPEED")):
-            raise ModelError(
-                "accelerate launch: every process holds the whole base model; FSDP and DeepSpeed, which split it, are "
-                "not supported: where memory is short, use quantization, train.micro_batch and "
-                "train.gradient_checkpointing"
-            )
+        self.split_the_model = _is_split()
 
     @property
     def is_first(self) -> bool:
         """Whether this process writes files and speaks to the user."""
         return self.rank == 0
+
+    def share(self, items: Sequence[T]) -> Sequence[T]:
+        """This process's part of work that needs no other process, dealt out like cards; all of it where they need it."""
+        return items if self.split_the_model else items[self.rank :: self.count]
+
+    def joined(self, shares: list[list[T]], total: int) -> list[T]:
+        """What the processes made of their shares, in the order of the items.
+
+        Args:
+            shares: of each process (`gathered`).
+            total: how many items there were.
+        """
+        return shares[0] if self.split_the_model else [shares[i % self.count][i // self.count] for i in range(total)]
 
     @cached_property
     def _group(self) -> Any:
@@ -98,3 +107,27 @@ class Processes:
         if problem is not None:
             raise problem
         return value  # type: ignore[return-value]  # The first process made it.
+
+
+@cache
+def _is_split() -> bool:
+    """Whether Accelerate's launcher was told to use FSDP2. Raises ModelError where it was told something else."""
+
+    def wanted(engine: str) -> bool:
+        return os.environ.get(f"ACCELERATE_USE_{engine}", "").lower() == "true"
+
+    if wanted("DEEPSPEED"):
+        raise ModelError(
+            "accelerate launch: DeepSpeed is not supported; FSDP splits the base model, too: distributed_type: FSDP and "
+            "fsdp_version: 2 in Accelerate's configuration file"
+        )
+    if not wanted("FSDP"):
+        return False
+    if os.environ.get("FSDP_VERSION", "1") != "2":
+        raise ModelError(
+            f"accelerate launch: FSDP version {os.environ.get('FSDP_VERSION', '1')}; expected 2: set fsdp_version: 2 in "
+            "Accelerate's configuration file"
+        )
+    # Neither Accelerate nor transformers is to split it once more, the adapter with it.
+    del os.environ["ACCELERATE_USE_FSDP"]
+    return True

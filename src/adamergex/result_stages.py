@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adamergex.disk import write_jsonl
+from adamergex.journal import Journal
 from adamergex.methods import METHODS, Asking, Name
 from adamergex.recipe_data import Task
 from adamergex.recipe_evaluation import Evaluate
@@ -97,8 +98,7 @@ def predictions(context: Context, language: str, method: Name, trained: Stage | 
             found, shortened, total = _answers(context, language, method, stage)
         parts = processes.gathered(found)
         if processes.is_first:
-            # Back into the order of the items, which were dealt out like cards.
-            rows = [asdict(parts[i % len(parts)][i // len(parts)]) for i in range(total)]
+            rows = [asdict(prediction) for prediction in processes.joined(parts, total)]
             write_jsonl(folder / PREDICTIONS, rows)
             (folder / SCORING).write_text(json.dumps({"shortened": shortened}) + "\n")
 
@@ -141,6 +141,13 @@ def _answers(context: Context, language: str, method: Name, stage: Stage) -> tup
     if shortened:
         context.display.warn(f"{shortened:,} of {len(items):,} prompts were too long and lost a part of a column")
     unfinished = context.run_folder.checkpoint(stage)
-    journal = unfinished.with_name(f"{unfinished.name}-{processes.rank}-of-{processes.count}")
-    mine = items[processes.rank :: processes.count]
+
+    def journal(name: str) -> Journal:
+        if not processes.split_the_model:
+            return Journal(unfinished.with_name(f"{unfinished.name}-{processes.rank}-of-{processes.count}-{name}"))
+        # All answer the same items, and go on from where the first one was.
+        firsts = processes.first_does(lambda: Journal(unfinished.with_name(f"{unfinished.name}-{name}")))
+        return firsts if processes.is_first else Journal(None, firsts.rows)
+
+    mine = processes.share(items)
     return answers(workbench, manner, mine, context.display.step, journal), shortened, len(items)

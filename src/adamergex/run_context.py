@@ -12,7 +12,7 @@ from adamergex.disk import read_jsonl
 from adamergex.errors import RecipeError
 from adamergex.families import KINDS, Family, Kind, family, load_tokenizer
 from adamergex.items import Item, from_row
-from adamergex.preflight import unsuited
+from adamergex.preflight import unsplittable, unsuited
 from adamergex.processes import Processes
 from adamergex.progress import Display
 from adamergex.recipe import Recipe
@@ -50,7 +50,8 @@ class Context:
         self.checkpoint: Checkpoint = processes.first_does(lambda: resolve(recipe.base_model))
         display.end()
         self.family: Family = family(self.checkpoint)
-        if problems := unsuited(recipe, self.family, self.checkpoint.name):
+        problems = unsuited(recipe, self.family, self.checkpoint.name)
+        if problems := problems + (unsplittable(recipe) if processes.split_the_model else []):
             raise RecipeError(problems)
         self.stages: list[Stage] = []
         self._by_name: dict[str, Stage] = {}
@@ -94,8 +95,16 @@ class Context:
         classes = len(task.choices or ()) if task is not None and kind == "classes" else 0
         if (kind, classes) not in self._workbenches:
             keep_freed_memory()
+            split_over = self.processes.count if self.processes.split_the_model else 0
             self._workbenches[kind, classes] = Workbench(
-                self.checkpoint, recipe.dtype, recipe.adapter, self.tokenizer, kind, classes, recipe.quantization
+                self.checkpoint,
+                recipe.dtype,
+                recipe.adapter,
+                self.tokenizer,
+                kind,
+                classes,
+                recipe.quantization,
+                split_over,
             )
         return self._workbenches[kind, classes]
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import accelerate.utils
 import psutil
 import torch
 import transformers
@@ -151,7 +152,9 @@ class _Training:
         """The optimizer, and the model as all processes share it."""
         settings, model = self.settings, self.workbench.model
         optimizer = torch.optim.AdamW(self.parameters, lr=learning_rate, weight_decay=settings.weight_decay)
-        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        # A model in pieces has what it needs on its layers.
+        self.model = model if self.processes.split_the_model else self.accelerator.prepare(model)
+        self.optimizer = self.accelerator.prepare(optimizer)
         # The scheduler is stepped here, once for each optimizer step, however many processes there are.
         self.scheduler = transformers.get_scheduler(
             settings.schedule,
@@ -206,15 +209,14 @@ class _Training:
         """One optimizer step: gradients of the mean over all predictions of the batch, whoever computes them."""
         began = time.monotonic()
         total = sum(example.predictions for example in batch)
-        mine = batch[self.processes.rank :: self.processes.count]
-        size = self.settings.micro_batch or len(batch)
-        # A process that has no example of a last, small batch adds zero: the others wait for its gradients.
-        parts = [(mine[i : i + size], 1 / total) for i in range(0, len(mine), size)] or [(batch[:1], 0.0)]
+        *parts, last = self._dealt(batch, self.settings.micro_batch or len(batch))
         mean = 0.0
-        for part, weight in parts[:-1]:
+        for part, weight in parts:
             with self.accelerator.no_sync(self.model):
-                mean += self._backward(part, weight)
-        mean += self._backward(*parts[-1])
+                mean += self._backward(part, weight / total)
+        mean += self._backward(last[0], last[1] / total)
+        if self.processes.split_the_model:
+            self._average_gradients()
         # Saving is done together: the first process's clock counts.
         gathered = self.processes.gathered((mean, self.clock.is_due()))
         loss, self.save_is_due = sum(share for share, _ in gathered), gathered[0][1]
@@ -232,6 +234,24 @@ class _Training:
         step = Step(number, self.steps, loss, rate, tokens, round(time.monotonic() - began, 4), _memory())
         self.log.append(asdict(step))
         self.on_step(step)
+
+    def _dealt(self, examples: list[Example], size: int) -> list[tuple[list[Example], int]]:
+        """This process's examples, in parts of a size, each with what it counts.
+
+        Every process gets as many parts, since they do each together; one that has no example left gets some that
+        counts nothing.
+        """
+        mine = examples[self.processes.rank :: self.processes.count]
+        most = math.ceil(len(examples) / self.processes.count)
+        parts = [mine[i : i + size] for i in range(0, most, size)]
+        return [(part, 1) if part else (examples[:1], 0) for part in parts]
+
+    def _average_gradients(self) -> None:
+        """What DistributedDataParallel does where the model is whole."""
+        grads = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        averaged = accelerate.utils.reduce(torch.cat([grad.flatten() for grad in grads]), "mean")
+        for grad, average in zip(grads, averaged.split([grad.numel() for grad in grads]), strict=True):
+            grad.copy_(average.view_as(grad))
 
     def _backward(self, part: list[Example], weight: float) -> float:
         """Add a part's gradients, and return its share of the loss."""
@@ -258,13 +278,12 @@ class _Training:
         """Mean loss over the predictions of all held-out examples."""
         assert self.heldout is not None
         examples = [self.heldout[i] for i in range(len(self.heldout))]
-        mine = examples[self.processes.rank :: self.processes.count]
         size = self.settings.micro_batch or self.schedule.batch_size
         self.workbench.model.eval()
         loss = 0.0
         with torch.no_grad(), self.accelerator.autocast():
-            for i in range(0, len(mine), size):
-                loss += float(self.workbench.loss(mine[i : i + size], layout=self.layout))
+            for part, weight in self._dealt(examples, size):
+                loss += weight * float(self.workbench.loss(part, layout=self.layout))
         return sum(self.processes.gathered(loss)) / sum(example.predictions for example in examples)
 
     def _save(self) -> None:
