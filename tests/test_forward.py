@@ -8,7 +8,7 @@ import transformers
 from torch.nn import functional
 
 from adamergex.evaluate import _batches
-from adamergex.examples import Example, random_batches
+from adamergex.examples import Example, dealt, random_batches
 from adamergex.families import Kind
 from adamergex.forward import can_pack, can_share, target_logits
 
@@ -235,3 +235,13 @@ def test_every_example_is_in_one_random_batch_of_like_lengths() -> None:
 def test_batches_hold_like_lengths_and_every_example_once() -> None:
     examples = [Example([1] * length, []) for length in (3, 9, 4, 8, 2)]
     assert _batches([example.size for example in examples], [1] * 5, 2) == [[1, 3], [2, 0], [4]]
+
+
+@pytest.mark.parametrize(("total", "count", "size"), [(7, 2, 2), (3, 4, 1), (8, 2, 4), (9, 4, 2)])
+def test_every_example_is_dealt_once_and_every_process_has_as_many_parts(total: int, count: int, size: int) -> None:
+    examples = [Example([1, n], [1]) for n in range(total)]
+    hands = [dealt(examples, rank, count, size) for rank in range(count)]
+    assert len({len(hand) for hand in hands}) == 1
+    counted = [example.ids[1] for hand in hands for part, weight in hand for example in part if weight]
+    assert sorted(counted) == list(range(total))
+    assert all(0 < len(part) <= size for hand in hands for part, _ in hand)

@@ -1,5 +1,6 @@
 """Token sequences and what is to be predicted in them, and the batches they are read in."""
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,3 +67,20 @@ def random_batches(lengths: Sequence[int], size: int, seed: str) -> list[list[in
         batches += [pool[i : i + size] for i in range(0, len(pool), size)]
     order.shuffle(batches)
     return batches
+
+
+def dealt(examples: list[Example], rank: int, count: int, size: int) -> list[tuple[list[Example], int]]:
+    """A process's examples, in parts, each with what it counts.
+
+    Every process gets as many parts, since all do each together; one that has no example left gets some that count
+    nothing.
+
+    Args:
+        examples: of all processes.
+        rank: of the process.
+        count: of processes.
+        size: of a part.
+    """
+    mine = examples[rank::count]
+    parts = [mine[i : i + size] for i in range(0, math.ceil(len(examples) / count), size)]
+    return [(part, 1) if part else (examples[:1], 0) for part in parts]

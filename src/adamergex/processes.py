@@ -8,9 +8,12 @@ import os
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import cache, cached_property
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from adamergex.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 T = TypeVar("T")
 # While one process builds a corpus or scores, the others wait; it must not look like a failure.
@@ -89,6 +92,15 @@ class Processes:
 
         _ = self._group
         return accelerate.utils.gather_object([value])
+
+    def average(self, tensors: "list[Tensor]") -> None:
+        """Put the mean over all processes in the place of each tensor, in one exchange."""
+        import accelerate.utils
+        import torch
+
+        means = accelerate.utils.reduce(torch.cat([tensor.flatten() for tensor in tensors]), "mean")
+        for tensor, mean in zip(tensors, means.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(mean.view_as(tensor))
 
     def first_does(self, work: Callable[[], T]) -> T:
         """What the first process's work returns, on every process; the others wait, and fail where it fails.

@@ -32,11 +32,9 @@ def split(model: Any, device: torch.device, processes: int) -> None:
     base = model.get_base_model()
     layers = _layers(base, plugin.transformer_cls_names_to_wrap)
     mesh = init_device_mesh(device.type, (processes,))
-    settings = {
-        "mesh": mesh,
-        "reshard_after_forward": plugin.reshard_after_forward,
-        "offload_policy": plugin.cpu_offload,
-    }
+    settings = {"mesh": mesh, "reshard_after_forward": plugin.reshard_after_forward}
+    if device.type != "cpu":
+        settings["offload_policy"] = plugin.cpu_offload
     adapter = {parameter for parameter in model.parameters() if parameter.requires_grad}
     for layer in layers.values():
         fully_shard(layer, ignored_params=adapter, **settings)

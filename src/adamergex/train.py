@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import accelerate.utils
 import psutil
 import torch
 import transformers
@@ -16,7 +15,7 @@ from accelerate.state import AcceleratorState
 
 from adamergex.adapter import Adapter
 from adamergex.errors import ModelError
-from adamergex.examples import Example, Examples, random_batches, sizes
+from adamergex.examples import Example, Examples, dealt, random_batches, sizes
 from adamergex.model import Workbench
 from adamergex.processes import Processes
 from adamergex.recipe_training import Schedule, Train
@@ -209,14 +208,15 @@ class _Training:
         """One optimizer step: gradients of the mean over all predictions of the batch, whoever computes them."""
         began = time.monotonic()
         total = sum(example.predictions for example in batch)
-        *parts, last = self._dealt(batch, self.settings.micro_batch or len(batch))
+        *parts, last = dealt(batch, self.processes.rank, self.processes.count, self.settings.micro_batch or len(batch))
         mean = 0.0
         for part, weight in parts:
             with self.accelerator.no_sync(self.model):
                 mean += self._backward(part, weight / total)
         mean += self._backward(last[0], last[1] / total)
         if self.processes.split_the_model:
-            self._average_gradients()
+            # What DistributedDataParallel does where the model is whole.
+            self.processes.average([parameter.grad for parameter in self.parameters if parameter.grad is not None])
         # Saving is done together: the first process's clock counts.
         gathered = self.processes.gathered((mean, self.clock.is_due()))
         loss, self.save_is_due = sum(share for share, _ in gathered), gathered[0][1]
@@ -234,24 +234,6 @@ class _Training:
         step = Step(number, self.steps, loss, rate, tokens, round(time.monotonic() - began, 4), _memory())
         self.log.append(asdict(step))
         self.on_step(step)
-
-    def _dealt(self, examples: list[Example], size: int) -> list[tuple[list[Example], int]]:
-        """This process's examples, in parts of a size, each with what it counts.
-
-        Every process gets as many parts, since they do each together; one that has no example left gets some that
-        counts nothing.
-        """
-        mine = examples[self.processes.rank :: self.processes.count]
-        most = math.ceil(len(examples) / self.processes.count)
-        parts = [mine[i : i + size] for i in range(0, most, size)]
-        return [(part, 1) if part else (examples[:1], 0) for part in parts]
-
-    def _average_gradients(self) -> None:
-        """What DistributedDataParallel does where the model is whole."""
-        grads = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        averaged = accelerate.utils.reduce(torch.cat([grad.flatten() for grad in grads]), "mean")
-        for grad, average in zip(grads, averaged.split([grad.numel() for grad in grads]), strict=True):
-            grad.copy_(average.view_as(grad))
 
     def _backward(self, part: list[Example], weight: float) -> float:
         """Add a part's gradients, and return its share of the loss."""
@@ -282,7 +264,7 @@ class _Training:
         self.workbench.model.eval()
         loss = 0.0
         with torch.no_grad(), self.accelerator.autocast():
-            for part, weight in self._dealt(examples, size):
+            for part, weight in dealt(examples, self.processes.rank, self.processes.count, size):
                 loss += weight * float(self.workbench.loss(part, layout=self.layout))
         return sum(self.processes.gathered(loss)) / sum(example.predictions for example in examples)
 
