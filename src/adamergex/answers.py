@@ -1,11 +1,12 @@
 """Items of a task, put to a model as a method puts them, and its answers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 
 from adamergex.asking import XLT_MARKER, XLT_TOKENS, answering, few_shot, xlt
 from adamergex.encode import fitted
 from adamergex.evaluate import NEW_TOKENS, Prediction, Questions, predict
+from adamergex.families import Reads
 from adamergex.items import Item
 from adamergex.journal import Journal
 from adamergex.methods import Asking
@@ -39,12 +40,12 @@ class Manner:
 
 
 def asked(
-    workbench: Workbench, manner: Manner, items: list[Item], solved: Sequence[Item], longest: int | None
+    reader: Reads, manner: Manner, items: list[Item], solved: Sequence[Item], longest: int | None
 ) -> tuple[list[Item], int]:
     """Items as they are put to the model, made to fit, and how many had to be shortened for it.
 
     Args:
-        workbench: the model that will read them.
+        reader: the model that will read them.
         manner: how they are put.
         items: as they were read.
         solved: examples to draw from, for few-shot prompts.
@@ -61,7 +62,7 @@ def asked(
         items = xlt(items, kind, manner.language)
         # A choice is read behind the thoughts; a byte is a token at most.
         room = XLT_TOKENS + (room or max(len(choice.encode()) for item in items for choice in item.choices))
-    return fitted(workbench.tokenizer, items, workbench.kind, workbench.decoder_start, longest, room)
+    return fitted(reader.tokenizer, items, reader.kind, reader.decoder_start, longest, room)
 
 
 def answers(
@@ -83,6 +84,25 @@ def answers(
     Raises:
         ModelError: a single item does not fit into memory.
     """
+    talk = rounds(manner, items)
+    label, questions = next(talk)
+    while True:
+        try:
+            label, questions = talk.send(predict(workbench, questions, on_batch, journal(label)))
+        except StopIteration as end:
+            found: list[Prediction] = end.value
+            return found
+
+
+def rounds(
+    manner: Manner, items: Sequence[Item]
+) -> Generator[tuple[str, Questions], list[Prediction], list[Prediction]]:
+    """What is to be asked one after the other: yields a name and questions, is sent predictions, returns the answers.
+
+    Args:
+        manner: how items are put.
+        items: as `asked` made them.
+    """
     evaluate, kind = manner.evaluate, manner.task.answer_kind
     questions = Questions(
         items,
@@ -96,6 +116,6 @@ def answers(
     if manner.asking == "xlt":
         plain = [replace(item, choices=()) for item in items]
         thinking = replace(questions, items=plain, kind="generation", max_new_tokens=XLT_TOKENS, until=XLT_MARKER)
-        thoughts = predict(workbench, thinking, on_batch, journal("thoughts"))
+        thoughts = yield "thoughts", thinking
         questions = replace(questions, items=answering(items, [thought.written for thought in thoughts]))
-    return predict(workbench, questions, on_batch, journal("answers"))
+    return (yield "answers", questions)

@@ -9,6 +9,7 @@ import torch
 from adamergex import likelihood
 from adamergex.encode import answered, classified
 from adamergex.examples import Example
+from adamergex.families import Reads
 from adamergex.forward import Layout, target_logits
 from adamergex.items import Item
 from adamergex.model import Workbench
@@ -35,13 +36,18 @@ class Options:
         """Tokens of the longest sequence."""
         return max(example.size for example in self.sequences)
 
+    def whole(self, choice: int) -> list[int]:
+        """The tokens of prompt and choice."""
+        read = self.sequences[self.reads[choice]]
+        return [*read.ids[: read.targets[0]], *self.tokens[choice]]
 
-def options(workbench: Workbench, items: Sequence[Item]) -> list[Options]:
+
+def options(reader: Reads, items: Sequence[Item]) -> list[Options]:
     """Encode the choices of items: prompt and choice together, as they are learned (`encode.answered`)."""
     pairs = [(item.prompt, choice) for item in items for choice in item.choices]
     prompts, choices = [prompt for prompt, _ in pairs], [choice for _, choice in pairs]
-    encoded = iter(answered(workbench.tokenizer, prompts, choices, workbench.kind, workbench.decoder_start))
-    return [_options([next(encoded) for _ in item.choices], workbench.pad) for item in items]
+    encoded = iter(answered(reader.tokenizer, prompts, choices, reader.kind, reader.decoder_start))
+    return [_options([next(encoded) for _ in item.choices], reader.pad) for item in items]
 
 
 def _options(choices: list[Example], pad: int) -> Options:

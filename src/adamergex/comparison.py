@@ -4,9 +4,10 @@ import importlib.util
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from adamergex import labelled, report
 from adamergex.checkpoints import resolve
@@ -27,7 +28,11 @@ from adamergex.stages import MARK, RunFolder, Stage
 from adamergex.summary import HARNESS, ITEMS, PACKAGES, PAGE, PREDICTIONS, SCORING, differing, scored, versions
 
 if TYPE_CHECKING:
+    from adamergex.answers import Manner
+    from adamergex.evaluate import Prediction
+    from adamergex.families import Reads
     from adamergex.model import Workbench
+    from adamergex.vllm_backend import Vllm
 
 BASE = "base"
 
@@ -48,6 +53,8 @@ class Comparison:
         seed: of the draw of few-shot examples.
         harness: tasks for lm-evaluation-harness.
         harness_folder: where their files lie, if they are your own.
+        backend: what computes: the resident model, or vLLM.
+        vllm: further arguments of vLLM's engine.
     """
 
     base_model: str
@@ -61,6 +68,8 @@ class Comparison:
     seed: int = 0
     harness: Sequence[str] = ()
     harness_folder: Path | None = None
+    backend: Literal["transformers", "vllm"] = "transformers"
+    vllm: Mapping[str, Any] = field(default_factory=dict)
 
 
 def run(wanted: Comparison, output: Path, display: Display | None = None, folder: Path = Path()) -> list[Row]:
@@ -89,8 +98,16 @@ class _Run:
         self.checkpoint = resolve(wanted.base_model)
         display.end()
         self.kind = KINDS[family(self.checkpoint)]["task"]
+        if wanted.backend == "vllm" and self.kind != "causal":
+            raise ModelError(
+                f"base_model {wanted.base_model}: vLLM answers for causal models here; use --backend transformers"
+            )
         self._workbenches: dict[int, Workbench] = {}
+        self._engine: Vllm | None = None
         self._asked: dict[tuple[str, str], tuple[list[Item], int]] = {}
+        # Stages of predictions by task, language and name; what vLLM answered for those that are not written yet.
+        self._scored: dict[tuple[str, str], dict[str, Stage]] = {}
+        self._answered: dict[str, list[Prediction]] = {}
 
     def run(self) -> list[Row]:
         wanted = self.wanted
@@ -126,29 +143,53 @@ class _Run:
         return Stage(f"data/{name}-{language}-{split}", settings, (), build)
 
     def _predictions(self, task_name: str, language: str, name: str, data: Stage) -> Stage:
-        from adamergex.answers import Manner, answers, asked
+        from adamergex.answers import Manner, answers
+        from adamergex.model import Workbench
 
         wanted = self.wanted
         task = wanted.tasks[task_name]
         manner = Manner(task, wanted.evaluate, language, wanted.asking, wanted.seed)
 
         def build(folder: Path) -> None:
-            workbench = self._workbench(len(task.choices or ()) if self.kind == "classes" else 0)
-            if (task_name, language) not in self._asked:
-                items = [from_row(row) for row in read_jsonl(self.run_folder.of(data) / ITEMS)]
-                solved = self._solved(task, language) if wanted.asking == "few-shot" else []
-                self._asked[task_name, language] = asked(workbench, manner, items, solved, workbench.context)
-            items, shortened = self._asked[task_name, language]
-            if shortened:
-                self.display.warn(f"{shortened:,} of {len(items):,} prompts were too long and lost a part of a column")
-            with self._state(workbench, name):
-                found = answers(workbench, manner, items, self.display.step, self._journal(stage))
+            reader = self._vllm() if wanted.backend == "vllm" else self._workbench(len(task.choices or ()))
+            items, shortened = self._put(reader, manner, task_name, data)
+            if isinstance(reader, Workbench):
+                with self._state(reader, name):
+                    found = answers(reader, manner, items, self.display.step, self._journal(stage))
+            else:
+                found = self._at_once(reader, manner, items, stage, self._scored[task_name, language])
             write_jsonl(folder / PREDICTIONS, [asdict(prediction) for prediction in found])
             (folder / SCORING).write_text(json.dumps({"shortened": shortened}) + "\n")
 
         settings = self._model(name) | scoring_settings(task, wanted.evaluate, language, wanted.asking, wanted.seed)
         stage = Stage(f"predictions/{task_name}/{language}/{name}", settings, (data,), build, (*PACKAGES, *SCORERS))
+        self._scored.setdefault((task_name, language), {})[name] = stage
         return stage
+
+    def _put(self, reader: "Reads", manner: "Manner", task: str, data: Stage) -> tuple[list[Item], int]:
+        """Items as they are put to the model, and how many of them had to be shortened; made once for all adapters."""
+        from adamergex.answers import asked
+
+        key = (task, manner.language)
+        if key not in self._asked:
+            items = [from_row(row) for row in read_jsonl(self.run_folder.of(data) / ITEMS)]
+            solved = self._solved(manner.task, manner.language) if manner.asking == "few-shot" else []
+            self._asked[key] = asked(reader, manner, items, solved, reader.context)
+        items, shortened = self._asked[key]
+        if shortened:
+            self.display.warn(f"{shortened:,} of {len(items):,} prompts were too long and lost a part of a column")
+        return items, shortened
+
+    def _at_once(
+        self, engine: "Vllm", manner: "Manner", items: list[Item], stage: Stage, stages: Mapping[str, Stage]
+    ) -> "list[Prediction]":
+        """What vLLM answers for a stage, and for all others on the same items that are not done."""
+        if stage.name not in self._answered:
+            missing = {name: other for name, other in stages.items() if not self.run_folder.has(other)}
+            journals = {name: self._journal(other) for name, other in missing.items()}
+            found = engine.answers(manner, items, journals, self.display.step)
+            self._answered |= {missing[name].name: predictions for name, predictions in found.items()}
+        return self._answered.pop(stage.name)
 
     def _journal(self, stage: Stage) -> Callable[[str], Journal]:
         unfinished = self.run_folder.checkpoint(stage)
@@ -183,12 +224,28 @@ class _Run:
 
         files = [] if name == BASE else [sha256(self.wanted.adapters[name] / file) for file in (CONFIG, WEIGHTS)]
         base_model = [self.checkpoint.name, self.checkpoint.fingerprint]
-        return {"base_model": base_model, "dtype": self.wanted.dtype, "adapter": files}
+        model = {"base_model": base_model, "dtype": self.wanted.dtype, "adapter": files}
+        return model | ({"backend": self._version} if self.wanted.backend == "vllm" else {})
 
-    def _workbench(self, classes: int) -> "Workbench":
+    @cached_property
+    def _version(self) -> str:
+        from adamergex.vllm_backend import version
+
+        return version()
+
+    def _vllm(self) -> "Vllm":
+        from adamergex.vllm_backend import Vllm
+
+        if self._engine is None:
+            wanted = self.wanted
+            self._engine = Vllm(self.checkpoint, wanted.dtype, wanted.adapters, wanted.vllm)
+        return self._engine
+
+    def _workbench(self, choices: int) -> "Workbench":
         from adamergex.model import Workbench, keep_freed_memory
         from adamergex.recipe_training import Lora
 
+        classes = choices if self.kind == "classes" else 0
         if classes not in self._workbenches:
             keep_freed_memory()
             bench = Workbench(self.checkpoint, self.wanted.dtype, Lora(), kind=self.kind, classes=classes)

@@ -129,8 +129,13 @@ def predict(
         for batch in _batches(sizes, costs, questions.batch_size):
             if missing := [number for number in batch if number not in journal.rows]:
                 answered(missing)
+    return read_back(journal, len(questions.items))
+
+
+def read_back(journal: Journal, count: int) -> list[Prediction]:
+    """The predictions of a journal that holds all of so many items, in their order."""
     tuples = ("golds", "choices")
-    rows = (journal.rows[number] for number in range(len(questions.items)))
+    rows = (journal.rows[number] for number in range(count))
     return [Prediction(**(row | {key: tuple(row[key]) for key in tuples})) for row in rows]
 
 
@@ -169,7 +174,7 @@ def _answering(workbench: Workbench, questions: Questions) -> Answering:
             texts = generation.generate(
                 workbench, [encoded[i] for i in batch], questions.kind, questions.max_new_tokens, questions.until
             )
-            return [_marked(items[i], text, questions) for i, text in zip(batch, texts, strict=True)]
+            return [marked(items[i], text, questions) for i, text in zip(batch, texts, strict=True)]
 
         return written, [len(ids) for ids in encoded], [1] * len(items)
     if workbench.kind == "classes":
@@ -177,7 +182,7 @@ def _answering(workbench: Workbench, questions: Questions) -> Answering:
 
         def classified(batch: list[int]) -> list[Prediction]:
             of = choices.class_logits(workbench, [items[i] for i in batch])
-            return [_chosen(items[i], scores) for i, scores in zip(batch, of, strict=True)]
+            return [chosen(items[i], scores) for i, scores in zip(batch, of, strict=True)]
 
         return classified, lengths, [1] * len(items)
     options = choices.options(workbench, items)
@@ -188,13 +193,13 @@ def _answering(workbench: Workbench, questions: Questions) -> Answering:
         of = choices.log_likelihoods(workbench, [options[i] for i in batch], layout)
         for i, scores in zip(batch, of, strict=True):
             tokens = [len(ids) for ids in options[i].tokens]
-            found.append(_chosen(items[i], choices.normalized(scores, items[i], tokens, questions.normalization)))
+            found.append(chosen(items[i], choices.normalized(scores, items[i], tokens, questions.normalization)))
         return found
 
     return likeliest, [option.size for option in options], [len(option.sequences) for option in options]
 
 
-def _chosen(item: Item, scores: Sequence[float]) -> Prediction:
+def chosen(item: Item, scores: Sequence[float]) -> Prediction:
     """The likeliest choice; of equal ones the first."""
     best = item.choices[max(range(len(scores)), key=scores.__getitem__)]
     kept = tuple(round(score, 4) for score in scores)
@@ -202,7 +207,8 @@ def _chosen(item: Item, scores: Sequence[float]) -> Prediction:
     return Prediction(item.id, best.strip(), item.golds, right, True, choices=kept)
 
 
-def _marked(item: Item, text: str, questions: Questions) -> Prediction:
+def marked(item: Item, text: str, questions: Questions) -> Prediction:
+    """What was written in answer to an item, read and compared as its kind wants it."""
     assert questions.kind != "choice"
     answer = generation.completion(text, questions.kind)
     found = mark(questions.kind, answer, item.golds, questions.language, questions.marker)

@@ -62,6 +62,11 @@ def evaluate(
     harness_folder: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where task files of your own for it lie.")
     ] = None,
+    backend: Annotated[str, typer.Option(metavar="NAME", help="What computes: transformers or vllm.")] = "transformers",
+    vllm: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="An argument of vLLM's engine, such as tensor_parallel_size=2."),
+    ] = None,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the draw of examples.")] = 0,
 ) -> None:
     """Score adapters and their base model on the same items, with paired tests; done predictions are not done again.
@@ -78,6 +83,7 @@ def evaluate(
     for name, value, known in (
         ("asking", asking, ("plain", "few-shot", "xlt")),
         ("dtype", dtype, ("float32", "bfloat16", "float16")),
+        ("backend", backend, ("transformers", "vllm")),
     ):
         if value not in known:
             raise RecipeError([f"{_FLAG}: --{name} {value}: expected {', '.join(known)}"])
@@ -100,6 +106,8 @@ def evaluate(
         seed,
         [name for name in (harness or "").split(",") if name],
         harness_folder,
+        backend,  # type: ignore[arg-type]  # One of them, too.
+        _engine(vllm or [], backend, harness),
     )
     console = Console()
     warnings.filterwarnings("ignore", category=FutureWarning)
@@ -142,6 +150,24 @@ def _base_model(adapters: dict[str, Path]) -> str:
             # The packaged model is called by its hub name in what is written.
             return "gemma-3-270m" if known == "google/gemma-3-270m" else str(known)
     raise RecipeError([f"{_FLAG}: --base-model: missing; no adapter says what it was trained on"])
+
+
+def _engine(given: list[str], backend: str, harness: str | None) -> dict[str, Any]:
+    """Arguments of vLLM's engine, values in JSON or as they are. Raises RecipeError where they have no effect."""
+    if backend != "vllm" and given:
+        raise RecipeError([f"{_FLAG}: --vllm {given[0]}: has no effect without --backend vllm"])
+    if backend == "vllm" and harness:
+        raise RecipeError([f"{_FLAG}: --harness: measures the resident model; leave out --backend vllm"])
+    found = {}
+    for one in given:
+        key, equals, value = one.partition("=")
+        if not equals or not key.isidentifier():
+            raise RecipeError([f"{_FLAG}: --vllm {one}: expected KEY=VALUE, such as tensor_parallel_size=2"])
+        try:
+            found[key] = json.loads(value)
+        except ValueError:
+            found[key] = value
+    return found
 
 
 def _name(task: str) -> str:

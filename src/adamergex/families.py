@@ -1,7 +1,7 @@
 """Which family a base model belongs to, and what its tokenizer must have for it. Loads no weights."""
 
 import json
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from adamergex.checkpoints import Checkpoint
 from adamergex.errors import ModelError
@@ -20,6 +20,28 @@ OBJECTIVES: dict[Family, tuple[str, ...]] = {
     "seq2seq": ("span", "prefix"),
     "encoder": ("masked",),
 }
+
+
+class Reads(Protocol):
+    """What prompts are made ready for: a resident model, or one that another engine holds.
+
+    Attributes:
+        tokenizer: the model's.
+        kind: how the model predicts.
+        pad: what sequences are filled up with.
+    """
+
+    tokenizer: Any
+    kind: Kind
+    pad: int
+
+    @property
+    def context(self) -> int | None:
+        """The longest sequence that the model takes, in tokens; None where nothing says so."""
+
+    @property
+    def decoder_start(self) -> int | None:
+        """The token that a decoder's sequences start with; None without a decoder."""
 
 
 def family(checkpoint: Checkpoint) -> Family:

@@ -8,6 +8,7 @@ import torch
 import transformers
 from torch import Tensor
 
+from adamergex.families import Reads
 from adamergex.model import Workbench
 from adamergex.recipe_data import AnswerKind
 
@@ -24,13 +25,18 @@ def completion(text: str, kind: AnswerKind) -> str:
     return "\n".join(lines[: next((i for i, line in enumerate(lines) if not line.strip()), len(lines))]).strip()
 
 
-def _has_ended(text: str, kind: AnswerKind, until: str | None) -> bool:
-    end = until or ("\n" if kind in ("text", "extraction") else "\n\n")
-    return end in text.lstrip()
+def may_end(tokenizer: Any, token: int, until: str | None) -> bool:
+    """Whether an answer may end with a token: what there is need not be decoded for others."""
+    return until is not None or _breaks(tokenizer, token)
+
+
+def has_ended(text: str, kind: AnswerKind, until: str | None) -> bool:
+    """Whether what was written so far holds the answer's end."""
+    return (until or ("\n" if kind in ("text", "extraction") else "\n\n")) in text.lstrip()
 
 
 class _Ended(transformers.StoppingCriteria):
-    """Which sequences of a batch have ended; a row is decoded only where its newest token may end it."""
+    """Which sequences of a batch have ended."""
 
     def __init__(self, tokenizer: Any, kind: AnswerKind, start: int, until: str | None):
         self._tokenizer, self._kind, self._start, self._until = tokenizer, kind, start, until
@@ -39,11 +45,10 @@ class _Ended(transformers.StoppingCriteria):
     def __call__(self, input_ids: Tensor, scores: Any, **more: Any) -> Tensor:
         if self._done is None:
             self._done = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
-        newest = input_ids[:, -1].tolist()
-        for row, token in enumerate(newest):
-            if not self._done[row] and (self._until is not None or _breaks(self._tokenizer, token)):
+        for row, token in enumerate(input_ids[:, -1].tolist()):
+            if not self._done[row] and may_end(self._tokenizer, token, self._until):
                 text = self._tokenizer.decode(input_ids[row, self._start :], skip_special_tokens=True)
-                self._done[row] = _has_ended(text, self._kind, self._until)
+                self._done[row] = has_ended(text, self._kind, self._until)
         return self._done
 
 
@@ -53,11 +58,11 @@ def _breaks(tokenizer: Any, token: int) -> bool:
     return "\n" in tokenizer.decode([token])
 
 
-def prompts(workbench: Workbench, texts: Sequence[str]) -> list[list[int]]:
+def prompts(reader: Reads, texts: Sequence[str]) -> list[list[int]]:
     """Prompts as tokens. A causal model goes on where the prompt stops, so what ends a sequence is left off."""
-    tokenizer = workbench.tokenizer
+    tokenizer = reader.tokenizer
     encoded = tokenizer(list(texts))["input_ids"] if texts else []
-    if workbench.kind == "seq2seq":
+    if reader.kind == "seq2seq":
         return list(encoded)
     return [ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids for ids in encoded]
 
