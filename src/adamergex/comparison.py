@@ -3,18 +3,15 @@
 import importlib.util
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from adamergex import labelled, report
-from adamergex.checkpoints import resolve
+from adamergex.backends import Backend, Engine
 from adamergex.data_stages import item_settings
 from adamergex.disk import jsonl, read_jsonl, sha256, write_jsonl
 from adamergex.errors import ModelError
-from adamergex.families import KINDS, family
 from adamergex.items import Item, from_row, read_items
 from adamergex.journal import Journal
 from adamergex.methods import Asking
@@ -30,9 +27,6 @@ from adamergex.summary import HARNESS, ITEMS, PACKAGES, PAGE, PREDICTIONS, SCORI
 if TYPE_CHECKING:
     from adamergex.answers import Manner
     from adamergex.evaluate import Prediction
-    from adamergex.families import Reads
-    from adamergex.model import Workbench
-    from adamergex.vllm_backend import Vllm
 
 BASE = "base"
 
@@ -68,7 +62,7 @@ class Comparison:
     seed: int = 0
     harness: Sequence[str] = ()
     harness_folder: Path | None = None
-    backend: Literal["transformers", "vllm"] = "transformers"
+    backend: Engine = "transformers"
     vllm: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -95,17 +89,10 @@ class _Run:
     def __init__(self, wanted: Comparison, run_folder: RunFolder, display: Display, folder: Path):
         self.wanted, self.run_folder, self.display, self.folder = wanted, run_folder, display, folder
         display.stage(f"base model {wanted.base_model}")
-        self.checkpoint = resolve(wanted.base_model)
+        self.backend = Backend(wanted.base_model, wanted.dtype, wanted.adapters, wanted.backend, wanted.vllm)
         display.end()
-        self.kind = KINDS[family(self.checkpoint)]["task"]
-        if wanted.backend == "vllm" and self.kind != "causal":
-            raise ModelError(
-                f"base_model {wanted.base_model}: vLLM answers for causal models here; use --backend transformers"
-            )
-        self._workbenches: dict[int, Workbench] = {}
-        self._engine: Vllm | None = None
         self._asked: dict[tuple[str, str], tuple[list[Item], int]] = {}
-        # Stages of predictions by task, language and name; what vLLM answered for those that are not written yet.
+        # Stages of predictions by task, language and name; what was answered for some that are not written yet.
         self._scored: dict[tuple[str, str], dict[str, Stage]] = {}
         self._answered: dict[str, list[Prediction]] = {}
 
@@ -143,30 +130,26 @@ class _Run:
         return Stage(f"data/{name}-{language}-{split}", settings, (), build)
 
     def _predictions(self, task_name: str, language: str, name: str, data: Stage) -> Stage:
-        from adamergex.answers import Manner, answers
-        from adamergex.model import Workbench
+        from adamergex.answers import Manner
 
         wanted = self.wanted
         task = wanted.tasks[task_name]
         manner = Manner(task, wanted.evaluate, language, wanted.asking, wanted.seed)
 
         def build(folder: Path) -> None:
-            reader = self._vllm() if wanted.backend == "vllm" else self._workbench(len(task.choices or ()))
-            items, shortened = self._put(reader, manner, task_name, data)
-            if isinstance(reader, Workbench):
-                with self._state(reader, name):
-                    found = answers(reader, manner, items, self.display.step, self._journal(stage))
-            else:
-                found = self._at_once(reader, manner, items, stage, self._scored[task_name, language])
+            items, shortened = self._put(manner, task_name, data)
+            found = self._answers(manner, items, stage, self._scored[task_name, language])
             write_jsonl(folder / PREDICTIONS, [asdict(prediction) for prediction in found])
             (folder / SCORING).write_text(json.dumps({"shortened": shortened}) + "\n")
 
-        settings = self._model(name) | scoring_settings(task, wanted.evaluate, language, wanted.asking, wanted.seed)
+        settings = self.backend.facts(name) | scoring_settings(
+            task, wanted.evaluate, language, wanted.asking, wanted.seed
+        )
         stage = Stage(f"predictions/{task_name}/{language}/{name}", settings, (data,), build, (*PACKAGES, *SCORERS))
         self._scored.setdefault((task_name, language), {})[name] = stage
         return stage
 
-    def _put(self, reader: "Reads", manner: "Manner", task: str, data: Stage) -> tuple[list[Item], int]:
+    def _put(self, manner: "Manner", task: str, data: Stage) -> tuple[list[Item], int]:
         """Items as they are put to the model, and how many of them had to be shortened; made once for all adapters."""
         from adamergex.answers import asked
 
@@ -174,20 +157,25 @@ class _Run:
         if key not in self._asked:
             items = [from_row(row) for row in read_jsonl(self.run_folder.of(data) / ITEMS)]
             solved = self._solved(manner.task, manner.language) if manner.asking == "few-shot" else []
+            reader = self.backend.reader(len(manner.task.choices or ()))
             self._asked[key] = asked(reader, manner, items, solved, reader.context)
         items, shortened = self._asked[key]
         if shortened:
             self.display.warn(f"{shortened:,} of {len(items):,} prompts were too long and lost a part of a column")
         return items, shortened
 
-    def _at_once(
-        self, engine: "Vllm", manner: "Manner", items: list[Item], stage: Stage, stages: Mapping[str, Stage]
+    def _answers(
+        self, manner: "Manner", items: list[Item], stage: Stage, stages: Mapping[str, Stage]
     ) -> "list[Prediction]":
-        """What vLLM answers for a stage, and for all others on the same items that are not done."""
+        """What is answered for a stage; where adapters answer at once, for all on the same items that are not done."""
         if stage.name not in self._answered:
-            missing = {name: other for name, other in stages.items() if not self.run_folder.has(other)}
+            missing = {
+                name: other
+                for name, other in stages.items()
+                if other is stage or (self.backend.at_once and not self.run_folder.has(other))
+            }
             journals = {name: self._journal(other) for name, other in missing.items()}
-            found = engine.answers(manner, items, journals, self.display.step)
+            found = self.backend.answers(manner, items, journals, self.display.step)
             self._answered |= {missing[name].name: predictions for name, predictions in found.items()}
         return self._answered.pop(stage.name)
 
@@ -206,8 +194,8 @@ class _Run:
         def build(folder: Path) -> None:
             from adamergex import harness
 
-            workbench = self._workbench(0)
-            with self._state(workbench, name):
+            workbench = self.backend.workbench(0)
+            with self.backend.holding(name, workbench):
                 rows = harness.measure(
                     workbench, wanted.harness, wanted.harness_folder, batch_size=wanted.evaluate.batch_size
                 )
@@ -215,51 +203,8 @@ class _Run:
 
         given = wanted.harness_folder
         files = sorted(path for path in given.rglob("*") if path.is_file()) if given else []
-        settings = self._model(name) | {"tasks": list(wanted.harness), "files": [sha256(path) for path in files]}
+        settings = self.backend.facts(name) | {"tasks": list(wanted.harness), "files": [sha256(path) for path in files]}
         return Stage(f"harness/{name}", settings, (), build, (*PACKAGES, "lm-eval"))
-
-    def _model(self, name: str) -> dict[str, Any]:
-        """What answers, for fingerprints."""
-        from adamergex.adapter import CONFIG, WEIGHTS
-
-        files = [] if name == BASE else [sha256(self.wanted.adapters[name] / file) for file in (CONFIG, WEIGHTS)]
-        base_model = [self.checkpoint.name, self.checkpoint.fingerprint]
-        model = {"base_model": base_model, "dtype": self.wanted.dtype, "adapter": files}
-        return model | ({"backend": self._version} if self.wanted.backend == "vllm" else {})
-
-    @cached_property
-    def _version(self) -> str:
-        from adamergex.vllm_backend import version
-
-        return version()
-
-    def _vllm(self) -> "Vllm":
-        from adamergex.vllm_backend import Vllm
-
-        if self._engine is None:
-            wanted = self.wanted
-            self._engine = Vllm(self.checkpoint, wanted.dtype, wanted.adapters, wanted.vllm)
-        return self._engine
-
-    def _workbench(self, choices: int) -> "Workbench":
-        from adamergex.model import Workbench, keep_freed_memory
-        from adamergex.recipe_training import Lora
-
-        classes = choices if self.kind == "classes" else 0
-        if classes not in self._workbenches:
-            keep_freed_memory()
-            bench = Workbench(self.checkpoint, self.wanted.dtype, Lora(), kind=self.kind, classes=classes)
-            self._workbenches[classes] = bench
-        return self._workbenches[classes]
-
-    def _state(self, workbench: "Workbench", name: str) -> Any:
-        """The workbench with an adapter on it; for the base model, a context without any."""
-        from adamergex import adapter
-
-        if name == BASE:
-            return workbench.without_adapter()
-        workbench.put(adapter.load(self.wanted.adapters[name]))
-        return nullcontext()
 
     def _report(self, pairs: Sequence[tuple[str, str]], stages: Sequence[Stage]) -> list[Row]:
         wanted, path, names = self.wanted, self.run_folder.path, (BASE, *self.wanted.adapters)
@@ -298,7 +243,7 @@ class _Run:
             rows=rows,
             examples=examples,
             facts=[
-                f"base model: {self.checkpoint.name}, weights {self.checkpoint.fingerprint}",
+                f"base model: {self.backend.checkpoint.name}, weights {self.backend.checkpoint.fingerprint}",
                 f"scored on the {wanted.evaluate.split} split, prompts {wanted.asking}"
                 + (f" with {wanted.evaluate.shots} examples" if wanted.asking == "few-shot" else ""),
                 *(f"{name}: {folder}" for name, folder in wanted.adapters.items()),

