@@ -4,6 +4,7 @@ import importlib.util
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from adamergex.result_stages import SCORERS, scoring_settings
 from adamergex.rows import AVERAGE, Row
 from adamergex.stages import MARK, RunFolder, Stage
 from adamergex.summary import HARNESS, ITEMS, PACKAGES, PAGE, PREDICTIONS, SCORING, differing, scored, versions
+from adamergex.t_curve import tried
 
 if TYPE_CHECKING:
     from adamergex.answers import Manner
@@ -236,6 +238,7 @@ class _Run:
             for name in (names if wanted.harness else ())
             for row in read_jsonl(path / "harness" / name / HARNESS)
         ]
+        scales = tried(wanted.adapters)
         found = Report(
             title=path.resolve().name,
             source=None,
@@ -249,6 +252,11 @@ class _Run:
                 *(f"{name}: {folder}" for name, folder in wanted.adapters.items()),
                 *(f"prompt of {name}: {task.prompt!r}" for name, task in wanted.tasks.items()),
             ],
+            scales={
+                place: sorted((scales[row.method], row.score) for row in of if row.method in scales)
+                for place, of in groupby(rows, key=lambda row: row.language)
+                if scales
+            },
             harness=harness,
             versions=versions(),
             hashes={s.name: json.loads((path / s.name / MARK).read_bytes())["fingerprint"] for s in stages},

@@ -132,7 +132,10 @@ def _scales(report: Report) -> str:
     if not tried:
         return ""
     metric = _metric(report.rows) if report.rows else "score"
-    caption = "The score for every t that was tried; the diamond is the highest."
+    caption = (
+        "The score for every t that was tried; the diamond is the highest. "
+        "A t that is chosen by it must be scored on other items."
+    )
     return picture(score_plots.scales(tried, metric, "scale"), caption)
 
 

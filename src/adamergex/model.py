@@ -81,6 +81,8 @@ class Workbench:
         self.tokenizer = tokenizer or load_tokenizer(checkpoint)
         self.pad = padding(self.tokenizer)
         self._settings = settings
+        # Whether the base model can, tried once.
+        self._layouts: dict[Layout, bool] = {}
         self._name = "slot-0"
         device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
         base, self._new = _load(checkpoint, dtype, kind, classes, quantization, device)
@@ -198,9 +200,10 @@ class Workbench:
         """
         if self.kind != "causal" or self._prefix:
             return "rows"
-        if packing and can_pack(self.model):
-            return "packed"
-        return "shared" if not packing and can_share(self.model) else "rows"
+        wanted: Layout = "packed" if packing else "shared"
+        if wanted not in self._layouts:
+            self._layouts[wanted] = (can_pack if packing else can_share)(self.model)
+        return wanted if self._layouts[wanted] else "rows"
 
     def trainable(self) -> list[torch.nn.Parameter]:
         """The slot's parameters, in a fixed order."""

@@ -1,0 +1,33 @@
+"""Adapters that are one merge at several t are recognised by what a merge writes beside its weights."""
+
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from adamergex.cli import app
+from adamergex.t_curve import tried
+from tests.test_vllm_backend import SETTINGS, made
+
+
+def merge(folders: dict[str, Path], t: str, output: Path, *more: str) -> Path:
+    arguments = ["--task", str(folders["a"]), "--reference-target", str(folders["b"])]
+    arguments += ["--reference-source", str(folders["c"]), "--scale", t, "--output", str(output), *more]
+    done = CliRunner().invoke(app, ["merge", *arguments])
+    assert done.exit_code == 0, done.exception or done.output
+    return output
+
+
+def test_the_points_of_a_curve(tiny_model: Path, tmp_path: Path) -> None:
+    # The start follows from the length of the name.
+    folders = {name[0]: made(tiny_model, SETTINGS["a"], tmp_path / name) for name in ("a", "bb", "ccc")}
+    merges = {f"m{t}": merge(folders, t, tmp_path / f"m{t}") for t in ("0.5", "1")}
+    others = {
+        "layers": merge(folders, "0.1,0.2", tmp_path / "layers"),
+        "factors": merge(folders, "0.25", tmp_path / "factors", "--space", "factors"),
+        "b": folders["b"],
+    }
+    assert tried(merges | others) == {}
+    assert tried({"start": folders["a"]} | others | merges) == {"m0.5": 0.5, "m1": 1.0, "start": 0.0}
+    third = {"m0.75": merge(folders, "0.75", tmp_path / "m0.75")}
+    assert tried(merges | third | others) == {"m0.5": 0.5, "m0.75": 0.75, "m1": 1.0}
+    assert tried({}) == {}
