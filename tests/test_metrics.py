@@ -27,7 +27,6 @@ def test_wilson_by_hand() -> None:
 def test_gap_closed() -> None:
     assert metrics.gap_closed(0.6, 0.5, 0.9) == pytest.approx(0.25)
     assert metrics.gap_closed(0.6, 0.5, 0.5) is None
-    assert metrics.accuracy([True, False, False, True]) == 0.5
 
 
 def rows(merged: list[bool]) -> list[Row]:

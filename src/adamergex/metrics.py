@@ -7,13 +7,6 @@ import numpy as np
 from scipy.stats import binomtest
 
 
-def accuracy(correct: Sequence[bool]) -> float:
-    """The share of true values, in 0..1. Raises ValueError where `correct` is empty."""
-    if not correct:
-        raise ValueError("accuracy of no items")
-    return sum(correct) / len(correct)
-
-
 def wilson_interval(correct: Sequence[bool], confidence: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval of an accuracy (Wilson 1927), in 0..1."""
     interval = binomtest(sum(correct), len(correct)).proportion_ci(confidence, method="wilson")
