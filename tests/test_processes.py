@@ -43,7 +43,7 @@ def test_two_processes_train_what_one_trains_with_the_doubled_batch(
     outputs = {}
     for processes in (1, 2):
         more = ("--set", "train.checkpoint_seconds=0.05", *settings)
-        done = launch(path, processes, f"run-{processes}", *more, **(variables if processes == 2 else {}))
+        done = launch(path, processes, f"run-{processes}", *more, **variables)
         outputs[processes], problems = done.communicate(timeout=100)
         assert done.returncode == 0, problems
     assert outputs[2].count("merging changed accuracy") == 1

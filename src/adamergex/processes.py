@@ -35,7 +35,7 @@ class Processes:
     def __init__(self) -> None:
         self.count = int(os.environ.get("WORLD_SIZE", "1"))
         self.rank = int(os.environ.get("RANK", "0"))
-        self.split_the_model = _is_split()
+        self.split_the_model = _is_split() and self.count > 1
 
     @property
     def is_first(self) -> bool:
