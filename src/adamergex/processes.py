@@ -4,6 +4,7 @@ Every process walks through all stages. What is trained is trained by all of the
 is made by the first one while the others wait.
 """
 
+import atexit
 import os
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -68,6 +69,8 @@ class Processes:
                 f"{self.count} processes were started, but {group.num_processes} found each other; "
                 "start them with accelerate launch or torchrun"
             )
+        # Threads of a group that is left to the interpreter's end may abort the process.
+        atexit.register(_leave)
         return group
 
     def wait(self) -> None:
@@ -119,6 +122,13 @@ class Processes:
         if problem is not None:
             raise problem
         return value  # type: ignore[return-value]  # The first process made it.
+
+
+def _leave() -> None:
+    import torch
+
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 @cache
