@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from adamergex.errors import StorageError
+from adamergex.errors import NetworkError, StorageError
 
 _STORAGE = {
     errno.ENOSPC: "no space left on the disk; free some and run the same command again",
@@ -22,19 +22,37 @@ _STORAGE = {
     errno.EEXIST: "a file is in the way; move it or choose another folder with --output",
 }
 
+# The disk is full, wherever the file lies.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_NETWORK = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN)
+
 
 @contextmanager
 def storage(folder: Path) -> Iterator[None]:
-    """Turn an operating-system error while writing below `folder` into a StorageError.
+    """Turn an operating-system error while working below `folder` into one line.
 
     Raises:
+        NetworkError: a server did not answer; nothing is wrong with the disk.
         StorageError: no space, no permission, read-only file system, a file in the way, or whatever else.
     """
     try:
         yield
     except OSError as error:
+        if isinstance(error, ConnectionError | TimeoutError) or error.errno in _NETWORK:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise NetworkError(
+                f"a server did not answer: {reason[:200]}; run the same command again to go on"
+            ) from error
+        if error.filename is not None and not _below(folder, error.filename) and error.errno not in _FULL:
+            raise StorageError(f"{error.filename}: cannot be read: {error.strerror or error}") from error
         reason = _STORAGE.get(error.errno or 0) or f"cannot be written: {error.strerror or error}"
         raise StorageError(f"{error.filename or folder}: {reason}") from error
+
+
+def _below(folder: Path, name: Any) -> bool:
+    """Whether a file lies in a folder, beside it or above it: where a result is written."""
+    path, parent = Path(os.path.abspath(os.fsdecode(name))), Path(os.path.abspath(folder)).parent
+    return path.is_relative_to(parent) or parent.is_relative_to(path)
 
 
 def write_synced(path: Path, content: bytes) -> None:

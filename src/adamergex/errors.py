@@ -6,7 +6,10 @@ AdaMergeXError          anything below; the command line prints it as one line a
 ├── ModelError          a base model that does not load, or that the adapter does not fit
 ├── AdapterError        an adapter folder that cannot be read or written as it stands
 ├── MergeError          adapters that cannot be merged with each other
-└── StorageError        the run folder: no space, no permission, or in use by another run
+├── StorageError        the run folder: no space, no permission, or in use by another run
+└── NetworkError        the hub or another server does not answer
+
+All of them survive pickling, so that one process can tell another.
 
 Any other exception is a defect of this package.
 """
@@ -27,6 +30,9 @@ class RecipeError(AdaMergeXError):
         self.problems = problems
         super().__init__("\n".join(problems))
 
+    def __reduce__(self) -> tuple[type["RecipeError"], tuple[list[str]]]:
+        return type(self), (self.problems,)
+
 
 class DataError(AdaMergeXError):
     """Task data or a corpus is missing, empty or malformed."""
@@ -46,3 +52,7 @@ class MergeError(AdaMergeXError):
 
 class StorageError(AdaMergeXError):
     """The run folder cannot be written."""
+
+
+class NetworkError(AdaMergeXError):
+    """The hub or another server does not answer; what was done stays done."""

@@ -1,0 +1,51 @@
+"""What a failing disk and a failing network are called, and errors that go from one process to another."""
+
+import errno
+import pickle
+from pathlib import Path
+
+import pytest
+
+from adamergex import errors
+from adamergex.disk import beside, storage
+from adamergex.errors import NetworkError, StorageError
+
+
+def _failing(folder: Path, error: Exception) -> None:
+    with storage(folder):
+        raise error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TimeoutError("the read operation timed out"),
+        ConnectionResetError("reset by peer"),
+        OSError(errno.ENETUNREACH, "unreachable"),
+    ],
+)
+def test_a_server_that_does_not_answer_is_no_disk_that_cannot_be_written(error: Exception, tmp_path: Path) -> None:
+    with pytest.raises(NetworkError, match="a server did not answer"):
+        _failing(tmp_path, error)
+    with pytest.raises(NetworkError), beside(tmp_path / "final", tmp_path / "partial", tmp_path / "old"):
+        raise error
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_elsewhere_that_cannot_be_read_is_called_so(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"^/data/train.csv: cannot be read: Permission denied"):
+        _failing(tmp_path / "run", PermissionError(errno.EACCES, "Permission denied", "/data/train.csv"))
+
+
+def test_a_full_disk_is_called_so_wherever_the_file_lies(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="no space left"):
+        _failing(tmp_path / "run", OSError(errno.ENOSPC, "No space left on device", "/cache/x"))
+
+
+def test_errors_survive_pickling() -> None:
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    assert len(kinds) > 5
+    for kind in kinds:
+        error = kind(["one", "two"]) if kind is errors.RecipeError else kind("what, where, how")
+        back = pickle.loads(pickle.dumps(error))
+        assert (type(back), str(back), vars(back)) == (kind, str(error), vars(error))
