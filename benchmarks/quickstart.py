@@ -119,10 +119,14 @@ def paper(data: dict[str, Any]) -> dict[str, Any]:
     seconds: dict[str, float] = {}
     losses: dict[str, list[float]] = {}
     transformers.logging.set_verbosity_error()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint.folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=False)
 
     def load() -> Any:
-        return touched(transformers.AutoModelForCausalLM.from_pretrained(checkpoint.folder, dtype=torch.float32))
+        return touched(
+            transformers.AutoModelForCausalLM.from_pretrained(
+                checkpoint.folder, trust_remote_code=False, dtype=torch.float32
+            )
+        )
 
     def collate(rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
         width = max(len(row["ids"]) for row in rows)

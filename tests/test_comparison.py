@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from adamergex import disk, pipeline, recipe_file
+from adamergex.checkpoints import PACKAGED
 from adamergex.cli import app
 from adamergex.errors import AdapterError, DataError, RecipeError
 from adamergex.methods import NAMES
@@ -62,7 +63,7 @@ def test_all_methods_stand_side_by_side_and_adapters_score_the_same_without_the_
 
 
 def test_what_evaluate_is_given_wrongly_is_one_line(own_data: Callable[..., Path], tmp_path: Path) -> None:
-    common = ["--language", "sw", "--output", str(tmp_path / "out"), "--base-model", "gemma-3-270m"]
+    common = ["--language", "sw", "--output", str(tmp_path / "out"), "--base-model", PACKAGED]
     with pytest.raises(RecipeError, match="xcoppa: no such benchmark; .* did you mean xcopa"):
         evaluate("--task", "xcoppa", *common)
     with pytest.raises(AdapterError, match=r"nowhere: no adapter_config\.json; expected a PEFT adapter folder"):

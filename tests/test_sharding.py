@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from adamergex.preflight import unsplittable
 from adamergex.recipe import Recipe
@@ -24,7 +25,7 @@ def test_loss_gradient_and_text_are_those_of_the_whole_model(tmp_path: Path) -> 
 
 
 def test_what_cannot_be_split_is_said() -> None:
-    given = {
+    given: dict[str, Any] = {
         "name": "own",
         "base_model": "model",
         "source": "en",

@@ -110,5 +110,5 @@ def test_rows_of_the_hub_have_the_same_columns(
     monkeypatch.setattr(datasets, "load_dataset", load)
     assert read(name, split, language, None) == [first]
     benchmark = tasks.find(name)
-    options = {"split": hub_split, "revision": benchmark.revision, "streaming": True}
+    options = {"split": hub_split, "revision": benchmark.revision, "streaming": True, "trust_remote_code": False}
     assert asked == [((benchmark.dataset, config), options)]

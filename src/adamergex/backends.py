@@ -30,6 +30,7 @@ class Backend:
         adapters: name → PEFT folder. Any other name is the base model's.
         engine: who computes.
         settings: further arguments of vLLM's engine.
+        trust_remote_code: whether the user allows Python code that comes with the base model to run.
 
     Attributes:
         at_once: whether several adapters answer together.
@@ -39,9 +40,15 @@ class Backend:
     """
 
     def __init__(
-        self, base_model: str, dtype: str, adapters: Mapping[str, Path], engine: Engine, settings: Mapping[str, Any]
+        self,
+        base_model: str,
+        dtype: str,
+        adapters: Mapping[str, Path],
+        engine: Engine,
+        settings: Mapping[str, Any],
+        trust_remote_code: bool = False,
     ):
-        self.checkpoint = resolve(base_model)
+        self.checkpoint = resolve(base_model, trust_remote_code)
         self._dtype, self._adapters, self._settings = dtype, adapters, settings
         self._kind = KINDS[family(self.checkpoint)]["task"]
         self.at_once = engine == "vllm"

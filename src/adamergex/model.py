@@ -17,7 +17,7 @@ from adamergex.adapter import Adapter
 from adamergex.checkpoints import Checkpoint
 from adamergex.errors import ModelError
 from adamergex.examples import Example
-from adamergex.families import Kind, first_line, load_tokenizer, padding
+from adamergex.families import Kind, does_not_load, load_tokenizer, padding
 from adamergex.forward import Layout, can_pack, can_share, target_logits
 from adamergex.likelihood import cross_entropy
 from adamergex.recipe_training import AdapterSettings, Prefix
@@ -254,9 +254,11 @@ def _load(
     try:
         # A head that the checkpoint lacks is drawn from torch's generator: let the base model be the same each time.
         torch.manual_seed(0)
-        base, info = _CLASSES[kind].from_pretrained(checkpoint.folder, **settings)
+        base, info = _CLASSES[kind].from_pretrained(
+            checkpoint.folder, trust_remote_code=checkpoint.trust_remote_code, **settings
+        )
     except Exception as error:  # the library raises whatever its readers raise
-        raise ModelError(f"base_model {checkpoint.name}: does not load: {first_line(error)}") from error
+        raise does_not_load(checkpoint, "does not load", error) from error
     new = set(info["missing_keys"]) | {name for name, *_ in info.get("mismatched_keys", ())}
     return base, new
 

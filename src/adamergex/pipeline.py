@@ -69,8 +69,7 @@ def run(
                 processes.first_does(ahead.check)
                 _make(context, stage, ahead)
                 shown.end()
-        base_model = f"{context.checkpoint.name}, weights {context.checkpoint.fingerprint}"
-        return processes.first_does(lambda: write_report(recipe, base_model, run_folder))
+        return processes.first_does(lambda: write_report(recipe, context.checkpoint.described, run_folder))
 
 
 def plan(context: Context) -> None:

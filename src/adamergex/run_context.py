@@ -47,7 +47,7 @@ class Context:
         self.processes = processes
         display.stage(f"base model {recipe.base_model}")
         # The first process downloads or converts; the others find it done.
-        self.checkpoint: Checkpoint = processes.first_does(lambda: resolve(recipe.base_model))
+        self.checkpoint: Checkpoint = processes.first_does(lambda: resolve(recipe.base_model, recipe.trust_remote_code))
         display.end()
         self.family: Family = family(self.checkpoint)
         problems = unsuited(recipe, self.family, self.checkpoint.name)

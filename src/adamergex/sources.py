@@ -285,9 +285,8 @@ def _hub(source: Source) -> Iterator[Row]:
 
     name = f"{source.dataset}{f'/{source.config}' if source.config else ''}:{source.split}"
     try:
-        stream = datasets.load_dataset(
-            source.dataset, source.config, split=source.split, revision=source.revision, streaming=True
-        )
+        wanted = {"split": source.split, "revision": source.revision, "streaming": True}
+        stream = datasets.load_dataset(source.dataset, source.config, **wanted, trust_remote_code=False)
         for number, row in enumerate(stream):
             yield f"{name}[{number}]", dict(row)
     except Exception as error:  # the library raises whatever its readers and its network raise

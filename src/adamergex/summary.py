@@ -68,7 +68,7 @@ def write_report(recipe: Recipe, base_model: str, run_folder: RunFolder) -> list
 
     Args:
         recipe: of a run whose stages are all done.
-        base_model: its name and fingerprint, for the report.
+        base_model: what the report says of it (`Checkpoint.described`).
         run_folder: where the results lie.
     """
     found = _report(recipe, base_model, run_folder)

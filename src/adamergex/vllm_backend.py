@@ -18,7 +18,7 @@ from adamergex.answers import Manner, rounds
 from adamergex.checkpoints import Checkpoint
 from adamergex.errors import AdapterError, ModelError
 from adamergex.evaluate import Prediction, Questions, chosen, marked, read_back
-from adamergex.families import Kind, first_line, load_tokenizer, padding
+from adamergex.families import Kind, does_not_load, first_line, load_tokenizer, padding
 from adamergex.items import Item
 from adamergex.journal import Journal
 
@@ -88,9 +88,11 @@ class Vllm:
         own = {"dtype": dtype, "seed": 0, "generation_config": "vllm", **lora, **(settings or {})}
         try:
             with _quiet():
-                self._llm = vllm.LLM(model=str(checkpoint.folder), **own)
+                self._llm = vllm.LLM(
+                    model=str(checkpoint.folder), trust_remote_code=checkpoint.trust_remote_code, **own
+                )
         except Exception as error:  # vLLM raises whatever its parts raise
-            raise ModelError(f"base_model {checkpoint.name}: vLLM does not load it: {first_line(error)}") from error
+            raise does_not_load(checkpoint, "vLLM does not load it", error) from error
         self._numbers = count()
         self.context: int | None = self._llm.llm_engine.model_config.max_model_len
 
