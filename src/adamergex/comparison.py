@@ -258,14 +258,7 @@ class _Run:
             start=wanted.start,
             rows=rows,
             examples=examples,
-            facts=[
-                f"base model: {self.backend.checkpoint.name}, weights {self.backend.checkpoint.fingerprint}",
-                f"scored on the {wanted.evaluate.split} split, prompts {wanted.asking}"
-                + (f" with {wanted.evaluate.shots} examples" if wanted.asking == "few-shot" else "")
-                + f"; {TESTS}",
-                *(f"{name}: {folder}" for name, folder in wanted.adapters.items()),
-                *(f"prompt of {name}: {task.prompt!r}" for name, task in wanted.tasks.items()),
-            ],
+            facts=self._facts(),
             scales={
                 place: sorted((scales[row.method], row.score) for row in of if row.method in scales)
                 for place, of in groupby(rows, key=lambda row: row.language)
@@ -281,3 +274,15 @@ class _Run:
         self.run_folder.write("report.md", report.markdown(found, None).encode())
         self.run_folder.write(PAGE, html_report.page(found).encode())
         return rows
+
+    def _facts(self) -> list[str]:
+        """How the numbers came to be."""
+        wanted = self.wanted
+        return [
+            f"base model: {self.backend.checkpoint.name}, weights {self.backend.checkpoint.fingerprint}",
+            f"scored on the {wanted.evaluate.split} split, prompts {wanted.asking}"
+            + (f" with {wanted.evaluate.shots} examples" if wanted.asking == "few-shot" else "")
+            + f"; {TESTS}",
+            *(f"{name}: {folder}" for name, folder in wanted.adapters.items()),
+            *(f"prompt of {name}: {task.prompt!r}" for name, task in wanted.tasks.items()),
+        ]
