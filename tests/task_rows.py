@@ -27,7 +27,7 @@ CAUSED = {
 }
 PAIR = {"id": "0", "premise": 'She said "hi', "hypothesis": "Yes.", "label": "neutral"}
 SUMMED = {"id": "n-1", "title": "T", "text": "Long.", "summary": "Short."}
-HEADED = {"id": "0", "category": "sports", "headline": 'A "big" win', "text": "One,\ttwo.\nThree."}
+HEADED = {"id": "sw-0", "category": "sports", "headline": 'A "big" win', "text": "One,\ttwo.\nThree."}
 
 
 def read(name: str, split: str, language: str, folder: Path | None) -> list[dict[str, Any]]:

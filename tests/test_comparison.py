@@ -6,15 +6,18 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
-from adamergex import disk, pipeline, recipe_file
+from adamergex import comparison, disk, pipeline, recipe_file, summary
 from adamergex.checkpoints import PACKAGED
 from adamergex.cli import app
 from adamergex.errors import AdapterError, DataError, RecipeError
 from adamergex.methods import NAMES
+from adamergex.recipe_evaluation import Evaluate
+from tests.test_vllm_backend import SETTINGS, made
 
 
 def evaluate(*arguments: str) -> Result:
@@ -79,6 +82,59 @@ def test_what_evaluate_is_given_wrongly_is_one_line(own_data: Callable[..., Path
     with pytest.raises(RecipeError, match="--base-model: missing"):
         evaluate("--task", "xcopa", *common[:4])
     assert not (tmp_path / "out").exists()
+
+
+def test_adapters_may_be_called_like_the_methods_of_a_recipe(
+    own_data: Callable[..., Path], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, out = own_data(), tmp_path / "scores"
+    names = ("few-shot", "ceiling", "source-adapter", "adamergex", "xlt")
+    adapters = {name: made(tiny_model, SETTINGS["a"], tmp_path / name) for name in names}
+    given = [part for name, folder in adapters.items() for part in ("--adapter", f"{name}={folder}")]
+    monkeypatch.chdir(path.parent)
+    common = ["--task", str(path), "--language", "es", "--base-model", str(tiny_model), "--output", str(out)]
+    done = evaluate(*common, *given)
+    found = {row["method"]: row for row in disk.read_jsonl(out / "scores.jsonl")}
+    assert {name: row["role"] for name, row in found.items()} == {"base": "base"} | dict.fromkeys(names, "adapter")
+    # None of them is a ceiling, and none was merged.
+    assert all(row["gap_closed"] is None for row in found.values())
+    assert "merging" not in done.stdout
+    assert "gap closed" not in done.stdout
+
+
+@pytest.mark.parametrize("name", ["base", "../elsewhere", ""])
+def test_an_adapter_cannot_be_called_what_the_base_model_is(
+    own_data: Callable[..., Path], tiny_model: Path, tmp_path: Path, name: str
+) -> None:
+    adapter = made(tiny_model, SETTINGS["a"], tmp_path / "a")
+    says = f"adapter {name}=.*: {name!r} is no name for an adapter; use letters, .*, not base"
+    with pytest.raises(RecipeError, match=says):
+        evaluate(
+            "--task", "xcopa", "--language", "sw", "--adapter", f"{name}={adapter}", "--output", str(tmp_path / "o")
+        )
+    with pytest.raises(RecipeError, match=says):
+        comparison.Comparison(str(tiny_model), {name: adapter}, "base", {}, ["es"], Evaluate())
+    assert not (tmp_path / "o").exists()
+
+
+def test_the_average_knows_translations_wherever_they_stand() -> None:
+    def answers(*scores: int) -> list[dict[str, Any]]:
+        return [{"scores": {"accuracy": float(score)}, "readable": True} for score in scores]
+
+    gains = {"es": (1, 1, 1, 0, 0, 0), "sw": (0, 0, 0, 1, 1, 1)}
+    predictions = {code: {"t0": answers(*[0] * 6), "a": answers(*of)} for code, of in gains.items()}
+    labels = {code: {"t0": "t0", "a": "a"} for code in gains}
+
+    def p_value(**doc_ids: str) -> float:
+        items = {code: [{"doc_id": one} if one != "-" else {} for one in ids] for code, ids in doc_ids.items()}
+        found = summary.scored(predictions, labels, "t0", items, {})[-1].p_value
+        assert found is not None
+        return found
+
+    # The same three items gained in both languages; six of one language each; by place they are six, too.
+    assert p_value(es="abcdef", sw="defabc") == 2 / 2**3
+    assert p_value(es="abcdef", sw="ghijkl") == 2 / 2**6
+    assert p_value(es="------", sw="------") == 2 / 2**6
 
 
 def test_the_harness_files_its_numbers_in_the_same_report(

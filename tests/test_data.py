@@ -158,11 +158,25 @@ def items(folder: Path, of: Task, rows: list[dict[str, object]]) -> list[Item]:
 
 def test_rows_become_prompts_and_answers(tmp_path: Path) -> None:
     found = items(tmp_path, task(), [{"text": "x", "label": "b"}])
-    assert found == [Item("a.jsonl:1", "x =", " two", (" one", " two"), (0, 1), ("two",))]
+    assert found == [Item("a.jsonl:1", "x =", " two", (" one", " two"), (0, 1), ("two",), "0")]
     free = items(tmp_path, task(choices=None, separator=""), [{"text": "x", "label": 7}])
-    assert free == [Item("a.jsonl:1", "x =", "7", (), (0, 1), ("7",))]
+    assert free == [Item("a.jsonl:1", "x =", "7", (), (0, 1), ("7",), "0")]
     integers = items(tmp_path, task(choices={0: "no", 1: "yes"}), [{"text": "x", "label": 1}])
     assert integers[0].answer == " yes"
+
+
+def test_translations_are_known_by_their_id_or_else_by_their_place(tmp_path: Path) -> None:
+    def doc_ids(*ids: object) -> list[str]:
+        rows = [
+            {"text": f"x{i}", "label": "ab"[i % 2]} | ({} if one is None else {"id": one}) for i, one in enumerate(ids)
+        ]
+        return [item.doc_id for item in items(tmp_path, task(), rows)]
+
+    assert doc_ids("n7", "n3", "n5") == ["n7", "n3", "n5"]
+    assert doc_ids(0, 2, 1) == ["0", "2", "1"]
+    # A column that does not tell the items apart says nothing on translations.
+    for ids in ((None, None, None), ("n7", None, "n5"), ("n7", "n7", "n5"), ("", "a", "b")):
+        assert doc_ids(*ids) == ["0", "1", "2"]
 
 
 @pytest.mark.parametrize(

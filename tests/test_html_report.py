@@ -62,7 +62,7 @@ class Walk(HTMLParser):
 def row(language: str, method: str, score: float, difference: float | None, **more: Any) -> Row:
     p_value = None if difference is None else math.exp(-60 * abs(difference))
     return Row(language, method, f"{method} of {language}", "exact", 200, score, score - 0.07, score + 0.06, difference,
-               p_value, **more)  # fmt: skip
+               p_value, average=language == AVERAGE, **more)  # fmt: skip
 
 
 def rows(*languages: str) -> list[Row]:
@@ -72,7 +72,7 @@ def rows(*languages: str) -> list[Row]:
         found += [
             row(language, "base", 0.311 + up, -0.2113, unreadable=3),
             row(language, "source-adapter", 0.5223 + up, None),
-            row(language, "adamergex", 0.6447 + up, 0.1224, gap_closed=0.71, others={}),
+            row(language, "adamergex", 0.6447 + up, 0.1224, gap_closed=0.71, others={}, role="merged"),
             row(language, "ceiling", 0.6951 + up, 0.1728),
         ]
     return found

@@ -83,7 +83,7 @@ HUB = [
         "yor",
         "validation",
         {"category": "sports", "headline": 'A "big"\nwin', "text": "One,\ttwo.\nThree.", "url": "/a"},
-        HEADED,
+        HEADED | {"id": "yo-0"},
     ),
 ]
 

@@ -105,3 +105,13 @@ def test_the_dev_split_of_xcopa_is_copas_in_translation() -> None:
     assert wrong == {"et": 0, "id": 5, "sw": 6, "th": 52, "tr": 52, "vi": 0, "zh": 0}
     assert Counter(row["question"] for _, row in published("xcopa", "test", "th")) == {"effect": 500}
     assert overlaps(published("copa", "train", "en"), copa, ["premise"]) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "languages"),
+    [("mgsm", "es sw"), ("xcopa", "et sw"), ("xnli", "es sw"), ("xquad", "es zh"), ("sib200", "es yo")],
+)
+def test_translations_have_the_same_id_in_every_language(name: str, languages: str) -> None:
+    first, second = ([row["id"] for _, row in published(name, "test", code)] for code in languages.split())
+    assert first == second
+    assert len(set(first)) == len(first)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
@@ -12,7 +13,7 @@ from adamergex import labelled, report
 from adamergex.backends import Backend, Engine
 from adamergex.data_stages import item_settings
 from adamergex.disk import jsonl, read_jsonl, sha256, write_jsonl
-from adamergex.errors import ModelError
+from adamergex.errors import ModelError, RecipeError
 from adamergex.items import Item, from_row, read_items
 from adamergex.journal import Journal
 from adamergex.methods import Asking
@@ -21,7 +22,7 @@ from adamergex.recipe_data import Task
 from adamergex.recipe_evaluation import Evaluate
 from adamergex.report import Report
 from adamergex.result_stages import SCORERS, scoring_settings
-from adamergex.rows import AVERAGE, Row
+from adamergex.rows import TESTS, Row
 from adamergex.stages import MARK, RunFolder, Stage
 from adamergex.summary import HARNESS, ITEMS, PACKAGES, PAGE, PREDICTIONS, SCORING, differing, scored, versions
 from adamergex.t_curve import tried
@@ -68,6 +69,17 @@ class Comparison:
     backend: Engine = "transformers"
     vllm: Mapping[str, Any] = field(default_factory=dict)
     trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises RecipeError where a name would be a file's outside of the results, or is the base model's."""
+        problems = [
+            f"adapter {name}={folder}: {name!r} is no name for an adapter; use letters, digits, -, _ and ., not {BASE}, "
+            "which is the base model's: --adapter NAME=DIR"
+            for name, folder in self.adapters.items()
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name == BASE
+        ]
+        if problems:
+            raise RecipeError(problems)
 
 
 def run(wanted: Comparison, output: Path, display: Display | None = None, folder: Path = Path()) -> list[Row]:
@@ -226,16 +238,17 @@ class _Run:
                 for language, place in of_task.items()
             }
             labels = {place: {name: "base model" if name == BASE else name for name in names} for place in predictions}
-            of_all = scored(predictions, labels, wanted.start)
+            items = {
+                place: read_jsonl(path / f"data/{task}-{language}-{wanted.evaluate.split}" / ITEMS)
+                for language, place in of_task.items()
+            }
+            of_all = scored(predictions, labels, wanted.start, items, {BASE: "base"})
             rows += [
-                replace(row, language=f"{task} {row.language}")
-                if row.language == AVERAGE and len(wanted.tasks) > 1
-                else row
+                replace(row, language=f"{task} {row.language}") if row.average and len(wanted.tasks) > 1 else row
                 for row in of_all
             ]
-            for language, place in of_task.items():
-                items = read_jsonl(path / f"data/{task}-{language}-{wanted.evaluate.split}" / ITEMS)
-                prompts = {item["id"]: item["prompt"] for item in items}
+            for place, of in items.items():
+                prompts = {item["id"]: item["prompt"] for item in of}
                 examples += differing(place, labels[place], prompts, predictions[place], wanted.start)
         harness = [
             row | {"task": f"{row['task']} · {name}"}
@@ -249,13 +262,7 @@ class _Run:
             start=wanted.start,
             rows=rows,
             examples=examples,
-            facts=[
-                f"base model: {self.backend.checkpoint.described}",
-                f"scored on the {wanted.evaluate.split} split, prompts {wanted.asking}"
-                + (f" with {wanted.evaluate.shots} examples" if wanted.asking == "few-shot" else ""),
-                *(f"{name}: {folder}" for name, folder in wanted.adapters.items()),
-                *(f"prompt of {name}: {task.prompt!r}" for name, task in wanted.tasks.items()),
-            ],
+            facts=self._facts(),
             scales={
                 place: sorted((scales[row.method], row.score) for row in of if row.method in scales)
                 for place, of in groupby(rows, key=lambda row: row.language)
@@ -271,3 +278,15 @@ class _Run:
         self.run_folder.write("report.md", report.markdown(found, None).encode())
         self.run_folder.write(PAGE, html_report.page(found).encode())
         return rows
+
+    def _facts(self) -> list[str]:
+        """How the numbers came to be."""
+        wanted = self.wanted
+        return [
+            f"base model: {self.backend.checkpoint.described}",
+            f"scored on the {wanted.evaluate.split} split, prompts {wanted.asking}"
+            + (f" with {wanted.evaluate.shots} examples" if wanted.asking == "few-shot" else "")
+            + f"; {TESTS}",
+            *(f"{name}: {folder}" for name, folder in wanted.adapters.items()),
+            *(f"prompt of {name}: {task.prompt!r}" for name, task in wanted.tasks.items()),
+        ]

@@ -1,7 +1,6 @@
 """`adamergex evaluate`: adapters beside each other and the base model, on benchmarks or on data of your own."""
 
 import json
-import re
 import sys
 import warnings
 from pathlib import Path
@@ -133,12 +132,6 @@ def _adapters(given: list[str]) -> dict[str, Path]:
         name, equals, where = one.partition("=")
         folder = Path(where if equals else one)
         name = name if equals else folder.resolve().name
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name == "base":
-            raise RecipeError(
-                [
-                    f"{_FLAG}: --adapter {one}: {name!r} is no name for an adapter; use letters, digits, -, _ and ., not base"
-                ]
-            )
         if name in found:
             raise RecipeError([f"{_FLAG}: two adapters are called {name}; give one another name: --adapter NAME=DIR"])
         if not (folder / "adapter_config.json").is_file():

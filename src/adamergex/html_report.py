@@ -10,9 +10,8 @@ from typing import Any
 from adamergex import plots, score_plots
 from adamergex.markup import bullets, clean, picture, shortened, spoken, table, text
 from adamergex.report import Example, Report, cells, headings, metric_name, verdict
-from adamergex.rows import Row, is_average
+from adamergex.rows import Row
 
-_MERGED = "adamergex"
 # Examples of a method in a language, and characters of a prompt and of an answer, that a page shows.
 _EXAMPLES, _PROMPT, _ANSWER = 10, 4000, 1200
 # Nothing on the page runs or is fetched, whatever a model has answered.
@@ -69,10 +68,10 @@ def _summary(report: Report) -> str:
         return '<p class="lead">Nothing was scored.</p>'
     tables = report.tables()
     # The average says the most; the verdicts of the languages stand with their tables.
-    sentences = [verdict(tables[-1][1])] if is_average(tables[-1][1][0]) else [verdict(of) for _, of in tables]
+    sentences = [verdict(tables[-1][1])] if tables[-1][1][0].average else [verdict(of) for _, of in tables]
     said = " ".join(sentence for sentence in sentences if sentence)
     lead = f'<p class="lead" dir="auto">{text(said)}</p>\n' if said else ""
-    items = {row.language: row.items for row in report.rows if not is_average(row)}
+    items = {row.language: row.items for row in report.rows if not row.average}
     methods = len({row.method for row in report.rows})
     least, most = min(items.values()), max(items.values())
     measured = (
@@ -89,7 +88,9 @@ def _results(report: Report) -> str:
     if not tables:
         return ""
     parts = []
-    merged = [replace(row, label=report.heading(row.language)) for row in report.rows if row.method == _MERGED]
+    merged = [
+        replace(row, label=report.heading(row.language, row.average)) for row in report.rows if row.role == "merged"
+    ]
     if len(merged) > 1:
         parts.append(_rows("The merged adapter in every language; scores in percent", merged, report.start, "language"))
     metric = _metric(report.rows)
@@ -116,9 +117,9 @@ def _results(report: Report) -> str:
 
 def _rows(caption: str, rows: Sequence[Row], start: str, first: str) -> str:
     columns = headings(rows, start)
-    of_merged = all(row.method == _MERGED for row in rows)
+    of_merged = all(row.role == "merged" for row in rows)
     # Where all rows are of the merged adapter, the average stands out.
-    merged = [number for number, row in enumerate(rows) if (is_average(row) if of_merged else row.method == _MERGED)]
+    merged = [number for number, row in enumerate(rows) if (row.average if of_merged else row.role == "merged")]
     return table(caption, [first, *columns[1:]], [cells(row, columns) for row in rows], merged)
 
 

@@ -2,7 +2,7 @@
 
 import string
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ class Item:
 
     Attributes:
         id: where it comes from, such as `train.jsonl:7`.
+        doc_id: the same for an item and its translations: the row's column `id`, or else its place in the split.
         prompt: what the model reads.
         answer: what it should write next, the separator included.
         choices: the answers to choose from, each with the separator; empty where the answer is generated.
@@ -31,6 +32,7 @@ class Item:
     choices: tuple[str, ...] = ()
     longest_column: tuple[int, int] = (0, 0)
     golds: tuple[str, ...] = ()
+    doc_id: str = ""
 
 
 def from_row(row: Mapping[str, Any]) -> Item:
@@ -55,6 +57,8 @@ def read_items(task: Task, source: Source, folder: Path, language: str, scored: 
     """
     found = [_item(task, place, row, language, scored) for place, row in labelled.rows(source, folder, language)]
     where = labelled.name(source, language)
+    if len({item.doc_id for item in found} - {""}) < len(found):
+        found = [replace(item, doc_id=str(place)) for place, item in enumerate(found)]
     if not found:
         raise DataError(f"{where}: holds no items")
     if task.choices and source.limit and len(found) > 1 and len({item.answer for item in found}) == 1:
@@ -97,6 +101,7 @@ def _item(task: Task, place: str, row: dict[str, Any], language: str, scored: bo
         tuple(separator + words for words in choices.values()),
         longest,
         tuple(gold.strip() for gold in golds),
+        "" if row.get("id") is None else str(row["id"]),
     )
 
 

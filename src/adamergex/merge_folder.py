@@ -112,8 +112,7 @@ def write(
         "base_model": result.config.get("base_model_name_or_path"),
         "auto_class": _AUTO.get(str(result.config.get("task_type")), "AutoModelForCausalLM"),
         "structure": result.layout.structure,
-        **plan.model_dump(include={"method", "rule", "space"}),
-        "scale": _described(plan),
+        **plan.model_dump(mode="json", include={"method", "rule", "space", "scale", "layers", "modules"}),
         "target": plan.language,
         "inputs": {role: (Path(given.folder).name, given.sha256) for role, given in inputs.items()},
         "r": result.config.get("r"),
@@ -126,7 +125,7 @@ def write(
     figures = facts | {"kept": result.kept, "discarded_energy": energy, "condition_numbers": condition}
     text = json.dumps(writable(figures), indent=2, ensure_ascii=False, allow_nan=False)
     (folder / FIGURES).write_text(text + "\n", "utf-8")
-    (folder / CARD).write_text(card(facts), "utf-8")
+    (folder / CARD).write_text(card(facts | {"scale": _described(plan)}), "utf-8")
 
 
 def put(

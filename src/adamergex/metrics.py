@@ -1,10 +1,14 @@
-"""Means, their intervals and paired tests; pure functions on lists of right and wrong, or of scores."""
+"""Means, their intervals and paired tests; pure functions on scores. docs/evaluation.md says why these."""
 
 from collections.abc import Sequence
-from statistics import fmean
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest
+
+# Numbers of a block of resamples, which bounds memory: 32 MB in float64.
+_BLOCK = 4_000_000
+# What only rounding parts, relative to the largest of the numbers.
+_ROUNDING = 1e-9
 
 
 def wilson_interval(correct: Sequence[bool], confidence: float = 0.95) -> tuple[float, float]:
@@ -13,75 +17,143 @@ def wilson_interval(correct: Sequence[bool], confidence: float = 0.95) -> tuple[
     return float(interval.low), float(interval.high)
 
 
-def mcnemar_exact(correct: Sequence[bool], baseline: Sequence[bool]) -> float:
-    """Two-sided exact McNemar test (1947): may two paired accuracies be equal?
-
-    Only items where one is right and the other wrong count; under the null hypothesis each way is
-    equally likely, so the count follows Binomial(n, ½).
+def cluster_means(scores: Sequence[np.ndarray], clusters: Sequence[np.ndarray]) -> np.ndarray:
+    """What each cluster adds to the mean over languages, each language counting the same.
 
     Args:
-        correct: right or wrong, item by item.
-        baseline: the same of another method, in the same order.
+        scores: of each language, (methods, items).
+        clusters: of each language, (items,): the cluster of every item, counted from 0; an item and its translations
+            are one cluster.
 
     Returns:
-        The p-value; 1 where the two never disagree.
+        (methods, clusters), whose sum over the clusters is the mean over languages of the means over items.
 
     Raises:
-        ValueError: the lengths differ.
+        ValueError: a language has no items, or another number of clusters than of items.
     """
-    gained = sum(a and not b for a, b in zip(correct, baseline, strict=True))
-    lost = sum(b and not a for a, b in zip(correct, baseline, strict=True))
-    return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+    found = np.zeros((len(scores[0]), _count(scores, clusters)))
+    for of, cluster in zip(scores, clusters, strict=True):
+        # Several items of a language may be in one cluster, which plain indexing would overwrite.
+        np.add.at(found.T, cluster, of.T / (of.shape[1] * len(scores)))
+    return found
 
 
-def bootstrap_interval(
-    scores: Sequence[float], confidence: float = 0.95, resamples: int = 5_000, seed: int = 0
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of a mean (Efron & Tibshirani 1993, ch. 13), in the unit of the scores.
+def sign_flip(differences: np.ndarray, resamples: int = 9_999, seed: int = 0) -> np.ndarray:
+    """Two-sided paired permutation test (Fisher 1935): may two methods change places, cluster by cluster?
 
-    For scores that are not merely right or wrong, such as F1 or ROUGE; `wilson_interval` is for the latter.
+    Under the null hypothesis each cluster's difference has either sign with probability ½, whatever the others have.
+    The p-value is the share of sign patterns whose sum is at least as far from 0 as the one measured. It is exact
+    where all differences that are not 0 have one size, where it is the exact McNemar test (1947), and where there are
+    at most as many patterns as resamples; otherwise patterns are drawn, and the one that was measured counts as one of
+    them, so that the test holds its level (Phipson & Smyth 2010).
 
     Args:
-        scores: one for each item; some dozens at least, fewer make the interval too narrow.
+        differences: (methods, clusters), each method against another one.
+        resamples: how many patterns are drawn; 1 / (resamples + 1) is then the least p-value.
+        seed: the same seed makes the same p-values.
+
+    Returns:
+        (methods,) p-values, no smaller than 2 ** (1 - clusters); 1 where nothing differs.
+    """
+    sizes = np.abs(differences)
+    largest = sizes.max(axis=1, initial=0.0, keepdims=True)
+    differs = sizes > _ROUNDING * largest
+    count = differs.sum(axis=1)
+    smallest = np.where(differs, sizes, np.inf).min(axis=1, initial=np.inf, keepdims=True)
+    alike = ((largest - smallest) <= _ROUNDING * largest)[:, 0] | (count == 0)
+    fewer = np.minimum(((differences > 0) & differs).sum(axis=1), ((differences < 0) & differs).sum(axis=1))
+    p_values = np.minimum(1.0, 2 * binom.cdf(fewer, count, 0.5))
+    # 2 ** (count - 1) patterns are no more than the resamples.
+    listed = ~alike & (count <= resamples.bit_length())
+    for i in np.flatnonzero(listed):
+        p_values[i] = _all_patterns(differences[i, differs[i]])
+    if len(drawn := np.flatnonzero(~alike & ~listed)):
+        p_values[drawn] = _drawn_patterns(differences[drawn], resamples, seed)
+    return p_values
+
+
+def _all_patterns(differences: np.ndarray) -> float:
+    """The share of all sign patterns as far from 0; the first sign is fixed, for the other half mirrors this one."""
+    sums = differences[:1]
+    for difference in differences[1:]:
+        sums = np.concatenate([sums + difference, sums - difference])
+    return float(np.mean(np.abs(sums) >= _reached(differences)))
+
+
+def _drawn_patterns(differences: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    total, reached = differences.sum(axis=1), _reached(differences)
+    farther = np.zeros(len(differences), int)
+    for size in _blocks(resamples, differences.shape[1]):
+        # The sum of all, less twice what is flipped.
+        flipped = random.integers(2, size=(size, differences.shape[1]), dtype=np.int8).astype(float)
+        farther += (np.abs(total - 2 * flipped @ differences.T) >= reached).sum(axis=0)
+    return (farther + 1) / (resamples + 1)
+
+
+def _reached(differences: np.ndarray) -> np.ndarray:
+    """How far from 0 the sum of the differences is, less what rounding may add."""
+    return np.abs(differences.sum(axis=-1)) - _ROUNDING * np.abs(differences).sum(axis=-1)
+
+
+def cluster_bootstrap(
+    scores: Sequence[np.ndarray],
+    clusters: Sequence[np.ndarray],
+    confidence: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> np.ndarray:
+    """Intervals of the mean over languages of mean scores, by a Bayesian bootstrap of clusters.
+
+    Clusters are weighed at random, an item and its translations alike (Rubin 1981; Field & Welsh 2007). Two more
+    clusters of half an item each, one that scores 0 everywhere and one that scores 1, keep the interval from closing
+    where few items were seen (a Dirichlet process prior, Hjort 1991): for right and wrong in one language the interval is
+    Jeffreys', which Brown, Cai & DasGupta (2001) recommend for few items; as they do, it is widened to hold the measured
+    mean.
+
+    Args:
+        scores: of each language, (methods, items), in 0..1.
+        clusters: as in `cluster_means`.
         confidence: the share of such intervals that hold the true mean.
-        resamples: how often as many items are drawn, with replacement.
-        seed: the same seed makes the same interval.
-
-    Raises:
-        ValueError: `scores` is empty.
-    """
-    outside = (1 - confidence) / 2
-    low, high = np.quantile(_resampled_means(np.asarray(scores, float), resamples, seed), [outside, 1 - outside])
-    return float(low), float(high)
-
-
-def paired_bootstrap(
-    scores: Sequence[float], baseline: Sequence[float], resamples: int = 10_000, seed: int = 0
-) -> float:
-    """Two-sided paired bootstrap test: may two means over the same items be equal?
-
-    Items are resampled in pairs (Koehn 2004). The differences are first shifted to mean 0, so that the resamples
-    follow the null hypothesis (Efron & Tibshirani 1993, section 16.4). The p-value is the share of resamples whose mean
-    is at least as far from 0 as the one that was measured, which counts as one of them.
-
-    Args:
-        scores: one for each item; some dozens at least, with fewer the test says too often that means differ.
-        baseline: the same of another method, in the same order.
-        resamples: how often as many items are drawn, with replacement; 1 / (resamples + 1) is the least p-value.
-        seed: the same seed makes the same p-value.
+        resamples: how often clusters are weighed.
+        seed: the same seed makes the same intervals.
 
     Returns:
-        The p-value; 1 where the means are equal.
+        (methods, 2): the lower and upper ends.
 
     Raises:
-        ValueError: the lengths differ, or there are no items.
+        ValueError: as `cluster_means`.
     """
-    differences = [a - b for a, b in zip(scores, baseline, strict=True)]
-    measured = fmean(differences)
-    shifted = _resampled_means(np.asarray(differences) - measured, resamples, seed)
-    # What rounding alone parts is not farther away.
-    farther = np.count_nonzero(np.abs(shifted) >= abs(measured) - 1e-12)
-    return float((farther + 1) / (resamples + 1))
+    count = _count(scores, clusters)
+    random = np.random.default_rng(seed)
+    added = random.gamma(0.5, size=(resamples, 2))
+    means = []
+    for size in _blocks(resamples, count):
+        weights = random.standard_exponential((size, count))
+        (zero, one), added = added[:size].T[..., None], added[size:]
+        of_each = [
+            ((of := weights[:, cluster]) @ values.T + one) / (of.sum(axis=1, keepdims=True) + zero + one)
+            for values, cluster in zip(scores, clusters, strict=True)
+        ]
+        means.append(sum(of_each) / len(of_each))
+    outside = (1 - confidence) / 2
+    low, high = np.quantile(np.concatenate(means), [outside, 1 - outside], axis=0)
+    measured = sum(values.mean(axis=1) for values in scores) / len(scores)
+    return np.stack([np.minimum(low, measured), np.maximum(high, measured)], axis=1)
+
+
+def _count(scores: Sequence[np.ndarray], clusters: Sequence[np.ndarray]) -> int:
+    """How many clusters there are. Raises ValueError where items have none, or there are no items."""
+    for values, cluster in zip(scores, clusters, strict=True):
+        if not values.shape[1] or values.shape[1] != len(cluster):
+            raise ValueError(f"{values.shape[1]} items, {len(cluster)} clusters of items; expected as many, and some")
+    return 1 + max(int(cluster.max()) for cluster in clusters)
+
+
+def _blocks(resamples: int, width: int) -> list[int]:
+    """Numbers of resamples that are computed at once."""
+    size = max(1, _BLOCK // max(1, width))
+    return [min(size, resamples - first) for first in range(0, resamples, size)]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -104,19 +176,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
         most = max(most, min(1.0, (len(p_values) - rank) * p_values[i]))
         adjusted[i] = most
     return adjusted
-
-
-def _resampled_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Means of as many values drawn with replacement, one for each resample. Raises ValueError where there are none."""
-    if not len(values):
-        raise ValueError("resamples of no items")
-    random = np.random.default_rng(seed)
-    means = []
-    # Drawn in blocks, so that memory stays small.
-    for first in range(0, resamples, 500):
-        drawn = random.integers(len(values), size=(min(500, resamples - first), len(values)), dtype=np.int32)
-        means.append(values[drawn].mean(axis=1))
-    return np.concatenate(means)
 
 
 def gap_closed(score: float, start: float, ceiling: float) -> float | None:

@@ -9,8 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from adamergex.methods import START
-from adamergex.rows import AVERAGE, RIGHT_OR_WRONG, Row, is_average
+from adamergex.rows import RIGHT_OR_WRONG, Row
 
 _SIGNIFICANT = 0.05
 _NAMES = {
@@ -83,11 +82,12 @@ class Report:
 
     def tables(self) -> list[tuple[str, list[Row]]]:
         """Pairs of a heading and its rows, one for each language and one for the average."""
-        return [(self.heading(language), list(of)) for language, of in groupby(self.rows, key=lambda row: row.language)]
+        grouped = groupby(self.rows, key=lambda row: (row.language, row.average))
+        return [(self.heading(*which), list(of)) for which, of in grouped]
 
-    def heading(self, language: str) -> str:
-        """What a language's table is called."""
-        return language if self.source is None or language.endswith(AVERAGE) else f"{self.source} → {language}"
+    def heading(self, language: str, average: bool = False) -> str:
+        """What the table of a language, or of an average, is called."""
+        return language if self.source is None or average else f"{self.source} → {language}"
 
 
 def metric_name(metric: str) -> str:
@@ -97,15 +97,12 @@ def metric_name(metric: str) -> str:
 
 def verdict(of_language: Sequence[Row]) -> str | None:
     """One sentence: did merging help? None where nothing was merged, or compared."""
-    merged = next((row for row in of_language if row.method == "adamergex"), None)
-    compared = any(row.method == START for row in of_language)
-    if merged is None or not compared or merged.difference is None or merged.p_value is None:
+    merged = next((row for row in of_language if row.role == "merged"), None)
+    if merged is None or merged.difference is None or merged.p_value is None:
         return None
     p_value, adjusted = (merged.p_value, "") if merged.p_holm is None else (merged.p_holm, ", Holm-adjusted")
     shown = format_p(p_value)
-    test = (
-        "z test" if is_average(merged) else "exact McNemar" if merged.metric in RIGHT_OR_WRONG else "paired bootstrap"
-    )
+    test = "exact McNemar" if merged.metric in RIGHT_OR_WRONG and not merged.average else "sign-flip permutation test"
     what = (
         f"{merged.language}: merging changed {metric_name(merged.metric)} by {100 * merged.difference:+.1f} points over the "
         f"source-language adapter alone ({merged.items} items, {test} p {'' if shown.startswith('<') else '= '}{shown}{adjusted})"
@@ -158,7 +155,7 @@ def table(title: str, rows: Sequence[Row], start: str = "t = 0") -> Table:
     for number, heading in enumerate(columns):
         drawn.add_column(heading, justify="right" if number else "left", no_wrap=True)
     for row in rows:
-        drawn.add_row(*cells(row, columns), style="bold" if row.method == "adamergex" else "")
+        drawn.add_row(*cells(row, columns), style="bold" if row.role == "merged" else "")
     return drawn
 
 

@@ -1,19 +1,22 @@
 """Scores of methods on the same items → one row each, with intervals and paired tests. Imports no torch."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from statistics import fmean, variance
+from statistics import fmean
+from typing import Literal
 
-from scipy.stats import norm
+import numpy as np
 
 from adamergex import metrics
 
-# Scores that are 0 or 1 for an item: Wilson's interval and McNemar's test are for them, the bootstrap for others.
+# Scores that are 0 or 1 for an item: Wilson's interval and McNemar's test are for them.
 RIGHT_OR_WRONG = ("accuracy", "exact", "exact_match")
 AVERAGE = "average"
-# Methods without an adapter are on no way from the start to the ceiling, which is its end.
-_NO_WAY = ("base", "few-shot", "xlt", "ceiling")
+TESTS = (
+    "right or wrong in one language: Wilson intervals and exact McNemar tests; other scores and averages: cluster bootstrap "
+    "intervals and sign-flip permutation tests, an item and its translations being one cluster"
+)
+Role = Literal["base", "adapter", "merged", "ceiling"]
 
 
 @dataclass(frozen=True)
@@ -36,20 +39,23 @@ class Row:
     """One method in one language, or its average over the languages.
 
     Attributes:
-        language: the target language, or `average`.
-        method: its name in the recipe.
+        language: the target language, or what the average is called.
+        method: its name: in the recipe, or that the user gave an adapter.
         label: what a reader calls it.
         metric: what `score` is the mean of.
         items: how many.
-        score, low, high: the mean score and its 95 % interval, in 0..1: Wilson's for right or wrong, bootstrap
-            percentiles otherwise; of an average, normal, from the languages' own variances.
+        score, low, high: the mean score and its 95 % interval, in 0..1: Wilson's for right or wrong in one language, a
+            cluster bootstrap's otherwise.
         difference: score minus that of the start on the same items; None for the start itself.
-        p_value: of the paired test of that difference: exact McNemar for right or wrong, paired bootstrap otherwise;
-            of an average, a z test on the paired differences.
+        p_value: of the paired test of that difference, a sign-flip permutation test; for right or wrong in one language
+            that is the exact McNemar test.
         p_holm: the same, adjusted by Holm's method for the number of languages; None where there is one.
         gap_closed: share of the way from the start to the ceiling; None without a ceiling above the start.
         unreadable: how many answers could not be read.
         others: means of further metrics.
+        role: what the method is, whatever it is called: the base model without an adapter, an adapter, the merged
+            adapter that a run is about, or an adapter trained on the target language's labels.
+        average: whether it is of several languages.
     """
 
     language: str
@@ -66,11 +72,8 @@ class Row:
     gap_closed: float | None = None
     unreadable: int = 0
     others: Mapping[str, float] = field(default_factory=dict)
-
-
-def is_average(row: Row) -> bool:
-    """Whether a row is of several languages."""
-    return row.language.endswith(AVERAGE)
+    role: Role = "adapter"
+    average: bool = False
 
 
 def rows(
@@ -78,6 +81,8 @@ def rows(
     labels: Mapping[str, Mapping[str, str]],
     scores: Mapping[str, Mapping[str, Scores]],
     start: str = "source-adapter",
+    roles: Mapping[str, Role] | None = None,
+    items: Mapping[str, Sequence[str]] | None = None,
 ) -> list[Row]:
     """A row for each language and method, then with several languages the averages.
 
@@ -86,44 +91,86 @@ def rows(
         labels: language → method → what a reader calls it; their orders are the rows'.
         scores: language → method → what it scored, item by item.
         start: the method that all others are compared with; without it there are no differences.
+        roles: method → what it is; an adapter where left out.
+        items: language → what its items are called, an item and its translations alike; where left out, items at the
+            same place of several languages are taken for translations.
+
+    Raises:
+        ValueError: methods have scores of different numbers of items, or of none.
     """
+    named = items or {
+        language: [str(place) for place in range(len(next(iter(of.values())).values))]
+        for language, of in scores.items()
+    }
     found = [
-        _row(metric, language, method, label, scores[language], start)
+        row
         for language, of in labels.items()
-        for method, label in of.items()
+        for row in _rows(metric, language, of, [scores[language]], [named[language]], start, roles or {})
     ]
     if len(labels) < 2:
         return found
     first = next(iter(labels.values()))
-    everywhere = [method for method in first if all(method in of for of in labels.values())]
-    averages = [_average(metric, method, first[method], scores, start) for method in everywhere]
+    everywhere = {method: label for method, label in first.items() if all(method in of for of in labels.values())}
+    of_all = [scores[language] for language in labels]
+    averages = _rows(metric, AVERAGE, everywhere, of_all, [named[language] for language in labels], start, roles or {})
     return _with_holm(found) + averages
 
 
-def _row(metric: str, language: str, method: str, label: str, of: Mapping[str, Scores], start: str) -> Row:
-    mine, values = of[method], list(of[method].values)
-    low, high = _interval(metric, values)
-    row = Row(language, method, label, metric, len(values), fmean(values), low, high)
-    row = replace(row, unreadable=mine.unreadable, others=dict(mine.others))
-    if method == start or start not in of:
-        return row
-    first = list(of[start].values)
-    ceiling = of.get("ceiling")
-    closes = ceiling is not None and method not in _NO_WAY
-    gap = metrics.gap_closed(row.score, fmean(first), fmean(ceiling.values)) if closes and ceiling else None
-    return replace(row, difference=row.score - fmean(first), p_value=_p_value(metric, values, first), gap_closed=gap)
+def _rows(
+    metric: str,
+    name: str,
+    labels: Mapping[str, str],
+    languages: Sequence[Mapping[str, Scores]],
+    items: Sequence[Sequence[str]],
+    start: str,
+    roles: Mapping[str, Role],
+) -> list[Row]:
+    """A row for each method: its mean over the languages, which are taken as they are, not as a sample."""
+    if not labels:
+        return []
+    values = [np.array([of[method].values for method in labels], float) for of in languages]
+    clusters = _clusters(items)
+    average = len(languages) > 1
+    if metric in RIGHT_OR_WRONG and not average:
+        intervals = [metrics.wilson_interval([bool(value) for value in of]) for of in values[0]]
+    else:
+        intervals = [(float(low), float(high)) for low, high in metrics.cluster_bootstrap(values, clusters)]
+    means = {method: fmean(fmean(of[method].values) for of in languages) for method in labels}
+    found = [
+        Row(name, method, label, metric, sum(map(len, items)), means[method], *interval, average=average)
+        for (method, label), interval in zip(labels.items(), intervals, strict=True)
+    ]
+    for number, row in enumerate(found):
+        mine = [of[row.method] for of in languages]
+        others = {key: fmean(of.others[key] for of in mine) for key in mine[0].others}
+        unreadable, role = sum(of.unreadable for of in mine), roles.get(row.method, "adapter")
+        found[number] = replace(row, unreadable=unreadable, others=others, role=role)
+    return _compared(found, values, clusters, start) if start in labels else found
 
 
-def _interval(metric: str, values: list[float]) -> tuple[float, float]:
-    if metric in RIGHT_OR_WRONG:
-        return metrics.wilson_interval([bool(value) for value in values])
-    return metrics.bootstrap_interval(values)
+def _compared(
+    found: Sequence[Row], values: Sequence[np.ndarray], clusters: Sequence[np.ndarray], start: str
+) -> list[Row]:
+    """The rows, all but the start's with the difference from it, its test, and the share of the gap that is closed."""
+    at = [row.method for row in found].index(start)
+    ceiling = next((row.score for row in found if row.role == "ceiling"), None)
+    p_values = metrics.sign_flip(metrics.cluster_means([of - of[at] for of in values], clusters))
+    compared = []
+    for row, p_value in zip(found, p_values, strict=True):
+        # What has no adapter is on no way from the start to the ceiling, which is its end.
+        closes = ceiling is not None and row.role not in ("base", "ceiling")
+        gap = metrics.gap_closed(row.score, found[at].score, ceiling) if closes and ceiling is not None else None
+        difference = row.score - found[at].score
+        compared.append(
+            row if row.method == start else replace(row, difference=difference, p_value=float(p_value), gap_closed=gap)
+        )
+    return compared
 
 
-def _p_value(metric: str, values: list[float], first: list[float]) -> float:
-    if metric in RIGHT_OR_WRONG:
-        return metrics.mcnemar_exact([bool(value) for value in values], [bool(value) for value in first])
-    return metrics.paired_bootstrap(values, first)
+def _clusters(items: Sequence[Sequence[str]]) -> list[np.ndarray]:
+    """The items of each language as numbers, the same for the same name."""
+    numbers: dict[str, int] = {}
+    return [np.array([numbers.setdefault(name, len(numbers)) for name in of], int) for of in items]
 
 
 def _with_holm(found: list[Row]) -> list[Row]:
@@ -134,35 +181,3 @@ def _with_holm(found: list[Row]) -> list[Row]:
         for (row, _), p in zip(tested, metrics.holm([p for _, p in tested]), strict=True):
             adjusted[row.language, method] = p
     return [replace(row, p_holm=adjusted.get((row.language, row.method))) for row in found]
-
-
-def _average(metric: str, method: str, label: str, scores: Mapping[str, Mapping[str, Scores]], start: str) -> Row:
-    """The mean over languages, each counting the same; the languages are taken as they are, not as a sample."""
-    mine = [list(of[method].values) for of in scores.values()]
-    score, error = _mean_and_error(mine)
-    reach = float(norm.ppf(0.975)) * error
-    row = Row(
-        AVERAGE, method, label, metric, sum(map(len, mine)), score, max(0.0, score - reach), min(1.0, score + reach)
-    )
-    others = {
-        name: fmean(of[method].others[name] for of in scores.values())
-        for name in next(iter(scores.values()))[method].others
-    }
-    row = replace(row, unreadable=sum(of[method].unreadable for of in scores.values()), others=others)
-    if method == start or any(start not in of for of in scores.values()):
-        return row
-    first = [list(of[start].values) for of in scores.values()]
-    differences = [[a - b for a, b in zip(ours, theirs, strict=True)] for ours, theirs in zip(mine, first, strict=True)]
-    difference, error = _mean_and_error(differences)
-    p_value = float(2 * norm.sf(abs(difference) / error)) if error else 1.0 if not difference else 0.0
-    gap = None
-    if method not in _NO_WAY and all("ceiling" in of for of in scores.values()):
-        ceiling = fmean(fmean(of["ceiling"].values) for of in scores.values())
-        gap = metrics.gap_closed(score, fmean(map(fmean, first)), ceiling)
-    return replace(row, difference=difference, p_value=p_value, gap_closed=gap)
-
-
-def _mean_and_error(languages: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """The mean of the languages' means, and its standard error from the variance within each."""
-    of_each = [variance(values) / len(values) if len(values) > 1 else 0.0 for values in languages]
-    return fmean(map(fmean, languages)), math.sqrt(sum(of_each)) / len(languages)

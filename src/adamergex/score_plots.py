@@ -9,7 +9,6 @@ from adamergex.markup import clean
 from adamergex.plots import ACCENT, INK, MUTED, PAPER, RULE, figure, look, svg, tidy
 from adamergex.rows import Row
 
-_MERGED = "adamergex"
 # Pixels: the widest picture, what stands around a panel, a method.
 _WIDTH, _AROUND, _METHOD = 960, 54, 19
 _LONGEST = 34
@@ -24,6 +23,7 @@ def scores(tables: Sequence[tuple[str, Sequence[Row]]], metric: str, name: str) 
         name: tells the identifiers of several pictures in a page apart.
     """
     methods = _methods([row for _, rows in tables for row in rows])
+    merged = {row.method for _, rows in tables for row in rows if row.role == "merged"}
     with look():
         drawn, panels = _grid(len(tables), _METHOD * len(methods))
         for axes, (heading, rows) in zip(panels, tables, strict=True):
@@ -40,8 +40,8 @@ def scores(tables: Sequence[tuple[str, Sequence[Row]]], metric: str, name: str) 
         for axes in panels:
             # Only the panels on the left have labels.
             for label, method in zip(axes.get_yticklabels(), methods, strict=False):
-                label.set(color=ACCENT if method == _MERGED else INK)
-                label.set_fontweight("bold" if method == _MERGED else "normal")
+                label.set(color=ACCENT if method in merged else INK)
+                label.set_fontweight("bold" if method in merged else "normal")
         drawn.supxlabel(f"{clean(metric)} (%)", color=MUTED, fontsize=12)
         return svg(drawn, name, _words(tables, metric))
 
@@ -118,7 +118,7 @@ def _grid(count: int, height: int) -> tuple[Figure, list[Axes]]:
 
 def _whisker(axes: Axes, row: Row, at: int, is_start: bool) -> None:
     """A method's interval and score; what is merged and what is the start differ from the others in shape, too."""
-    merged = row.method == _MERGED
+    merged = row.role == "merged"
     colour = ACCENT if merged else MUTED
     axes.plot([100 * row.low, 100 * row.high], [at, at], color=colour, lw=3 if merged else 1.6, solid_capstyle="round")
     axes.plot(
@@ -138,7 +138,7 @@ def _words(tables: Sequence[tuple[str, Sequence[Row]]], metric: str) -> str:
     said = []
     for heading, rows in tables:
         start = start_of(rows)
-        shown = [row for row in rows if row.method == _MERGED or row is start] or rows
+        shown = [row for row in rows if row.role == "merged" or row is start] or rows
         said.append(
             f"{heading}: "
             + ", ".join(

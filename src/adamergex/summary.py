@@ -14,7 +14,7 @@ from adamergex.disk import jsonl, read_jsonl
 from adamergex.methods import METHODS, START, Name
 from adamergex.recipe import Recipe
 from adamergex.report import Example, Report
-from adamergex.rows import Row, Scores, rows
+from adamergex.rows import TESTS, Role, Row, Scores, rows
 from adamergex.stages import MARK, RunFolder
 
 # The files in the folders of stages.
@@ -87,6 +87,10 @@ def write_report(recipe: Recipe, base_model: str, run_folder: RunFolder) -> list
 
 def _report(recipe: Recipe, base_model: str, run_folder: RunFolder) -> Report:
     languages = recipe.targets if recipe.scored is not None else []
+    items = {
+        language: read_jsonl(run_folder.path / f"data/task-{language}-{recipe.evaluate.split}" / ITEMS)
+        for language in languages
+    }
     predictions: dict[str, dict[str, Any]] = {
         language: {
             method: read_jsonl(run_folder.path / f"predictions/{language}/{method}" / PREDICTIONS)
@@ -109,17 +113,14 @@ def _report(recipe: Recipe, base_model: str, run_folder: RunFolder) -> Report:
         title=recipe.name,
         source=recipe.source,
         start="t = 0",
-        rows=scored(predictions, labels, START) if languages else [],
+        rows=scored(predictions, labels, START, items, {m: _role(m) for m in METHODS}) if languages else [],
         examples=[
             example
             for language in languages
             for example in differing(
                 language,
                 labels[language],
-                {
-                    item["id"]: item["prompt"]
-                    for item in read_jsonl(run_folder.path / f"data/task-{language}-{recipe.evaluate.split}" / ITEMS)
-                },
+                {item["id"]: item["prompt"] for item in items[language]},
                 predictions[language],
                 START,
             )
@@ -137,8 +138,18 @@ def scored(
     predictions: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]],
     labels: Mapping[str, Mapping[str, str]],
     start: str,
+    items: Mapping[str, Sequence[Mapping[str, Any]]],
+    roles: Mapping[str, Role],
 ) -> list[Row]:
-    """Predictions, by language and method, as rows."""
+    """Predictions as rows.
+
+    Args:
+        predictions: language → method → its answers, in the order of the items.
+        labels: language → method → what a reader calls it.
+        start: the method that the others are compared with.
+        items: language → its items.
+        roles: method → what it is, where it is more than an adapter.
+    """
     first = next(iter(next(iter(predictions.values())).values()))[0]
     metric, *others = first["scores"]
     scores = {
@@ -152,7 +163,11 @@ def scored(
         }
         for language, of in predictions.items()
     }
-    return rows(metric, labels, scores, start)
+    # Items that were read before they had a `doc_id` go by their place.
+    named = {
+        language: [item.get("doc_id") or str(place) for place, item in enumerate(of)] for language, of in items.items()
+    }
+    return rows(metric, labels, scores, start, roles, named)
 
 
 def differing(
@@ -196,6 +211,14 @@ def _label(recipe: Recipe, method: Name, language: str) -> str:
     )
 
 
+def _role(method: Name) -> Role:
+    """What a recipe's method is to the report."""
+    if method == "adamergex":
+        return "merged"
+    roles: dict[str, Role] = {"none": "base", "ceiling": "ceiling"}
+    return roles.get(METHODS[method].adapter, "adapter")
+
+
 def _hashes(recipe: Recipe, run_folder: RunFolder) -> dict[str, str]:
     """The fingerprints of what was merged and scored, by the folder's name."""
     names = [f"merged/{language}/adamergex" for language in recipe.targets]
@@ -213,10 +236,7 @@ def _adapters(recipe: Recipe) -> list[str]:
 def _facts(recipe: Recipe, run_folder: RunFolder) -> list[str]:
     facts = []
     if recipe.scored is not None:
-        facts.append(
-            f"scored on the {recipe.evaluate.split} split; right or wrong: Wilson intervals and exact McNemar tests against "
-            "t = 0; other scores: bootstrap intervals and paired bootstrap tests"
-        )
+        facts.append(f"scored on the {recipe.evaluate.split} split, and compared with t = 0; {TESTS}")
         for language in recipe.targets:
             for method in recipe.evaluate.methods:
                 scoring = json.loads((run_folder.path / f"predictions/{language}/{method}" / SCORING).read_bytes())
@@ -235,7 +255,7 @@ def _facts(recipe: Recipe, run_folder: RunFolder) -> list[str]:
         )
     for language in recipe.targets:
         merged: dict[str, Any] = json.loads((run_folder.path / "merged" / language / "adamergex" / MERGE).read_bytes())
-        parts = [f"t = {merged['scale']}"]
+        parts = [f"t = {float(merged['scale']):g}"]
         if merged["r"]:
             parts.append(f"r = {merged['r']}")
         if merged["discarded"]:

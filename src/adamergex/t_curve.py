@@ -27,7 +27,12 @@ def tried(adapters: Mapping[str, Path]) -> dict[str, float]:
     for name, folder in adapters.items():
         figures = _figures(folder / FIGURES)
         t = _number(figures.get("scale"))
-        if t is None or "task" not in (inputs := figures.get("inputs") or {}):
+        if (
+            t is None
+            or figures.get("layers")
+            or figures.get("modules")
+            or "task" not in (inputs := figures.get("inputs") or {})
+        ):
             continue
         key = json.dumps([figures.get(part) for part in _SAME], sort_keys=True)
         merges.setdefault(key, {})[name] = t

@@ -50,7 +50,9 @@ def _columns(rows: Iterator[Row], split: str, language: str) -> Iterator[Row]:
         # A headline is written on one line; some of the tables break it.
         headline = " ".join(text(row, "headline", place).split())
         article = text(row, "text", place)
-        yield place, {"id": str(count), "category": text(row, "category", place), "headline": headline, "text": article}
+        # Every language has articles of its own.
+        columns = {"id": f"{language}-{count}", "category": text(row, "category", place)}
+        yield place, columns | {"headline": headline, "text": article}
 
 
 BENCHMARK = Benchmark(
