@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from adamergex import comparison, disk, pipeline, recipe_file, summary
-from adamergex.checkpoints import PACKAGED
-from adamergex.cli import app
+from adamergex.cli.main import app
 from adamergex.errors import AdapterError, DataError, RecipeError
-from adamergex.methods import NAMES
-from adamergex.recipe_evaluation import Evaluate
+from adamergex.inference.settings import Evaluate
+from adamergex.pipeline import evaluation, run, run_report
+from adamergex.recipes import loading
+from adamergex.scoring.systems import NAMES
+from adamergex.storage import files
+from adamergex.storage.checkpoints import PACKAGED
 from tests.test_vllm_backend import SETTINGS, made
 
 
@@ -31,8 +33,8 @@ def evaluate(*arguments: str) -> Result:
 def run_of(own_data: Callable[..., Path]) -> Path:
     """A run on the tiny model with every method that needs no choice of structure."""
     path = own_data(evaluate={"methods": list(NAMES), "shots": 2, "max_new_tokens": 8})
-    loaded = recipe_file.load(str(path), [])
-    pipeline.run(loaded, folder=path.parent, output=path.parent / "run")
+    loaded = loading.load(str(path), [])
+    run.run(loaded, folder=path.parent, output=path.parent / "run")
     return path
 
 
@@ -46,7 +48,7 @@ def test_all_methods_stand_side_by_side_and_adapters_score_the_same_without_the_
     for label in ("base model, 2 examples", "base model, XLT prompt", "es reference adapter", "DARE-TIES (t = 0.5)"):
         assert f"| {label} |" in report
     assert (run / "report.html").read_text().count("<table>") >= 1
-    merged = {name: disk.sha256(run / f"merged/es/{name}/adapter_model.safetensors") for name in NAMES[5:11]}
+    merged = {name: files.sha256(run / f"merged/es/{name}/adapter_model.safetensors") for name in NAMES[5:11]}
     assert len(set(merged.values())) == len(merged)
     plan = (run / "merged/es/ties/merge.yaml").read_text()
     assert "method: ties" in plan
@@ -61,8 +63,8 @@ def test_all_methods_stand_side_by_side_and_adapters_score_the_same_without_the_
     assert "vs t0" in done.stdout
     assert "merging" not in done.stdout
     for name, of_run in (("base", "base"), ("t0", "source-adapter"), ("adamergex", "adamergex")):
-        ours = disk.read_jsonl(out / f"predictions/recipe/es/{name}/predictions.jsonl")
-        assert ours == disk.read_jsonl(run / f"predictions/es/{of_run}/predictions.jsonl")
+        ours = files.read_jsonl(out / f"predictions/recipe/es/{name}/predictions.jsonl")
+        assert ours == files.read_jsonl(run / f"predictions/es/{of_run}/predictions.jsonl")
 
 
 def test_what_evaluate_is_given_wrongly_is_one_line(own_data: Callable[..., Path], tmp_path: Path) -> None:
@@ -94,7 +96,7 @@ def test_adapters_may_be_called_like_the_methods_of_a_recipe(
     monkeypatch.chdir(path.parent)
     common = ["--task", str(path), "--language", "es", "--base-model", str(tiny_model), "--output", str(out)]
     done = evaluate(*common, *given)
-    found = {row["method"]: row for row in disk.read_jsonl(out / "scores.jsonl")}
+    found = {row["method"]: row for row in files.read_jsonl(out / "scores.jsonl")}
     assert {name: row["role"] for name, row in found.items()} == {"base": "base"} | dict.fromkeys(names, "adapter")
     # None of them is a ceiling, and none was merged.
     assert all(row["gap_closed"] is None for row in found.values())
@@ -113,7 +115,7 @@ def test_an_adapter_cannot_be_called_what_the_base_model_is(
             "--task", "xcopa", "--language", "sw", "--adapter", f"{name}={adapter}", "--output", str(tmp_path / "o")
         )
     with pytest.raises(RecipeError, match=says):
-        comparison.Comparison(str(tiny_model), {name: adapter}, "base", {}, ["es"], Evaluate())
+        evaluation.Comparison(str(tiny_model), {name: adapter}, "base", {}, ["es"], Evaluate())
     assert not (tmp_path / "o").exists()
 
 
@@ -127,7 +129,7 @@ def test_the_average_knows_translations_wherever_they_stand() -> None:
 
     def p_value(**doc_ids: str) -> float:
         items = {code: [{"doc_id": one} if one != "-" else {} for one in ids] for code, ids in doc_ids.items()}
-        found = summary.scored(predictions, labels, "t0", items, {})[-1].p_value
+        found = run_report.scored(predictions, labels, "t0", items, {})[-1].p_value
         assert found is not None
         return found
 
@@ -156,7 +158,7 @@ def test_the_harness_files_its_numbers_in_the_same_report(
     arguments = ["--task", str(path), "--language", "es", "--base-model", str(tiny_model), "--output", str(out)]
     monkeypatch.chdir(path.parent)
     evaluate(*arguments, "--harness", "own_task", "--harness-folder", str(folder))
-    [row] = disk.read_jsonl(out / "harness/base/harness.jsonl")
+    [row] = files.read_jsonl(out / "harness/base/harness.jsonl")
     assert (row["task"], row["metric"]) == ("own_task", "acc,none")
     assert f"| own_task · base | acc,none | {row['value']:.4f} |" in (out / "report.md").read_text()
 

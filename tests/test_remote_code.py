@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 import transformers.dynamic_module_utils
 
-from adamergex import cli, families
-from adamergex.checkpoints import Checkpoint, auto_map, model_at_hand, resolve
+from adamergex.cli import main
 from adamergex.errors import ModelError, RecipeError
-from adamergex.families import load_tokenizer
-from adamergex.model import Workbench
-from adamergex.recipe_training import Lora
+from adamergex.models import families
+from adamergex.models.adapter_settings import Lora
+from adamergex.models.families import load_tokenizer
+from adamergex.models.resident import Workbench
+from adamergex.storage.checkpoints import Checkpoint, auto_map, model_at_hand, resolve
 from tests import stand_in_for_vllm
 
 SOURCE = Path(__file__).parent.parent / "src" / "adamergex"
@@ -68,7 +69,7 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int | str | Non
     monkeypatch.setattr(sys, "argv", ["adamergex", *map(str, arguments)])
     monkeypatch.setattr(sys, "stdin", io.StringIO("yes\n" * 100))
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        main.main()
     return ended.value.code
 
 
@@ -166,11 +167,11 @@ def test_the_task_of_a_recipe_does_not_bring_its_permission_along(
 
 
 def test_a_permission_is_yes_or_no_and_nothing_else(own_data: Callable[..., Path]) -> None:
-    from adamergex import recipe_file
+    from adamergex.recipes import loading
 
     for word in ("yes", "1", "'true'"):
         with pytest.raises(RecipeError, match="trust_remote_code"):
-            recipe_file.load(str(own_data()), [f"trust_remote_code={word}"])
+            loading.load(str(own_data()), [f"trust_remote_code={word}"])
 
 
 def test_what_transformers_knows_is_loaded_by_its_own_code(coded: Callable[..., Path], tmp_path: Path) -> None:

