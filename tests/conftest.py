@@ -10,9 +10,9 @@ import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
-from adamergex.checkpoints import Checkpoint
-from adamergex.model import Workbench
-from adamergex.recipe_training import Lora
+from adamergex.models.adapter_settings import Lora
+from adamergex.models.resident import Workbench
+from adamergex.storage.checkpoints import Checkpoint
 
 SETTINGS = Lora(r=2, alpha=4, target_modules=["q_proj", "v_proj", "down_proj"])
 

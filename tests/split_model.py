@@ -11,13 +11,13 @@ from pathlib import Path
 import torch
 from torch.distributed.tensor import DTensor
 
-from adamergex import generation
-from adamergex.checkpoints import Checkpoint
-from adamergex.examples import Example
-from adamergex.families import Kind
-from adamergex.model import Workbench
-from adamergex.processes import Processes
-from adamergex.recipe_training import IA3, AdapterSettings, Lora, Prefix
+from adamergex.distributed import Processes
+from adamergex.inference import generation
+from adamergex.models.adapter_settings import IA3, AdapterSettings, Lora, Prefix
+from adamergex.models.encoded import Example
+from adamergex.models.families import Kind
+from adamergex.models.resident import Workbench
+from adamergex.storage.checkpoints import Checkpoint
 from tests.families import FAMILY
 
 STRUCTURES: list[AdapterSettings] = [

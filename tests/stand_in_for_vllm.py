@@ -103,7 +103,7 @@ class LLM:
 
 def install(monkeypatch: pytest.MonkeyPatch) -> type[LLM]:
     """Put it where vLLM is imported from."""
-    from adamergex import vllm_backend
+    from adamergex.inference.engines import vllm
 
     modules = {
         name: types.ModuleType(name) for name in ("vllm", "vllm.lora", "vllm.lora.request", "vllm.lora.peft_helper")
@@ -113,6 +113,6 @@ def install(monkeypatch: pytest.MonkeyPatch) -> type[LLM]:
     modules["vllm.lora.peft_helper"].__dict__["PEFTHelper"] = PEFTHelper
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setattr(vllm_backend, "version", lambda: "stand-in 0")
+    monkeypatch.setattr(vllm, "version", lambda: "stand-in 0")
     LLM.given = []
     return LLM

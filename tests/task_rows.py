@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from adamergex import tasks
+from adamergex.tasks import benchmarks
 
 COPA_ROW = {"premise": "It rained.", "choice1": "I got wet.", "choice2": "The sun shone.", "question": "effect"}
 SUM = {"question": "1 + 2?", "answer": "Add <<1+2=3>>them: 1 + 2 = <<3>>3\n\nThat is all.\n#### 1,003"}
@@ -31,4 +31,4 @@ HEADED = {"id": "0", "category": "sports", "headline": 'A "big" win', "text": "O
 
 
 def read(name: str, split: str, language: str, folder: Path | None) -> list[dict[str, Any]]:
-    return [row for _, row in tasks.find(name).rows(split, language, folder)]
+    return [row for _, row in benchmarks.find(name).rows(split, language, folder)]

@@ -15,10 +15,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adamergex import tensorfile
-from adamergex.adapter import CONFIG, WEIGHTS, Adapter, load
+from adamergex.adapters import tensor_file
+from adamergex.adapters.adapter import CONFIG, WEIGHTS, Adapter, load
+from adamergex.adapters.tensor_file import Spec, TensorFile
 from adamergex.errors import AdapterError
-from adamergex.tensorfile import Spec, TensorFile
 from tests import zoo
 
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int8, torch.bool)
@@ -84,7 +84,7 @@ def test_written_files_are_those_of_the_safetensors_package(
     tensors = {name: torch.ones(shape).to(dtype) for name, (dtype, shape) in described.items()}
     specs = {name: Spec(tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
     path = tmp_path_factory.mktemp("file") / "file.safetensors"
-    tensorfile.write(path, specs, ((name, iter([tensors[name]])) for name in tensorfile.order(specs)))
+    tensor_file.write(path, specs, ((name, iter([tensors[name]])) for name in tensor_file.order(specs)))
     assert path.read_bytes() == safetensors.torch.save(tensors, metadata={"format": "pt"})
     read = TensorFile(path)
     assert read.specs == specs

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from adamergex import pipeline, recipe_file
 from adamergex.errors import DataError
+from adamergex.pipeline import run
 from adamergex.progress import Silent
+from adamergex.recipes import loading
 
 
 class Waiting(Silent):
@@ -33,8 +34,8 @@ class Waiting(Silent):
 
 
 def run(path: Path, shown: Silent) -> None:
-    loaded = recipe_file.load(str(path), [])
-    pipeline.run(loaded, folder=path.parent, output=path.parent / "run", display=shown)
+    loaded = loading.load(str(path), [])
+    run.run(loaded, folder=path.parent, output=path.parent / "run", display=shown)
 
 
 def test_corpora_are_made_while_the_task_is_learned(own_data: Callable[..., Path]) -> None:
@@ -71,8 +72,8 @@ def test_an_interrupted_run_stops_its_thread(own_data: Callable[..., Path], monk
         return False
 
     # The look before the run reads the first text only.
-    monkeypatch.setattr("adamergex.sources.texts", endless)
-    monkeypatch.setattr("adamergex.corpus.build", lambda found, *args, **more: [None for _ in found])
+    monkeypatch.setattr("adamergex.data.sources.texts", endless)
+    monkeypatch.setattr("adamergex.data.corpus.build", lambda found, *args, **more: [None for _ in found])
     reading.clear()
     with pytest.raises(KeyboardInterrupt):
         run(path, Waiting(interrupt))

@@ -6,37 +6,39 @@ from pathlib import Path
 
 import pytest
 
-from adamergex import asking, pipeline, recipe_file
 from adamergex.errors import DataError
-from adamergex.generation import completion
-from adamergex.items import Item
-from adamergex.recipe import Recipe
-from adamergex.scoring.marks import mark
+from adamergex.inference.generation import completion
+from adamergex.pipeline import run
+from adamergex.recipes import loading
+from adamergex.recipes.recipe import Recipe
+from adamergex.scoring.scorers import mark
+from adamergex.tasks import prompting
+from adamergex.tasks.items import Item
 
 CHOICES = (" yes", " no")
 SOLVED = [Item(f"s{i}", f"Q{i}:", " no" if i == 3 else " yes", CHOICES) for i in range(6)]
 
 
 def test_few_shot_examples_take_turns_by_label_and_the_prompt_stays_whole() -> None:
-    [item] = asking.few_shot([Item("a", "Text: long one. So:", " yes", CHOICES, (6, 15))], SOLVED, 2, 0)
+    [item] = prompting.few_shot([Item("a", "Text: long one. So:", " yes", CHOICES, (6, 15))], SOLVED, 2, 0)
     before, _, asked = item.prompt.rpartition("\n\n")
     assert asked == "Text: long one. So:"
     assert sorted(example[3:] for example in before.split("\n\n")) == [" no", " yes"]
     begin, end = item.longest_column
     assert item.prompt[begin:end] == "long one."
-    assert asking.few_shot([item], SOLVED, 4, 7) == asking.few_shot([item], SOLVED, 4, 7)
-    assert asking.few_shot([Item("b", "Text", "")], SOLVED, 32, 0)[0].prompt.count("Q") == 6
+    assert prompting.few_shot([item], SOLVED, 4, 7) == prompting.few_shot([item], SOLVED, 4, 7)
+    assert prompting.few_shot([Item("b", "Text", "")], SOLVED, 32, 0)[0].prompt.count("Q") == 6
 
 
 def test_xlt_names_the_language_lists_the_options_and_answers_behind_its_marker() -> None:
     item = Item("a", "Text: abc.", "是", ("是", "否"), (6, 9))
-    [asked] = asking.xlt([item], "choice", "zh")
+    [asked] = prompting.xlt([item], "choice", "zh")
     assert asked.prompt.startswith(
         "I want you to act as a natural language understanding expert for Chinese.\nRequest: Text"
     )
     assert "\nOption 1: 是\nOption 2: 否\n" in asked.prompt
     assert asked.prompt[slice(*asked.longest_column)] == "abc"
-    [answered] = asking.answering([asked], ["It says abc.\nAnswer: Option 2\nAnswer:"])
+    [answered] = prompting.answering([asked], ["It says abc.\nAnswer: Option 2\nAnswer:"])
     assert answered.prompt.endswith("\n\nIt says abc.\nAnswer:")
     assert answered.choices == (" 是", " 否")
     assert answered.answer in answered.choices
@@ -106,8 +108,8 @@ def test_a_benchmark_runs_from_its_authors_files(own_data: Callable[..., Path]) 
         (bench / name).parent.mkdir(parents=True, exist_ok=True)
         (bench / name).write_text(text)
     (path.parent / "data/text.et.txt").write_text((path.parent / "data/text.es.txt").read_text())
-    loaded = recipe_file.load(str(path), [])
-    table = pipeline.run(loaded, folder=path.parent, output=path.parent / "run")
+    loaded = loading.load(str(path), [])
+    table = run.run(loaded, folder=path.parent, output=path.parent / "run")
     assert [(row.language, row.items, row.metric) for row in table] == [("et", 6, "accuracy")] * 2
     asked = (path.parent / "run/data/task-et-test/items.jsonl").read_text().splitlines()
     first = json.loads(asked[1])
@@ -123,7 +125,7 @@ def test_training_items_that_are_scored_stop_a_run_before_anything_is_learned(ow
     train["text"] = f" {train['text'].upper()} !"
     test.write_text(test.read_text() + json.dumps(train) + "\n")
     with pytest.raises(DataError, match=r"task data \(es\): 1 items stand both in train and in the scored split"):
-        pipeline.run(recipe_file.load(str(path), []), folder=path.parent, output=path.parent / "run")
+        run.run(loading.load(str(path), []), folder=path.parent, output=path.parent / "run")
     assert not (path.parent / "run/adapters").exists()
 
 

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 
-from adamergex import baselines
-from adamergex.adapter import Adapter
+from adamergex.adapters.adapter import Adapter
+from adamergex.adapters.low_rank import truncate_dense
 from adamergex.errors import MergeError
-from adamergex.lowrank import truncate_dense
-from adamergex.merge import merge
+from adamergex.merging import baselines
+from adamergex.merging.merge import merge
 from tests.test_merge import SHAPES, adapter, assert_close, dense
 
 

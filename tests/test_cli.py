@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from adamergex import recipe_file
+from adamergex.recipes import loading
 
 
 def call(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -73,9 +73,9 @@ def test_validate_reports_every_problem(own_data: Callable[..., Path]) -> None:
 
 def test_recipes_are_listed_and_copied(tmp_path: Path) -> None:
     listed = call("recipes").stdout
-    assert all(name in listed for name in recipe_file.shipped())
+    assert all(name in listed for name in loading.shipped())
     assert call("recipes", "copy", "own-data", cwd=tmp_path).stdout.strip() == "own-data.yaml"
-    assert (tmp_path / "own-data.yaml").read_text() == recipe_file.read("own-data")
+    assert (tmp_path / "own-data.yaml").read_text() == loading.read("own-data")
     assert call("recipes", "copy", "own-data", cwd=tmp_path).returncode == 2
 
 
@@ -97,5 +97,5 @@ def test_a_run_prints_the_table_and_says_whether_merging_helped(own_data: Callab
 
 
 def test_the_command_line_answers_without_torch() -> None:
-    code = "import sys, adamergex.cli; print([m for m in ('torch', 'transformers', 'scipy') if m in sys.modules])"
+    code = "import sys, adamergex.cli.main; print([m for m in ('torch', 'transformers', 'scipy') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

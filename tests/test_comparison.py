@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from adamergex import disk, pipeline, recipe_file
-from adamergex.cli import app
+from adamergex.cli.main import app
 from adamergex.errors import AdapterError, DataError, RecipeError
-from adamergex.methods import NAMES
+from adamergex.pipeline import run
+from adamergex.recipes import loading
+from adamergex.scoring.systems import NAMES
+from adamergex.storage import files
 
 
 def evaluate(*arguments: str) -> Result:
@@ -27,8 +29,8 @@ def evaluate(*arguments: str) -> Result:
 def run_of(own_data: Callable[..., Path]) -> Path:
     """A run on the tiny model with every method that needs no choice of structure."""
     path = own_data(evaluate={"methods": list(NAMES), "shots": 2, "max_new_tokens": 8})
-    loaded = recipe_file.load(str(path), [])
-    pipeline.run(loaded, folder=path.parent, output=path.parent / "run")
+    loaded = loading.load(str(path), [])
+    run.run(loaded, folder=path.parent, output=path.parent / "run")
     return path
 
 
@@ -42,7 +44,7 @@ def test_all_methods_stand_side_by_side_and_adapters_score_the_same_without_the_
     for label in ("base model, 2 examples", "base model, XLT prompt", "es reference adapter", "DARE-TIES (t = 0.5)"):
         assert f"| {label} |" in report
     assert (run / "report.html").read_text().count("<table>") >= 1
-    merged = {name: disk.sha256(run / f"merged/es/{name}/adapter_model.safetensors") for name in NAMES[5:11]}
+    merged = {name: files.sha256(run / f"merged/es/{name}/adapter_model.safetensors") for name in NAMES[5:11]}
     assert len(set(merged.values())) == len(merged)
     plan = (run / "merged/es/ties/merge.yaml").read_text()
     assert "method: ties" in plan
@@ -57,8 +59,8 @@ def test_all_methods_stand_side_by_side_and_adapters_score_the_same_without_the_
     assert "vs t0" in done.stdout
     assert "merging" not in done.stdout
     for name, of_run in (("base", "base"), ("t0", "source-adapter"), ("adamergex", "adamergex")):
-        ours = disk.read_jsonl(out / f"predictions/recipe/es/{name}/predictions.jsonl")
-        assert ours == disk.read_jsonl(run / f"predictions/es/{of_run}/predictions.jsonl")
+        ours = files.read_jsonl(out / f"predictions/recipe/es/{name}/predictions.jsonl")
+        assert ours == files.read_jsonl(run / f"predictions/es/{of_run}/predictions.jsonl")
 
 
 def test_what_evaluate_is_given_wrongly_is_one_line(own_data: Callable[..., Path], tmp_path: Path) -> None:
@@ -99,7 +101,7 @@ def test_the_harness_files_its_numbers_in_the_same_report(
     arguments = ["--task", str(path), "--language", "es", "--base-model", str(tiny_model), "--output", str(out)]
     monkeypatch.chdir(path.parent)
     evaluate(*arguments, "--harness", "own_task", "--harness-folder", str(folder))
-    [row] = disk.read_jsonl(out / "harness/base/harness.jsonl")
+    [row] = files.read_jsonl(out / "harness/base/harness.jsonl")
     assert (row["task"], row["metric"]) == ("own_task", "acc,none")
     assert f"| own_task · base | acc,none | {row['value']:.4f} |" in (out / "report.md").read_text()
 

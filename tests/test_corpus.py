@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adamergex import corpus
-from adamergex.cleaning import Boilerplate, Duplicates, Languages
+from adamergex.data import corpus
+from adamergex.data.cleaning import Boilerplate, Duplicates, Languages
 from adamergex.errors import DataError
 from tests.conftest import byte_tokenizer
 
@@ -227,7 +227,7 @@ def test_filters_grow_and_still_know_what_came_first() -> None:
     index = Duplicates()
     first = [prose(i, 12) for i in range(300)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("adamergex.cleaning._FIRST_FILTER", 50)
+        patch.setattr("adamergex.data.cleaning._FIRST_FILTER", 50)
         assert all(index.fresh(first))
     assert len(index._filters) == 3
     assert not any(index.fresh(first))

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import typer.main
 
-from adamergex import cli, corpus, paper_files, sources
-from adamergex.recipe_data import Source
+from adamergex.cli import main
+from adamergex.data import corpus, paper_format, sources
+from adamergex.data.settings import Source
 from tests.conftest import byte_tokenizer
 from tests.test_corpus import SENTENCES, prose
 
@@ -26,7 +27,7 @@ def run(
     """Exit status, output and errors of the command line."""
     monkeypatch.setattr(sys, "argv", ["adamergex", "corpus", *map(str, arguments)])
     with pytest.raises(SystemExit) as caught:
-        cli.main()
+        main.main()
     shown = capsys.readouterr()
     return int(caught.value.code or 0), shown.out, shown.err
 
@@ -136,7 +137,7 @@ def test_a_package_that_is_not_known_is_named(
 
 def test_every_option_is_in_the_documentation_and_no_other() -> None:
     page = (Path(__file__).parent.parent / "docs" / "corpora.md").read_text()
-    command = typer.main.get_command(cli.app).commands["corpus"]  # type: ignore[attr-defined]
+    command = typer.main.get_command(main.app).commands["corpus"]  # type: ignore[attr-defined]
     known = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page))
     assert named - {"--megabytes"} <= known
@@ -202,7 +203,7 @@ def test_cuts_never_split_a_character(code: str, completion: int, tmp_path: Path
     tokenizer = byte_tokenizer()
     stream = [*tokenizer.encode(SENTENCES[code], add_special_tokens=False), 2] * 3
     windows = [stream[start : start + 40] for start in range(0, len(stream) - 39, 40)]
-    assert paper_files.write(tmp_path / "a.json", windows, tokenizer, completion) == len(windows)
+    assert paper_format.write(tmp_path / "a.json", windows, tokenizer, completion) == len(windows)
     written = json.loads((tmp_path / "a.json").read_text())
     rows = [row for _, row in sources.rows(Source(files=["a.json"]), tmp_path, code)]
     assert rows == written
@@ -222,13 +223,13 @@ def test_a_window_that_cannot_be_cut_makes_no_example(tmp_path: Path) -> None:
     tokenizer = byte_tokenizer()
     one_character = tokenizer.encode("語", add_special_tokens=False)
     two = tokenizer.encode("語学", add_special_tokens=False)
-    assert paper_files.write(tmp_path / "a.json", [one_character, two], tokenizer, 1) == 1
+    assert paper_format.write(tmp_path / "a.json", [one_character, two], tokenizer, 1) == 1
     assert json.loads((tmp_path / "a.json").read_text()) == [{"prompt": "語", "completion": "学"}]
 
 
 def test_an_array_of_windows_is_written_as_it_is_mapped(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.arange(70, 86, dtype=np.int32).reshape(2, 8))
     windows = np.load(tmp_path / "a.npy", mmap_mode="r")
-    assert paper_files.write(tmp_path / "a.json", windows, byte_tokenizer(), 3) == 2
+    assert paper_format.write(tmp_path / "a.json", windows, byte_tokenizer(), 3) == 2
     first = json.loads((tmp_path / "a.json").read_text())[0]
     assert (len(first["prompt"]), len(first["completion"])) == (5, 3)

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from adamergex import sources
+from adamergex.data import sources
 from adamergex.errors import DataError
-from adamergex.items import Item, read_items, refuse_overlap
-from adamergex.recipe import Source, Task
+from adamergex.recipes.recipe import Source, Task
+from adamergex.tasks.items import Item, read_items, refuse_overlap
 
 ROWS = [{"text": "uno, dos", "label": "a"}, {"text": "犬\t猫", "label": "b"}]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from adamergex import errors
-from adamergex.disk import beside, storage
 from adamergex.errors import NetworkError, StorageError
+from adamergex.storage.files import beside, storage
 
 
 def _failing(folder: Path, error: Exception) -> None:

@@ -5,17 +5,18 @@ from pathlib import Path
 
 import typer.main
 
-from adamergex import cli, merge_plan
-from adamergex.layout import STRUCTURES
-from adamergex.recipe import Recipe
-from adamergex.recipe_training import LEARNING_RATES
+from adamergex.adapters.schema import STRUCTURES
+from adamergex.cli import main
+from adamergex.merging import plan
+from adamergex.models.adapter_settings import LEARNING_RATES
+from adamergex.recipes.recipe import Recipe
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "merging.md").read_text()
 
 
 def options(*names: str) -> set[str]:
-    command = typer.main.get_command(cli.app)
+    command = typer.main.get_command(main.app)
     return {option for name in names for p in command.commands[name].params for option in p.opts}  # type: ignore[attr-defined]
 
 
@@ -26,7 +27,7 @@ def test_every_option_it_names_exists() -> None:
 
 
 def test_every_method_setting_and_structure_is_named() -> None:
-    methods = merge_plan.Plan.model_fields["method"].annotation.__args__  # type: ignore[union-attr]
+    methods = plan.Plan.model_fields["method"].annotation.__args__  # type: ignore[union-attr]
     assert all(f"`{method}`" in PAGE for method in methods if method != "adamergex")
     assert all(structure in PAGE for structure in STRUCTURES.values())
     for script in re.findall(r"`(?:benchmarks/)?(\w+\.py)`", PAGE):

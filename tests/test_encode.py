@@ -3,10 +3,10 @@
 import pytest
 import transformers
 
-from adamergex.encode import answered, fitted, for_training
 from adamergex.errors import DataError
-from adamergex.examples import Example
-from adamergex.items import Item
+from adamergex.models.encode import answered, fitted, for_training
+from adamergex.models.encoded import Example
+from adamergex.tasks.items import Item
 from tests.conftest import byte_tokenizer
 
 TOKENIZER = byte_tokenizer()

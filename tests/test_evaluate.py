@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from adamergex import choices, evaluate, generation
 from adamergex.errors import ModelError
-from adamergex.evaluate import Prediction, Questions, predict
-from adamergex.items import Item
-from adamergex.journal import Journal
-from adamergex.model import Workbench
+from adamergex.inference import choices, generation, predict
+from adamergex.inference.journal import Journal
+from adamergex.inference.predict import Prediction, Questions, predict
+from adamergex.models.resident import Workbench
+from adamergex.tasks.items import Item
 
 CHOICES = (" a", " ab", " abc", " b", " 犬", " ax")
 ITEMS = [
@@ -155,7 +155,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_so_are_later_ones(
             raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
         return real(bench, batch, layout)
 
-    monkeypatch.setattr("adamergex.choices.log_likelihoods", small)
+    monkeypatch.setattr("adamergex.inference.choices.log_likelihoods", small)
     found = predict(workbench, questions)
     assert [p.prediction for p in found] == [p.prediction for p in whole]
     assert sizes == [7, 4, 2, 2, 2, 1]
@@ -163,18 +163,18 @@ def test_a_batch_that_does_not_fit_is_halved_and_so_are_later_ones(
     def never(*args: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("adamergex.choices.log_likelihoods", never)
+    monkeypatch.setattr("adamergex.inference.choices.log_likelihoods", never)
     with pytest.raises(ModelError, match="does not fit into memory, even alone"):
         predict(workbench, questions)
 
     def broken(*args: Any) -> Any:
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
-    monkeypatch.setattr("adamergex.choices.log_likelihoods", broken)
+    monkeypatch.setattr("adamergex.inference.choices.log_likelihoods", broken)
     with pytest.raises(RuntimeError, match="shapes"):
         predict(workbench, questions)
 
 
 def test_batches_hold_like_lengths_and_so_many_sequences() -> None:
-    assert evaluate._batches([3, 9, 4, 9], [1, 2, 1, 1], 2) == [[1], [3, 2], [0]]
-    assert evaluate._batches([5, 5], [7, 1], 4) == [[0], [1]]
+    assert predict._batches([3, 9, 4, 9], [1, 2, 1, 1], 2) == [[1], [3, 2], [0]]
+    assert predict._batches([5, 5], [7, 1], 4) == [[0], [1]]

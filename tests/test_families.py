@@ -12,16 +12,18 @@ import transformers
 from pydantic import TypeAdapter
 from typer.testing import CliRunner
 
-from adamergex import adapter, families
-from adamergex.checkpoints import Checkpoint
-from adamergex.choices import class_logits
-from adamergex.cli import app
-from adamergex.encode import for_training
+from adamergex.adapters import adapter
+from adamergex.cli.main import app
 from adamergex.errors import ModelError, RecipeError
-from adamergex.items import Item
-from adamergex.model import Workbench
-from adamergex.recipe_training import IA3, AdapterSettings, Lora, Schedule, Train
-from adamergex.train import train
+from adamergex.inference.choices import class_logits
+from adamergex.models import families
+from adamergex.models.adapter_settings import IA3, AdapterSettings, Lora
+from adamergex.models.encode import for_training
+from adamergex.models.resident import Workbench
+from adamergex.storage.checkpoints import Checkpoint
+from adamergex.tasks.items import Item
+from adamergex.training.settings import Schedule, Train
+from adamergex.training.train import train
 from tests.families import AUTO, FAMILY, MODELS, save
 
 STRUCTURES: dict[str, dict[str, Any]] = {

@@ -7,10 +7,10 @@ import torch
 import transformers
 from torch.nn import functional
 
-from adamergex.evaluate import _batches
-from adamergex.examples import Example, dealt, random_batches
-from adamergex.families import Kind
-from adamergex.forward import can_pack, can_share, target_logits
+from adamergex.inference.predict import _batches
+from adamergex.models.encoded import Example, dealt, random_batches
+from adamergex.models.families import Kind
+from adamergex.models.target_logits import can_pack, can_share, target_logits
 
 SMALL = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 LLAMA = SMALL | {"intermediate_size": 48, "num_key_value_heads": 2}

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import torch
 
-from adamergex.adapter import Adapter
-from adamergex.checkpoints import Checkpoint
+from adamergex.adapters.adapter import Adapter
 from adamergex.errors import DataError, ModelError
-from adamergex.evaluate import Questions, predict
-from adamergex.harness import measure
-from adamergex.items import Item
-from adamergex.model import Workbench
-from adamergex.recipe_training import Lora
+from adamergex.inference.engines.harness import measure
+from adamergex.inference.predict import Questions, predict
+from adamergex.models.adapter_settings import Lora
+from adamergex.models.resident import Workbench
+from adamergex.storage.checkpoints import Checkpoint
+from adamergex.tasks.items import Item
 from tests.families import save
 
 # Of one length, so that the model does not simply prefer the shortest.

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from adamergex import html_report, markup, plots
-from adamergex.report import Example, Report, cells, headings, verdict
-from adamergex.rows import AVERAGE, Row
+from adamergex.reporting import figures, html, html_parts
+from adamergex.reporting.report import Example, Report, cells, headings, verdict
+from adamergex.scoring.results import AVERAGE, Row
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 HOSTILE = '</script><script>alert("1")</script>\' onload=x & \x00 \u202e\u2067 \u2069 \ud800 \ufffe $x$'
@@ -132,7 +132,7 @@ def full() -> Report:
 
 @pytest.fixture(scope="module")
 def page(full: Report) -> str:
-    return html_report.page(full)
+    return html.page(full)
 
 
 def test_tags_are_balanced_identifiers_are_unique_and_pictures_have_words(page: str) -> None:
@@ -165,7 +165,7 @@ def test_every_row_is_in_the_page_as_its_cells(page: str, full: Report) -> None:
 def test_the_verdict_comes_first(page: str, full: Report) -> None:
     lead = re.search(r'<p class="lead" dir="auto">(.*?)</p>', page)
     assert lead
-    assert lead[1] == markup.text(str(verdict(full.tables()[-1][1])))
+    assert lead[1] == html_parts.text(str(verdict(full.tables()[-1][1])))
     assert page.index(lead[0]) < page.index("<main>")
 
 
@@ -181,7 +181,7 @@ def test_nothing_comes_from_elsewhere(page: str) -> None:
 
 
 def test_the_same_report_gives_the_same_page(page: str, full: Report) -> None:
-    assert html_report.page(full) == page
+    assert html.page(full) == page
 
 
 def test_pictures_take_their_colours_from_the_page(page: str) -> None:
@@ -195,11 +195,11 @@ def test_pictures_take_their_colours_from_the_page(page: str) -> None:
 
 
 def test_sections_without_content_are_left_out() -> None:
-    bare = html_report.page(Report("A run", "en", "t = 0", rows("ar")))
+    bare = html.page(Report("A run", "en", "t = 0", rows("ar")))
     walk = Walk(bare)
     assert [attributes["id"] for attributes in walk.having("h2")] == ["results"]
     assert not walk.having("nav")
-    nothing = html_report.page(Report("A run", None, "t = 0", []))
+    nothing = html.page(Report("A run", None, "t = 0", []))
     assert not Walk(nothing).having("h2")
     assert "Nothing was scored." in nothing
 
@@ -220,13 +220,13 @@ def test_hostile_text_stays_text_wherever_it_stands() -> None:
         versions={HOSTILE: HOSTILE},
         hashes={HOSTILE: HOSTILE},
     )
-    page = html_report.page(report)
+    page = html.page(report)
     page.encode()
     walk = Walk(page)
     assert not walk.having("script")
     assert not any("onload" in attributes for _, attributes in walk.tags)
     assert not re.search("[\x00\ud800\ufffe]", page)
-    shown = markup.clean(HOSTILE)
+    shown = html_parts.clean(HOSTILE)
     assert shown.count("␀") == 1
     assert shown.count("\ufffd") == 2
     assert walk.texts.count(shown) > 10
@@ -236,18 +236,18 @@ def test_hostile_text_stays_text_wherever_it_stands() -> None:
 
 def test_answers_carry_their_language_and_right_or_wrong_in_words() -> None:
     examples = [example(), example(id="test/2", start_score=1.0, score=0.0, prediction=" ", language="ar")]
-    page = html_report.page(Report("A run", "en", "t = 0", rows("ar"), examples))
+    page = html.page(Report("A run", "en", "t = 0", rows("ar"), examples))
     assert '<dd lang="ar" dir="auto">القاهرة</dd><dd lang="ar" dir="auto">مصر</dd>' in page
     assert page.count("✓ right") == page.count("✗ wrong") == 2
     assert '<em lang="en">empty</em>' in page
     assert "2 shown: 1 better, 1 worse than t = 0" in page
-    assert 'lang="dialect' not in html_report.page(Report("", None, "", [], [example(language="dialect one")]))
-    assert "◐ 25 %" in html_report.page(Report("", None, "", [], [example(score=0.25)]))
+    assert 'lang="dialect' not in html.page(Report("", None, "", [], [example(language="dialect one")]))
+    assert "◐ 25 %" in html.page(Report("", None, "", [], [example(score=0.25)]))
 
 
 def test_no_more_than_ten_answers_of_a_method_and_no_endless_prompt() -> None:
     examples = [example(id=f"test/{number}", prompt="a" * 9000 + "end") for number in range(12)]
-    page = html_report.page(Report("A run", "en", "t = 0", (), examples))
+    page = html.page(Report("A run", "en", "t = 0", (), examples))
     assert "10 of 12 shown: 10 better, 0 worse" in page
     assert page.count("<article") == 10
     assert "[… 5,003 characters left out …]" in page
@@ -275,7 +275,7 @@ def test_pictures_hold_one_to_twenty_languages_and_one_to_twelve_methods() -> No
         for method in range(12)
     ]
     for given, panels in ((many, 20), (many[:1], 1)):
-        page = html_report.page(Report("A run", "en", "t = 0", given))
+        page = html.page(Report("A run", "en", "t = 0", given))
         drawn = re.search(r"<svg.*?</svg>", page, re.DOTALL)
         assert drawn
         walk = Walk(drawn[0])
@@ -288,7 +288,7 @@ def test_the_highest_score_by_t_is_named(page: str) -> None:
 
 
 def test_long_trainings_are_drawn_as_means_of_few_steps() -> None:
-    drawn = plots.training_svg({"task-en": curve(20_000)}, "training")
+    drawn = figures.training_svg({"task-en": curve(20_000)}, "training")
     assert max(len(attributes.get("d") or "") for attributes in Walk(drawn).having("path")) < 400 * 20
     assert "20000 steps, loss 3.000 to 0.000" in drawn
-    assert plots.training_curves({"task-en": curve(2)}).startswith(b"\x89PNG")
+    assert figures.training_curves({"task-en": curve(2)}).startswith(b"\x89PNG")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from adamergex import likelihood
+from adamergex.models import likelihood
 
 torch.manual_seed(0)
 LOGITS = 5 * torch.randn(7, 300, dtype=torch.float64)

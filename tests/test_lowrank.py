@@ -2,7 +2,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adamergex.lowrank import LowRank, stack, truncate
+from adamergex.adapters.low_rank import LowRank, stack, truncate
 
 
 def product(seed: int, out: int, into: int, rank: int) -> LowRank:

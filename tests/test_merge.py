@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import adamergex
-from adamergex.adapter import Adapter
-from adamergex.coefficients import Scale, parse
-from adamergex.compare import drift
+from adamergex.adapters.adapter import Adapter
+from adamergex.adapters.compatibility import drift
 from adamergex.errors import MergeError
-from adamergex.merge import merge
+from adamergex.merging.merge import merge
+from adamergex.merging.scale import Scale, parse
 
 SHAPES = {"layers.0.q_proj": (6, 5), "layers.1.up_proj": (4, 7)}
 SEEDS, SCALES = st.integers(0, 1000), st.floats(-2, 2)
@@ -291,8 +291,8 @@ def test_the_package_is_called_and_imported_by_the_same_name() -> None:
 import sys, adamergex
 assert 'torch' not in sys.modules
 import adamergex.merge
-from adamergex.merge import merge
-assert adamergex.merge is sys.modules['adamergex.merge'] and adamergex.merge.merge is merge
+from adamergex.merging.merge import merge
+assert adamergex.merge is sys.modules['adamergex.merge'] and adamergex.merging.merge.merge is merge
 print([m for m in ('transformers', 'peft', 'pydantic', 'typer') if m in sys.modules])
 try:
     adamergex.merge(1)

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 import adamergex
-from adamergex import cli, merge_folder
-from adamergex.adapter import CONFIG, WEIGHTS
+from adamergex.adapters.adapter import CONFIG, WEIGHTS
+from adamergex.cli import main
+from adamergex.merging import folder
 from tests import zoo
 
 
@@ -30,7 +31,7 @@ def run(
     """Exit status, output and errors of the command line."""
     monkeypatch.setattr(sys, "argv", ["adamergex", *map(str, arguments)])
     with pytest.raises(SystemExit) as caught:
-        cli.main()
+        main.main()
     shown = capsys.readouterr()
     return int(caught.value.code or 0), shown.out, shown.err
 
@@ -207,7 +208,7 @@ def test_the_only_copy_that_a_killed_merge_left_is_put_back(tmp_path: Path) -> N
     old = tmp_path / f".old-out.{platform.node()}.{gone.pid}"
     old.mkdir()
     (old / WEIGHTS).write_bytes(b"precious")
-    merge_folder.clear(tmp_path / "out")
+    folder.clear(tmp_path / "out")
     assert (tmp_path / "out" / WEIGHTS).read_bytes() == b"precious"
 
 
@@ -239,8 +240,8 @@ def test_a_killed_merge_leaves_the_old_folder_and_the_next_one_tidies_up(folders
     subprocess.run(command, check=True, capture_output=True)
     before = (tmp_path / "out" / WEIGHTS).read_bytes()
     # The process stops where the folder is written, before it is renamed.
-    slow = "import os, adamergex.merge_folder as m; m.card = lambda facts: os.kill(os.getpid(), 9)"
-    code = f"{slow}; import sys, adamergex.cli as c; sys.argv[1:] = sys.argv[2:]; c.main()"
+    slow = "import os, adamergex.merging.folder as m; m.card = lambda facts: os.kill(os.getpid(), 9)"
+    code = f"{slow}; import sys, adamergex.cli.main as c; sys.argv[1:] = sys.argv[2:]; c.main()"
     again = [sys.executable, "-c", code, "-", *command[3:], "--scale", "0.9", "--overwrite"]
     assert subprocess.run(again, check=False, capture_output=True).returncode == -signal.SIGKILL
     assert (tmp_path / "out" / WEIGHTS).read_bytes() == before
@@ -251,9 +252,9 @@ def test_a_killed_merge_leaves_the_old_folder_and_the_next_one_tidies_up(folders
 
 def test_an_interrupted_merge_writes_nothing(folders: list[str], tmp_path: Path) -> None:
     slow = (
-        "import time, adamergex.merge_folder as m; m.card = lambda facts: (print('here', flush=True), time.sleep(60))"
+        "import time, adamergex.merging.folder as m; m.card = lambda facts: (print('here', flush=True), time.sleep(60))"
     )
-    code = f"{slow}; import sys, adamergex.cli as c; sys.argv[1:] = sys.argv[2:]; c.main()"
+    code = f"{slow}; import sys, adamergex.cli.main as c; sys.argv[1:] = sys.argv[2:]; c.main()"
     command = [sys.executable, "-c", code, "-", "merge", *folders, "--scale", "0.5", "--output", str(tmp_path / "out")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout
@@ -298,9 +299,9 @@ def test_inspect_says_why_two_adapters_cannot_be_merged(
 
 def test_what_vllm_does_not_load_is_said() -> None:
     loaded = adamergex.load
-    assert loaded is adamergex.adapter.load
+    assert loaded is adamergex.adapters.adapter.load
     config = {"peft_type": "IA3"}
-    vectors = adamergex.adapter.Adapter(config, {"base_model.model.layers.0.k.ia3_l": torch.ones(3, 1)})
-    assert merge_folder.for_vllm(adamergex.merge(vectors, vectors, vectors, scale=1.0)) == [
+    vectors = adamergex.adapters.adapter.Adapter(config, {"base_model.model.layers.0.k.ia3_l": torch.ones(3, 1)})
+    assert folder.for_vllm(adamergex.merge(vectors, vectors, vectors, scale=1.0)) == [
         "vLLM serves LoRA; this is (IA)³: load it with PEFT"
     ]

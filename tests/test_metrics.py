@@ -2,31 +2,32 @@ import numpy as np
 import pytest
 from scipy.stats import norm, ttest_rel
 
-from adamergex import metrics, report
-from adamergex.rows import AVERAGE, Row, Scores
-from adamergex.rows import rows as table
+from adamergex.reporting import report
+from adamergex.scoring import statistics
+from adamergex.scoring.results import AVERAGE, Row, Scores
+from adamergex.scoring.results import rows as table
 
 
 def test_mcnemar_by_hand() -> None:
     # 1 gained, 5 lost: 2 · (C(6,0) + C(6,1)) / 2⁶ = 14/64
     correct = [True] + [False] * 5 + [True] * 3
     baseline = [False] + [True] * 5 + [True] * 3
-    assert metrics.mcnemar_exact(correct, baseline) == pytest.approx(14 / 64)
-    assert metrics.mcnemar_exact(baseline, correct) == pytest.approx(14 / 64)
-    assert metrics.mcnemar_exact(correct, correct) == 1.0
+    assert statistics.mcnemar_exact(correct, baseline) == pytest.approx(14 / 64)
+    assert statistics.mcnemar_exact(baseline, correct) == pytest.approx(14 / 64)
+    assert statistics.mcnemar_exact(correct, correct) == 1.0
     with pytest.raises(ValueError, match="zip"):
-        metrics.mcnemar_exact([True], [True, False])
+        statistics.mcnemar_exact([True], [True, False])
 
 
 def test_wilson_by_hand() -> None:
     # (p + z²/2n ± z·√(p(1−p)/n + z²/4n²)) / (1 + z²/n) with p = 0.8, n = 10, z = 1.959964
-    low, high = metrics.wilson_interval([True] * 8 + [False] * 2)
+    low, high = statistics.wilson_interval([True] * 8 + [False] * 2)
     assert (low, high) == pytest.approx((0.490162, 0.943318), abs=1e-5)
 
 
 def test_gap_closed() -> None:
-    assert metrics.gap_closed(0.6, 0.5, 0.9) == pytest.approx(0.25)
-    assert metrics.gap_closed(0.6, 0.5, 0.5) is None
+    assert statistics.gap_closed(0.6, 0.5, 0.9) == pytest.approx(0.25)
+    assert statistics.gap_closed(0.6, 0.5, 0.5) is None
 
 
 def rows(merged: list[bool]) -> list[Row]:
@@ -93,7 +94,7 @@ def test_scores_that_are_not_right_or_wrong_are_compared_by_the_bootstrap() -> N
     assert merged.difference == pytest.approx(0.05)
     assert merged.p_value is not None
     assert merged.p_value < 0.001
-    assert (merged.low, merged.high) == metrics.bootstrap_interval([value + 0.05 for value in start])
+    assert (merged.low, merged.high) == statistics.bootstrap_interval([value + 0.05 for value in start])
     assert "| merged | 52.5 |" in report.markdown(report.Report("r", "en", "t = 0", [start_row, merged]), None)
     assert "paired bootstrap" in (report.verdict([start_row, merged]) or "")
 
@@ -101,38 +102,38 @@ def test_scores_that_are_not_right_or_wrong_are_compared_by_the_bootstrap() -> N
 def test_the_bootstrap_interval_is_the_normal_one_where_there_are_many_items() -> None:
     scores = np.random.default_rng(1).random(2_000)
     half = 1.959964 * scores.std() / len(scores) ** 0.5
-    low, high = metrics.bootstrap_interval(scores.tolist())
+    low, high = statistics.bootstrap_interval(scores.tolist())
     assert (low, high) == pytest.approx((scores.mean() - half, scores.mean() + half), abs=0.05 * half)
-    narrow = metrics.bootstrap_interval(scores.tolist(), confidence=0.5)
+    narrow = statistics.bootstrap_interval(scores.tolist(), confidence=0.5)
     assert narrow[1] - narrow[0] == pytest.approx((high - low) * 0.67449 / 1.959964, rel=0.05)
 
 
 def test_the_bootstrap_interval_of_two_items_by_hand() -> None:
     # Means of two draws from 0 and 1: 0, ½, ½, 1; a quarter lies at each end.
-    assert metrics.bootstrap_interval([0, 1]) == (0, 1)
-    assert metrics.bootstrap_interval([0, 1], confidence=0.4) == (0.5, 0.5)
-    assert metrics.bootstrap_interval([0.3] * 7) == pytest.approx((0.3, 0.3))
+    assert statistics.bootstrap_interval([0, 1]) == (0, 1)
+    assert statistics.bootstrap_interval([0, 1], confidence=0.4) == (0.5, 0.5)
+    assert statistics.bootstrap_interval([0.3] * 7) == pytest.approx((0.3, 0.3))
 
 
 def test_the_same_seed_makes_the_same_interval_and_p_value() -> None:
     scores = np.random.default_rng(1).random(50).tolist()
     zeros = [0.45] * 50
-    assert metrics.bootstrap_interval(scores) == metrics.bootstrap_interval(scores)
-    assert metrics.bootstrap_interval(scores) != metrics.bootstrap_interval(scores, seed=1)
-    assert metrics.paired_bootstrap(scores, zeros) == metrics.paired_bootstrap(scores, zeros)
-    assert metrics.paired_bootstrap(scores, zeros) != metrics.paired_bootstrap(scores, zeros, seed=1)
+    assert statistics.bootstrap_interval(scores) == statistics.bootstrap_interval(scores)
+    assert statistics.bootstrap_interval(scores) != statistics.bootstrap_interval(scores, seed=1)
+    assert statistics.paired_bootstrap(scores, zeros) == statistics.paired_bootstrap(scores, zeros)
+    assert statistics.paired_bootstrap(scores, zeros) != statistics.paired_bootstrap(scores, zeros, seed=1)
 
 
 def test_the_paired_bootstrap_by_hand() -> None:
     # Differences −1 and 3, shifted by their mean 1: −2 and 2. Means of two draws: −2, 0, 0, 2; half are as far as 1.
-    assert metrics.paired_bootstrap([0, 3], [1, 0]) == pytest.approx(0.5, abs=0.02)
-    assert metrics.paired_bootstrap([1, 0], [0, 3]) == pytest.approx(0.5, abs=0.02)
+    assert statistics.paired_bootstrap([0, 3], [1, 0]) == pytest.approx(0.5, abs=0.02)
+    assert statistics.paired_bootstrap([1, 0], [0, 3]) == pytest.approx(0.5, abs=0.02)
     # One difference of four: j of four draws hit it, and the mean is (j − 1)·x/4, as far as x/4 unless j = 1.
     for x in (0.3, 0.6, 0.7):
-        assert metrics.paired_bootstrap([0, 0, 0, x], [0] * 4) == pytest.approx(37 / 64, abs=0.02)
-    assert metrics.paired_bootstrap([0.1, 0.2], [0.2, 0.1]) == 1
-    assert metrics.paired_bootstrap([0.1, 0.7], [0.1, 0.7]) == 1
-    assert metrics.paired_bootstrap([1.0] * 5, [0.9] * 5, resamples=99) == pytest.approx(1 / 100)
+        assert statistics.paired_bootstrap([0, 0, 0, x], [0] * 4) == pytest.approx(37 / 64, abs=0.02)
+    assert statistics.paired_bootstrap([0.1, 0.2], [0.2, 0.1]) == 1
+    assert statistics.paired_bootstrap([0.1, 0.7], [0.1, 0.7]) == 1
+    assert statistics.paired_bootstrap([1.0] * 5, [0.9] * 5, resamples=99) == pytest.approx(1 / 100)
 
 
 def test_the_paired_bootstrap_follows_the_t_test_where_there_are_many_items() -> None:
@@ -141,13 +142,13 @@ def test_the_paired_bootstrap_follows_the_t_test_where_there_are_many_items() ->
     for shift in (0.0, 0.005, 0.01, 0.02):
         scores = baseline + random.normal(shift, 0.1, 1_000)
         expected = float(ttest_rel(scores, baseline).pvalue)
-        assert metrics.paired_bootstrap(scores.tolist(), baseline.tolist()) == pytest.approx(expected, abs=0.02)
+        assert statistics.paired_bootstrap(scores.tolist(), baseline.tolist()) == pytest.approx(expected, abs=0.02)
 
 
 def test_the_paired_bootstrap_rejects_a_true_null_as_often_as_it_says() -> None:
     random = np.random.default_rng(3)
     p_values = [
-        metrics.paired_bootstrap(random.random(60).tolist(), random.random(60).tolist(), resamples=400)
+        statistics.paired_bootstrap(random.random(60).tolist(), random.random(60).tolist(), resamples=400)
         for _ in range(400)
     ]
     # 5 % of 400 are 20, with a standard error of 4.4.
@@ -156,21 +157,21 @@ def test_the_paired_bootstrap_rejects_a_true_null_as_often_as_it_says() -> None:
 
 def test_no_items_have_no_mean() -> None:
     with pytest.raises(ValueError, match="no items"):
-        metrics.bootstrap_interval([])
+        statistics.bootstrap_interval([])
     with pytest.raises(ValueError, match="at least one"):
-        metrics.paired_bootstrap([], [])
+        statistics.paired_bootstrap([], [])
     with pytest.raises(ValueError, match="zip"):
-        metrics.paired_bootstrap([1.0], [1.0, 0.0])
+        statistics.paired_bootstrap([1.0], [1.0, 0.0])
 
 
 def test_holm_by_hand() -> None:
     # 4·0.005, 3·0.01, 2·0.03; then 1·0.04, which may not be less than 0.06.
-    assert metrics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert metrics.holm([0.5, 0.6]) == [1.0, 1.0]
-    assert metrics.holm([0.02]) == [0.02]
-    assert metrics.holm([0.01, 0.01]) == [0.02, 0.02]
-    assert metrics.holm([]) == []
+    assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert statistics.holm([0.5, 0.6]) == [1.0, 1.0]
+    assert statistics.holm([0.02]) == [0.02]
+    assert statistics.holm([0.01, 0.01]) == [0.02, 0.02]
+    assert statistics.holm([]) == []
     with pytest.raises(ValueError, match="outside"):
-        metrics.holm([0.5, 1.2])
+        statistics.holm([0.5, 1.2])
     with pytest.raises(ValueError, match="outside"):
-        metrics.holm([float("nan")])
+        statistics.holm([float("nan")])

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from adamergex.checkpoints import Checkpoint
 from adamergex.errors import ModelError
-from adamergex.model import Workbench
-from adamergex.recipe_training import Lora
+from adamergex.models.adapter_settings import Lora
+from adamergex.models.resident import Workbench
+from adamergex.storage.checkpoints import Checkpoint
 
 
 def test_all_adapters_of_a_run_start_from_the_same_a(workbench: Workbench) -> None:

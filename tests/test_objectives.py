@@ -5,10 +5,10 @@ import pytest
 import transformers
 
 from adamergex.errors import ModelError
-from adamergex.examples import Example
-from adamergex.families import Family
-from adamergex.objectives import Windows, overhead
-from adamergex.recipe_reference import Reference
+from adamergex.models.encoded import Example
+from adamergex.models.families import Family
+from adamergex.training.objectives import Windows, overhead
+from adamergex.training.reference_task import Reference
 from tests.conftest import byte_tokenizer
 
 BODY = list(range(100, 140))

@@ -16,10 +16,13 @@ import pytest
 import torch
 import transformers
 
-from adamergex import adapter, disk, pipeline, recipe_file
+from adamergex.adapters import adapter
 from adamergex.errors import DataError, RecipeError, StorageError
-from adamergex.merge import merge
+from adamergex.merging.merge import merge
+from adamergex.pipeline import run
 from adamergex.progress import Silent
+from adamergex.recipes import loading
+from adamergex.storage import files
 
 STAGES = [
     "data/task-en-train",
@@ -56,8 +59,8 @@ class Seen(Silent):
 
 def run(path: Path, *overrides: str, output: str = "run") -> tuple[list[Any], Seen]:
     seen = Seen()
-    loaded = recipe_file.load(str(path), overrides)
-    return pipeline.run(loaded, folder=path.parent, output=path.parent / output, display=seen), seen
+    loaded = loading.load(str(path), overrides)
+    return run.run(loaded, folder=path.parent, output=path.parent / output, display=seen), seen
 
 
 def contents(folder: Path, pattern: str = "**/*") -> dict[str, bytes]:
@@ -86,7 +89,7 @@ def test_a_run_does_every_stage_once_and_a_second_run_none(
     def refuse(*args: object) -> None:
         raise AssertionError("the base model was loaded for a finished run")
 
-    monkeypatch.setattr("adamergex.model.Workbench.__init__", refuse)
+    monkeypatch.setattr("adamergex.models.resident.Workbench.__init__", refuse)
     again, seen = run(path)
     assert (seen.made, seen.skipped) == ([], STAGES)
     assert again == rows
@@ -127,7 +130,7 @@ def test_the_merged_folder_is_the_merge_of_the_three_and_loads_in_peft(
     card = (folder / "merged/es/adamergex/README.md").read_text()
     assert card.startswith("---\nbase_model: ")
     for stage in ("task-en", "reference-es", "reference-en"):
-        assert disk.sha256(folder / "adapters" / stage / adapter.WEIGHTS) in card
+        assert files.sha256(folder / "adapters" / stage / adapter.WEIGHTS) in card
 
 
 def test_adapters_of_a_run_share_their_start(own_data: Callable[..., Path]) -> None:
@@ -240,13 +243,13 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(
         raise OSError(errno.ENOSPC, "No space left on device", str(folder / "there"))
 
     with monkeypatch.context() as patch:
-        patch.setattr("adamergex.data_stages.write_jsonl", full)
+        patch.setattr("adamergex.pipeline.data_stages.write_jsonl", full)
         with pytest.raises(StorageError, match="run/there: no space left on the disk"):
             run(path)
     assert contents(folder).keys() == {"recipe.yaml"}
     assert [entry.name for entry in folder.iterdir() if entry.name.startswith(".") and entry.name != ".lock"] == []
     with monkeypatch.context() as patch:
-        patch.setattr("adamergex.tensorfile._write_all", full)
+        patch.setattr("adamergex.adapters.tensor_file._write_all", full)
         with pytest.raises(StorageError, match="no space left on the disk"):
             run(path)
     assert not (folder / "adapters").exists()
@@ -285,7 +288,7 @@ def test_the_report_of_other_settings_does_not_outlive_a_cut_off_run(
     def interrupt(*args: object, **more: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("adamergex.train.train", interrupt)
+    monkeypatch.setattr("adamergex.training.train.train", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run(path, "train.learning_rate=1e-5")
     assert not (path.parent / "run/report.md").exists()
@@ -293,7 +296,7 @@ def test_the_report_of_other_settings_does_not_outlive_a_cut_off_run(
 
 def test_two_runs_do_not_share_a_folder(own_data: Callable[..., Path]) -> None:
     path = own_data()
-    with pipeline.RunFolder(path.parent / "run").held(), pytest.raises(StorageError, match="another run is at work"):
+    with run.RunFolder(path.parent / "run").held(), pytest.raises(StorageError, match="another run is at work"):
         run(path)
 
 

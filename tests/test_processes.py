@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from adamergex import adapter
+from adamergex.adapters import adapter
 
 ADAPTERS = ["adapters/task-en", "adapters/reference-en", "adapters/reference-es", "merged/es/adamergex"]
 

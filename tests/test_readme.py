@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from adamergex import recipe_file
+from adamergex.recipes import loading
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -19,7 +19,7 @@ def block(kind: str, containing: str) -> str:
 
 def test_own_data_runs_on_the_files_the_readme_writes(tmp_path: Path, tiny_model: Path) -> None:
     subprocess.run(["sh", "-eu"], input=block("sh", "data/train.en.jsonl"), cwd=tmp_path, text=True, check=True)
-    recipe_file.copy("own-data", tmp_path)
+    loading.copy("own-data", tmp_path)
     command = [sys.executable, "-m", "adamergex", "run", "own-data.yaml", "--set", f"base_model={tiny_model}"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ, check=False)
     assert done.returncode == 0, done.stderr
@@ -28,11 +28,12 @@ def test_own_data_runs_on_the_files_the_readme_writes(tmp_path: Path, tiny_model
 
 
 def test_the_python_example_merges(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from adamergex import adapter, model
-    from adamergex.checkpoints import Checkpoint
-    from adamergex.recipe_training import Lora
+    from adamergex.adapters import adapter
+    from adamergex.models import resident
+    from adamergex.models.adapter_settings import Lora
+    from adamergex.storage.checkpoints import Checkpoint
 
-    workbench = model.Workbench(Checkpoint("tiny", tiny_model, ""), "float32", Lora())
+    workbench = resident.Workbench(Checkpoint("tiny", tiny_model, ""), "float32", Lora())
     for seed, name in enumerate(("task-en", "reference-es", "reference-en")):
         folder = tmp_path / "runs/quickstart/adapters" / name
         folder.mkdir(parents=True)

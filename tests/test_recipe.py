@@ -5,35 +5,35 @@ from pathlib import Path
 
 import pytest
 
-from adamergex import recipe, recipe_file
 from adamergex.errors import RecipeError
+from adamergex.recipes import loading, recipe
 
 
 def problems(name: str, *overrides: str) -> list[str]:
     with pytest.raises(RecipeError) as caught:
-        recipe_file.load(name, overrides)
+        loading.load(name, overrides)
     return caught.value.problems
 
 
-@pytest.mark.parametrize("name", sorted(recipe_file.shipped()))
+@pytest.mark.parametrize("name", sorted(loading.shipped()))
 def test_shipped_recipes_are_valid_and_say_what_they_are(name: str) -> None:
-    assert recipe_file.load(name).name == name
-    assert len(recipe_file.shipped()[name]) > 20
+    assert loading.load(name).name == name
+    assert len(loading.shipped()[name]) > 20
 
 
 def test_norwegian_is_a_string(tmp_path: Path) -> None:
-    text = recipe_file.read("quickstart").replace("  - es", "  - no")
+    text = loading.read("quickstart").replace("  - es", "  - no")
     (tmp_path / "a.yaml").write_text(text)
-    assert recipe_file.load(str(tmp_path / "a.yaml")).targets == ["no"]
-    assert recipe_file.load("quickstart", ["targets=[no, es]"]).targets == ["no", "es"]
+    assert loading.load(str(tmp_path / "a.yaml")).targets == ["no"]
+    assert loading.load("quickstart", ["targets=[no, es]"]).targets == ["no", "es"]
 
 
 def test_numbers_in_scientific_notation_are_numbers() -> None:
-    assert recipe_file.load("quickstart", ["train.learning_rate=1e-4"]).train.learning_rate == 1e-4
+    assert loading.load("quickstart", ["train.learning_rate=1e-4"]).train.learning_rate == 1e-4
 
 
 def test_all_problems_are_reported_at_once_with_line_and_suggestion(tmp_path: Path) -> None:
-    text = recipe_file.read("quickstart")
+    text = loading.read("quickstart")
     text = (
         text.replace("learning_rate:", "lerning_rate:")
         .replace("window: 128", "window: none")
@@ -96,7 +96,7 @@ def test_methods_that_do_not_fit_the_adapters_are_refused_before_anything_is_tra
     assert "adamergex-factors is for LoRA" in found
     [found] = problems("quickstart", "evaluate.methods=[base, base]")
     assert "a method is listed twice" in found
-    assert recipe_file.load("quickstart", ["evaluate.methods=[adamergex, base]"]).evaluate.methods == [
+    assert loading.load("quickstart", ["evaluate.methods=[adamergex, base]"]).evaluate.methods == [
         "base",
         "adamergex",
     ]
@@ -117,10 +117,10 @@ def test_yaml_errors_have_a_line(tmp_path: Path) -> None:
 
 
 def test_copy_never_overwrites(tmp_path: Path) -> None:
-    path = recipe_file.copy("own-data", tmp_path)
-    assert path.read_text() == recipe_file.read("own-data")
+    path = loading.copy("own-data", tmp_path)
+    assert path.read_text() == loading.read("own-data")
     with pytest.raises(RecipeError, match="exists already"):
-        recipe_file.copy("own-data", tmp_path)
+        loading.copy("own-data", tmp_path)
 
 
 def test_the_schema_covers_every_section() -> None:
@@ -131,7 +131,7 @@ def test_the_schema_covers_every_section() -> None:
 
 
 def test_language_is_filled_into_sources(own_data: Callable[..., Path]) -> None:
-    loaded = recipe_file.load(
+    loaded = loading.load(
         str(own_data()), ["reference.corpora={es: {dataset: wiki, config: '2023.{language}', split: train}}"]
     )
     assert loaded.reference_source("en").files == ["data/text.en.txt"]

@@ -4,7 +4,7 @@ from statistics import fmean
 import pytest
 
 from adamergex.errors import DataError
-from adamergex.scoring.marks import PRIMARY, AnswerKind, Mark, mark
+from adamergex.scoring.scorers import PRIMARY, AnswerKind, Mark, mark
 
 GOLDS: dict[AnswerKind, tuple[str, list[str]]] = {
     "text": ("en", ["entailment", "neutral", "contradiction", "Ａ"]),

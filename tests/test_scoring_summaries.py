@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
-from adamergex.scoring.summaries import chrf, rouge
+from adamergex.scoring.rouge import chrf, rouge
 
 
 def test_rouge_by_hand() -> None:

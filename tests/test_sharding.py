@@ -5,8 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from adamergex.preflight import unsplittable
-from adamergex.recipe import Recipe
+from adamergex.recipes.preflight import unsplittable
+from adamergex.recipes.recipe import Recipe
 from tests.families import save
 
 NAMES = ["llama", "gemma3", "gpt2", "bloom", "t5", "bart", "xlm-r", "bert"]

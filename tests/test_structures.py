@@ -177,7 +177,7 @@ def test_prompts_go_through_the_map_between_the_references(case: str, tmp_path: 
     merged = adamergex.merge(task, target, source, scale=T)
     merged.save(tmp_path / "merged")
 
-    def blocks(adapter: adamergex.adapter.Adapter) -> torch.Tensor:
+    def blocks(adapter: adamergex.adapters.adapter.Adapter) -> torch.Tensor:
         """By PEFT's own words: view(tokens, layers · 2, heads, width / heads); p-tuning by part of the model."""
         stored = adapter.tensors["prompt_embeddings"].double()
         if "p-tuning" in case:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from adamergex.cli import app
-from adamergex.t_curve import tried
+from adamergex.cli.main import app
+from adamergex.selection.scale_curve import tried
 from tests.test_vllm_backend import SETTINGS, made
 
 

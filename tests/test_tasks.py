@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from adamergex import tasks
+from adamergex.data.settings import Source
 from adamergex.errors import DataError
-from adamergex.recipe_data import Source, Task
-from adamergex.tasks.benchmark import Prompt
+from adamergex.tasks import benchmarks
+from adamergex.tasks.benchmarks.benchmark import Prompt
 from adamergex.tasks.overlap import normalised, overlaps
+from adamergex.tasks.task import Task
 from tests.task_rows import CAUSED, COPA_ROW, HEADED, PAIR, SOLVED, SUM, SUMMED, read
 
 SQUAD_FILE = {
@@ -109,7 +110,7 @@ def test_a_sentence_goes_on_in_its_own_language(tmp_path: Path) -> None:
     for code in ("zh", "tr"):
         write(tmp_path, f"data/{code}/val.{code}.jsonl", jsonl(row))
     chinese, turkish = (read("xcopa", "dev", code, tmp_path)[0] for code in ("zh", "tr"))
-    prompt = tasks.find("xcopa").prompt("zh")
+    prompt = benchmarks.find("xcopa").prompt("zh")
     assert prompt.prompt.format_map(chinese) + prompt.separator == "下雨了因为"
     assert (turkish["connective"], turkish["ending1"], turkish["ending2"]) == ("çünkü", "ışık", "iyi")
 
@@ -219,7 +220,7 @@ def test_what_is_wrong_with_a_file_is_named(
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda: tasks.find("xnil"), r"xnil: no such benchmark; expected one of copa, .*; did you mean xnli\?"),
+        (lambda: benchmarks.find("xnil"), r"xnil: no such benchmark; expected one of copa, .*; did you mean xnli\?"),
         (lambda: read("xnli", "train", "en", None), r"xnli: has no split 'train'; it has dev, test"),
         (
             lambda: read("mgsm", "test", "pt", None),
@@ -238,12 +239,12 @@ def test_what_does_not_exist_is_named_with_what_does(call: Callable[[], object],
         call()
 
 
-@pytest.mark.parametrize("name", tasks.BENCHMARKS)
+@pytest.mark.parametrize("name", benchmarks.BENCHMARKS)
 def test_wordings_are_tasks_that_a_recipe_can_have(name: str) -> None:
-    benchmark = tasks.find(name)
+    benchmark = benchmarks.find(name)
     assert benchmark.name == name
-    assert tasks.find(benchmark.training).prompts.keys() & {"en"}
-    assert "train" in tasks.find(benchmark.training).splits
+    assert benchmarks.find(benchmark.training).prompts.keys() & {"en"}
+    assert "train" in benchmarks.find(benchmark.training).splits
     wordings: list[Prompt] = [*benchmark.prompts.values(), *([benchmark.paper] if benchmark.paper else [])]
     assert set(benchmark.prompts) <= {"en", *benchmark.languages}
     for wording in wordings:
@@ -259,13 +260,13 @@ def test_wordings_are_tasks_that_a_recipe_can_have(name: str) -> None:
 
 
 def test_languages_are_known_by_their_common_codes() -> None:
-    sib = tasks.find("sib200")
+    sib = benchmarks.find("sib200")
     assert len(sib.languages) == 205
     known = {"es": "spa_Latn", "ar": "arb_Arab", "sw": "swh_Latn", "zh": "zho_Hans", "et": "est_Latn", "ko": "kor_Hang"}
     assert {code: sib.codes[code] for code in known} == known
     given = ("spa", "es-AR", "swh_Latn", "zh-TW", "zh-CN", "fa-IR", "arb")
     assert [sib.language(code) for code in given] == ["es", "es", "sw", "zh-Hant", "zh", "fa", "ar"]
-    assert tasks.find("xlsum").language("sr-Latn-RS") == "sr-Latn"
+    assert benchmarks.find("xlsum").language("sr-Latn-RS") == "sr-Latn"
 
 
 def test_overlap_is_found_whatever_the_case_and_the_marks() -> None:

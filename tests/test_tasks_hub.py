@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from adamergex import tasks
+from adamergex.tasks import benchmarks
 from tests.task_rows import CAUSED, COPA_ROW, HEADED, PAIR, SOLVED, SUM, SUMMED, read
 
 HUB_SQUAD = {"id": "q", "title": "t", "context": "c red", "question": "q?", "answers": {"text": ["red"]}}
@@ -109,6 +109,6 @@ def test_rows_of_the_hub_have_the_same_columns(
 
     monkeypatch.setattr(datasets, "load_dataset", load)
     assert read(name, split, language, None) == [first]
-    benchmark = tasks.find(name)
+    benchmark = benchmarks.find(name)
     options = {"split": hub_split, "revision": benchmark.revision, "streaming": True}
     assert asked == [((benchmark.dataset, config), options)]

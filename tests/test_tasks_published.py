@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from adamergex import tasks
+from adamergex.tasks import benchmarks
 from adamergex.tasks.overlap import overlaps
 
 DATA = Path(os.environ.get("ADAMERGEX_BENCHMARK_DATA") or Path(__file__).parents[2] / "shared" / "data")
@@ -42,12 +42,12 @@ TRANSLATED = [name for name in COUNTS if len(COUNTS[name][0].split()) > 1]
 
 @cache
 def published(name: str, split: str, language: str) -> list[tuple[str, dict[str, Any]]]:
-    return list(tasks.find(name).rows(split, language, DATA / {"copa": "copa_en"}.get(name, name)))
+    return list(benchmarks.find(name).rows(split, language, DATA / {"copa": "copa_en"}.get(name, name)))
 
 
 @pytest.mark.parametrize(("name", "language", "split", "count"), PARTS)
 def test_every_row_fills_its_prompts(name: str, language: str, split: str, count: int) -> None:
-    benchmark = tasks.find(name)
+    benchmark = benchmarks.find(name)
     prompt = benchmark.prompt(language)
     rows = [row for _, row in published(name, split, language)]
     assert len(rows) == count

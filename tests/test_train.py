@@ -7,15 +7,16 @@ from typing import Any
 import pytest
 import torch
 
-from adamergex.adapter import Adapter
-from adamergex.checkpoints import Checkpoint
-from adamergex.encode import for_training
+from adamergex.adapters.adapter import Adapter
 from adamergex.errors import ModelError
-from adamergex.examples import Example
-from adamergex.items import Item
-from adamergex.model import Workbench
-from adamergex.recipe_training import IA3, AdapterSettings, EarlyStopping, Lora, Prefix, Schedule, Train
-from adamergex.train import Step, Trained, train
+from adamergex.models.adapter_settings import IA3, AdapterSettings, Lora, Prefix
+from adamergex.models.encode import for_training
+from adamergex.models.encoded import Example
+from adamergex.models.resident import Workbench
+from adamergex.storage.checkpoints import Checkpoint
+from adamergex.tasks.items import Item
+from adamergex.training.settings import EarlyStopping, Schedule, Train
+from adamergex.training.train import Step, Trained, train
 
 ITEMS = [Item(str(i), f"{'xyz' * (i % 4)} {i}:", (" yes", " no")[i % 2]) for i in range(12)]
 STRUCTURES: dict[str, AdapterSettings] = {

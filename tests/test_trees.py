@@ -4,12 +4,12 @@ import random
 
 import pytest
 
-from adamergex import trees
+from adamergex.models import prefix_sharing
 
 PROMPT = [5] * 800
 
 
-def read_back(grown: trees.Trees, number: int) -> list[int]:
+def read_back(grown: prefix_sharing.Trees, number: int) -> list[int]:
     """The tokens that a sequence's last token sees, in the order of their positions."""
     row, places = grown.places[number]
     seen = grown.seen()[row, places[-1]].nonzero()[0].tolist()
@@ -28,7 +28,7 @@ def test_every_sequence_sees_itself_and_nothing_else(seed: int) -> None:
         sequences.append(
             stem[: draw.randrange(30, len(stem))] + [draw.randrange(90) for _ in range(draw.randrange(1, 9))]
         )
-    grown = trees.grow(sequences, hidden=640)
+    grown = prefix_sharing.grow(sequences, hidden=640)
     assert grown is not None
     for number, sequence in enumerate(sequences):
         assert read_back(grown, number) == sequence
@@ -37,7 +37,7 @@ def test_every_sequence_sees_itself_and_nothing_else(seed: int) -> None:
 
 
 def test_a_long_prompt_with_many_answers_is_read_once() -> None:
-    grown = trees.grow([[*PROMPT, answer, 7, 8] for answer in range(40)], hidden=640)
+    grown = prefix_sharing.grow([[*PROMPT, answer, 7, 8] for answer in range(40)], hidden=640)
     assert grown is not None
     assert [len(row) for row in grown.tokens] == [800 + 40 * 3]
 
@@ -45,11 +45,11 @@ def test_a_long_prompt_with_many_answers_is_read_once() -> None:
 def test_short_trees_are_not_put_into_long_rows() -> None:
     """Forty prompts of 20 tokens with two answers each would fill one row of 1,000 tokens, most of whose mask is empty."""
     sequences = [[prompt] * 20 + [50 + answer, 9] for prompt in range(40) for answer in range(2)]
-    grown = trees.grow(sequences, hidden=640)
+    grown = prefix_sharing.grow(sequences, hidden=640)
     assert grown is not None
     assert grown.width <= 128
     assert sum(map(len, grown.tokens)) == 40 * (20 + 2 + 2)
 
 
 def test_sequences_that_begin_otherwise_stay_apart() -> None:
-    assert trees.grow([[start, *range(20, 40)] for start in (3, 4, 5)], hidden=640) is None
+    assert prefix_sharing.grow([[start, *range(20, 40)] for start in (3, 4, 5)], hidden=640) is None

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from adamergex import disk
-from adamergex.backends import Backend
-from adamergex.checkpoints import Checkpoint
-from adamergex.cli import app
+from adamergex.cli.main import app
 from adamergex.errors import AdapterError, ModelError, RecipeError
-from adamergex.model import Workbench
-from adamergex.recipe_training import IA3, AdapterSettings, Lora
+from adamergex.inference.engines.backend import Backend
+from adamergex.models.adapter_settings import IA3, AdapterSettings, Lora
+from adamergex.models.resident import Workbench
+from adamergex.storage import files
+from adamergex.storage.checkpoints import Checkpoint
 from tests import stand_in_for_vllm
 from tests.families import save
 
@@ -63,7 +63,7 @@ def test_answers_are_those_of_the_resident_model(
 ) -> None:
     llm = stand_in_for_vllm.install(monkeypatch)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("adamergex.answers.XLT_TOKENS", 16)
+    monkeypatch.setattr("adamergex.inference.answering.XLT_TOKENS", 16)
     recipe = own_data(**({"task": task} if task else {}))
     more = ("--asking", asking, "--max-new-tokens", "12", "--length-normalization", "tokens" if not task else "none")
     for backend in ("transformers", "vllm"):
@@ -71,7 +71,7 @@ def test_answers_are_those_of_the_resident_model(
     assert [given["max_lora_rank"] for given in llm.given] == [16]
     for name in ("base", *adapters):
         file = f"predictions/recipe/es/{name}/predictions.jsonl"
-        one, other = (disk.read_jsonl(tmp_path / backend / file) for backend in ("transformers", "vllm"))
+        one, other = (files.read_jsonl(tmp_path / backend / file) for backend in ("transformers", "vllm"))
         for left, right in zip(one, other, strict=True):
             assert left.pop("choices") == pytest.approx(right.pop("choices"), abs=2e-3)
             # What follows the end of a written answer is left off, and how much follows depends on who computes.
@@ -156,6 +156,6 @@ def test_vllm_itself_answers_as_the_resident_model(
     evaluate(recipe, {}, model, tmp_path / "vllm", *more)
     evaluate(recipe, {}, model, tmp_path / "transformers")
     file = "predictions/recipe/es/base/predictions.jsonl"
-    one, other = (disk.read_jsonl(tmp_path / backend / file) for backend in ("vllm", "transformers"))
+    one, other = (files.read_jsonl(tmp_path / backend / file) for backend in ("vllm", "transformers"))
     for left, right in zip(one, other, strict=True):
         assert left["choices"] == pytest.approx(right["choices"], abs=2e-3)

@@ -10,7 +10,7 @@ import transformers
 from peft import LoraConfig
 
 import adamergex
-from adamergex.merge import Merged
+from adamergex.merging.merge import Merged
 
 Model = torch.nn.Module
 

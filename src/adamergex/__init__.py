@@ -5,7 +5,7 @@
     task, target, source = map(adamergex.load, ("task-en", "wiki-sw", "wiki-en"))
     adamergex.merge(task, target, source, scale=0.6).save("task-sw")
 
-`adamergex.pipeline.run` does a whole recipe. Importing this package imports nothing else: `load` and `merge`
+`adamergex.pipeline.run.run` does a whole recipe. Importing this package imports nothing else: `load` and `merge`
 come, with torch, when they are first asked for.
 """
 
@@ -14,8 +14,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from adamergex.adapter import load
-    from adamergex.merge import merge
+    from adamergex.adapters.adapter import load
+    from adamergex.merging.merge import merge
 
 __version__ = version("adamergex")
 __all__ = ["__version__", "load", "merge"]
@@ -23,7 +23,7 @@ __all__ = ["__version__", "load", "merge"]
 
 def __getattr__(name: str) -> Any:
     if name == "load":
-        return import_module("adamergex.adapter").load
+        return import_module("adamergex.adapters.adapter").load
     if name == "merge":
         # The module, which can be called: so `import adamergex.merge` and `adamergex.merge(...)` do not get in each other's way.
         return import_module("adamergex.merge")

@@ -1,3 +1,3 @@
-from adamergex.cli import main
+from adamergex.cli.main import main
 
 main()

@@ -9,7 +9,7 @@ from functools import cache
 
 import regex
 
-from adamergex.scoring.texts import UNSPACED, primary_language
+from adamergex.scoring.languages import UNSPACED, primary_language
 
 # MLQA's lists; its pattern for Arabic comes down to this prefix anywhere in a word.
 _ARTICLES = {

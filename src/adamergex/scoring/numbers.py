@@ -12,7 +12,7 @@ import regex
 from babel import Locale, UnknownLocaleError
 from babel.numbers import list_currencies
 
-from adamergex.scoring.texts import UNSPACED, primary_language
+from adamergex.scoring.languages import UNSPACED, primary_language
 
 # How MGSM's exemplars (Shi et al. 2022) and GSM8K (Cobbe et al. 2021) introduce the final number; regular expressions.
 ANYWHERE = ("####", "The answer is")

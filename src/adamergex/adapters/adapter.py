@@ -1,0 +1,214 @@
+"""A PEFT adapter folder: read it, check it, write it. No base model, no transformers, no peft.
+
+A folder holds `adapter_config.json` and `adapter_model.safetensors`; `adamergex.adapters.schema` says what the
+tensors in it are.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adamergex.adapters import tensor_file
+from adamergex.adapters.low_rank import LowRank
+from adamergex.adapters.schema import Layout, Product, read
+from adamergex.adapters.tensor_file import Spec, TensorFile
+from adamergex.errors import AdapterError
+from adamergex.storage.files import sha256, storage
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+_MAX_CONFIG = 10_000_000
+
+
+class Computed(Mapping[str, Tensor]):
+    """Tensors that are computed when they are asked for, and not kept.
+
+    Attributes:
+        specs: shape and dtype of each tensor.
+        pieces: computes what a tensor consists of, one below the other, for those who need not have it in one; each
+            holds until the next one is asked for.
+    """
+
+    def __init__(self, specs: dict[str, Spec], pieces: Callable[[str], Iterator[Tensor]]):
+        self.specs = specs
+        self.pieces = pieces
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self.specs:
+            raise KeyError(name)
+        # A copy, because a piece holds only until the next one is asked for.
+        pieces = [piece.clone() for piece in self.pieces(name)]
+        return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.specs)
+
+    def __len__(self) -> int:
+        return len(self.specs)
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """The contents of a PEFT folder.
+
+    Attributes:
+        config: `adapter_config.json` as a dictionary.
+        tensors: the stored tensors by name, on the CPU, in their stored dtype: in memory (a dictionary), read from
+            the file at each access (`TensorFile`), or computed at each access (`Computed`).
+        origin: what messages call it: the folder that it was read from.
+        folder: that folder, or None where it never was in one.
+    """
+
+    config: dict[str, Any]
+    tensors: Mapping[str, Tensor]
+    origin: str = "adapter"
+    folder: Path | None = None
+
+    @cached_property
+    def specs(self) -> Mapping[str, Spec]:
+        """Shape and dtype of each tensor, without its values."""
+        if isinstance(self.tensors, TensorFile | Computed):
+            return self.tensors.specs
+        return {name: Spec(tuple(tensor.shape), tensor.dtype) for name, tensor in self.tensors.items()}
+
+    @cached_property
+    def layout(self) -> Layout:
+        """What the tensors are. Raises AdapterError where that cannot be said, or cannot be merged."""
+        return read(self.config, self.specs, self.origin)
+
+    @property
+    def not_finite(self) -> list[str]:
+        """The tensors that hold NaN or infinity. Reads all of them, once."""
+        return self._once("not finite", lambda: [name for name in self.tensors if not finite(self.tensors[name])])
+
+    @property
+    def digest(self) -> str | None:
+        """The SHA-256 of the weights file that this was loaded from, in hexadecimal; None for one never on disk."""
+        return self._once("digest", lambda: sha256(self.folder / WEIGHTS) if self.folder else None)
+
+    def _once(self, what: str, find: Callable[[], Any]) -> Any:
+        """Find something out and keep it. `cached_property` would let only one adapter at a time do so (before 3.12)."""
+        if what not in self.__dict__:
+            self.__dict__[what] = find()
+        return self.__dict__[what]
+
+    def update(self, module: str) -> LowRank:
+        """ΔW of a LoRA module, with its scaling: left (out, r), right (r, in), float64; with a leading E for experts."""
+        product = self.layout.products[module]
+        left = experts_first(self.tensors[product.b], product, "b").double() * product.scaling
+        return LowRank(left, experts_first(self.tensors[product.a], product, "a").double())
+
+    def prompts(self) -> dict[str, Tensor]:
+        """The matrices of prefix tuning and p-tuning, each (virtual tokens, width), by what they are.
+
+        Prefix tuning has `layers.N.key` and `layers.N.value`, side by side in the file; p-tuning has `prompt`, or for a
+        model of several parts `prompt.N`, one below the other.
+        """
+        if not self.layout.prompts:
+            return {}
+        stored, tokens, width = (
+            self.tensors[self.layout.prompts[0]],
+            self.config["num_virtual_tokens"],
+            self.config["token_dim"],
+        )
+        if self.layout.structure == "prefix tuning":
+            blocks = stored.view(tokens, -1, width).permute(1, 0, 2)
+            return {f"layers.{i // 2}.{('key', 'value')[i % 2]}": block for i, block in enumerate(blocks)}
+        parts = stored.view(-1, tokens, width)
+        return {f"prompt.{i}": part for i, part in enumerate(parts)} if len(parts) > 1 else {"prompt": parts[0]}
+
+    def save(self, folder: str | Path, step: Callable[[int, int], None] | None = None) -> None:
+        """Write the two files of a PEFT folder; same adapter, same bytes.
+
+        Tensors are written as they come: where they are read or computed at access, one at a time is in memory.
+
+        Args:
+            folder: is made where it is missing.
+            step: is told how many tensors of how many are written.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        folder = Path(folder)
+        with storage(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            tensor_file.write(folder / WEIGHTS, self.specs, self._in_order(step))
+            (folder / CONFIG).write_bytes(json.dumps(self.config, indent=2, sort_keys=True).encode() + b"\n")
+
+    def _in_order(self, step: Callable[[int, int], None] | None) -> Iterator[tuple[str, Iterator[Tensor]]]:
+        names = tensor_file.order(self.specs)
+        for done, name in enumerate(names, 1):
+            yield name, self.tensors.pieces(name) if isinstance(self.tensors, Computed) else iter([self.tensors[name]])
+            if step:
+                step(done, len(names))
+
+
+def experts_first(tensor: Tensor, product: Product, side: str) -> Tensor:
+    """A stored factor as (r, in) or (out, r), or with several experts as (E, r, in) or (E, out, r).
+
+    PEFT keeps A expert-major, (E·r, in), and B expert-minor, (out, r·E).
+    """
+    if product.experts == 1:
+        return tensor
+    if side == "a":
+        return tensor.view(product.experts, -1, product.columns)
+    return tensor.view(product.rows, -1, product.experts).permute(2, 0, 1)
+
+
+def load(folder: str | Path, *, lazy: bool = False) -> Adapter:
+    """Read a PEFT folder.
+
+    Args:
+        folder: holds `adapter_config.json` and `adapter_model.safetensors`.
+        lazy: read each tensor when it is asked for, instead of all of them now.
+
+    Raises:
+        AdapterError: a file is missing or damaged, or the adapter is of a structure that is not supported.
+    """
+    folder = Path(folder)
+    config = _config(folder)
+    weights = folder / WEIGHTS
+    pickles = sorted(path.name for path in folder.glob("adapter_model*.bin")) if not weights.exists() else []
+    if pickles:
+        raise AdapterError(
+            f"{folder}: {pickles[0]} is a pickle, which may run any code when it is read. If you trust its source, convert "
+            'it: python -c "import torch, safetensors.torch as s; '
+            f"s.save_file(torch.load('{pickles[0]}', weights_only=True), '{WEIGHTS}')\""
+        )
+    if not weights.exists() and not weights.is_symlink():
+        raise AdapterError(f"{folder}: not a PEFT adapter folder: {WEIGHTS} is missing")
+    file = TensorFile(weights)
+    adapter = Adapter(config, file if lazy else dict(file), str(folder), folder)
+    _ = adapter.layout
+    return adapter
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG
+    try:
+        # A pipe would wait for ever.
+        if path.exists() and not path.is_file():
+            raise AdapterError(f"{path}: not a regular file")
+        if path.stat().st_size > _MAX_CONFIG:
+            raise AdapterError(f"{path}: {path.stat().st_size} bytes are too many for a configuration")
+        config: dict[str, Any] = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise AdapterError(f"{folder}: not a PEFT adapter folder: {CONFIG} is missing") from error
+    except OSError as error:
+        raise AdapterError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise AdapterError(f"{path}: not JSON: {error}") from error
+    return config
+
+
+def finite(tensor: Tensor) -> bool:
+    """Whether all values are finite."""
+    # Quicker than a look at each: a sum is finite only if all are. It may overflow where they are, hence the second look.
+    return math.isfinite(float(tensor.sum())) or bool(torch.isfinite(tensor).all())

@@ -1,0 +1,209 @@
+"""What the tensors of a PEFT adapter folder are, and how each enters the model.
+
+| structure | tensor names end in | shapes | enters the model as |
+|---|---|---|---|
+| LoRA, linear | `lora_A.weight`, `lora_B.weight` | (r, in), (out, r) | W + s·B@A, s = alpha / r, or alpha / √r for rsLoRA |
+| LoRA, embedding | `lora_embedding_A`, `…_B` | (r, vocabulary), (width, r) | W + s·(B@A)ᵀ |
+| LoRA, E experts | `lora_A.weight`, `lora_B.weight` | (E·r, in), (out, r·E) | Wₑ + s·Bₑ@Aₑ, A expert-major and B expert-minor |
+| `lora_bias` | `lora_B.bias` | (out,) | b + s·(that) |
+| DoRA | `lora_magnitude_vector` | (out,) | m ⊙ (W + s·B@A) / ‖W + s·B@A‖ by rows |
+| trained bias | `bias` | (out,) | in place of b |
+| trained tokens | `trainable_tokens_delta` | (tokens, width) | in place of these rows of the embedding |
+| (IA)³ | `ia3_l` | (out, 1), feed-forward (1, in) | l ⊙ output, feed-forward l ⊙ input |
+| prefix tuning | `prompt_embeddings` | (tokens, layers · 2 · width) | keys and values before those of the text, per layer |
+| p-tuning | `prompt_embeddings` | (tokens, width) | embeddings before those of the text |
+| `modules_to_save` | the module's own | the module's own | in place of the module |
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from adamergex.adapters.peft_config import STRUCTURES, parameters, pattern, supported
+from adamergex.adapters.tensor_file import Spec
+from adamergex.errors import AdapterError
+
+# PEFT saves embeddings, input and output, whole where they are adapted or the vocabulary was resized.
+_SAVED_ALONG = tuple(
+    f"{name}.weight"
+    for name in [
+        "base_layer",
+        "embed_tokens",
+        "lm_head",
+        "shared",
+        "wte",
+        "word_embeddings",
+        "embed_in",
+        "embed_out",
+        "tok_embeddings",
+    ]
+)
+_FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(\.weight)?")
+_UPDATE = re.compile(r"(?P<module>.+)\.lora_B\.bias")
+_MULTIPLIER = re.compile(r"(?P<module>.+)\.(lora_magnitude_vector(\.weight)?|ia3_l)")
+_TOKENS = re.compile(r"(?P<module>.+)\.token_adapter\.trainable_tokens_delta")
+_BIAS = re.compile(r"(?P<module>.+)\.bias")
+
+
+@dataclass(frozen=True)
+class Product:
+    """One low-rank update.
+
+    Attributes:
+        a, b: the names of the tensors A and B.
+        rank: r, of each expert.
+        rows, columns: out and in.
+        experts: E, or 1.
+        scaling: what PEFT multiplies B @ A with.
+    """
+
+    a: str
+    b: str
+    rank: int
+    rows: int
+    columns: int
+    experts: int
+    scaling: float
+
+
+@dataclass
+class Layout:
+    """The tensors of a folder by what they are; names of modules are those of the base model.
+
+    Attributes:
+        structure: "LoRA", "DoRA", "(IA)³", "prefix tuning" or "p-tuning".
+        products: low-rank updates by module.
+        updates: tensor → module and scaling, for what is added to the base model: `lora_bias`.
+        multipliers: tensor → module, for what multiplies: (IA)³ and DoRA's magnitudes.
+        values: tensor → module, for what replaces a value of the base model: trained biases and tokens.
+        prompts: the tensor of prefix tuning and p-tuning.
+        heads: tensors of `modules_to_save`.
+        frozen: tensors of the base model that PEFT saved along, unchanged.
+    """
+
+    structure: str
+    products: dict[str, Product] = field(default_factory=dict)
+    updates: dict[str, tuple[str, float]] = field(default_factory=dict)
+    multipliers: dict[str, str] = field(default_factory=dict)
+    values: dict[str, str] = field(default_factory=dict)
+    prompts: list[str] = field(default_factory=list)
+    heads: list[str] = field(default_factory=list)
+    frozen: list[str] = field(default_factory=list)
+
+    def modules(self) -> dict[str, str]:
+        """Every tensor that is merged, with its module."""
+        found = {name: module for module, product in self.products.items() for name in (product.a, product.b)}
+        found |= {name: module for name, (module, _) in self.updates.items()}
+        found |= {name: name for name in self.prompts}
+        return found | self.multipliers | self.values
+
+
+def read(config: Any, specs: Mapping[str, Spec], origin: str) -> Layout:
+    """Sort the tensors of a folder by what they are.
+
+    Args:
+        config: the content of `adapter_config.json`.
+        specs: shape and dtype of each tensor by its name.
+        origin: the folder, for messages.
+
+    Raises:
+        AdapterError: a structure or a setting that is not supported, a tensor that the settings do not explain,
+            or one that is missing or of a wrong shape.
+    """
+    try:
+        kind = supported(config)
+        layout = Layout("DoRA" if config.get("use_dora") else STRUCTURES[kind])
+        _sort(layout, config, specs)
+        for name in layout.modules():
+            if not specs[name].dtype.is_floating_point:
+                raise AdapterError(f"tensor {name} has dtype {specs[name].dtype}; expected a floating-point one")
+        if not layout.modules():
+            raise AdapterError(f"holds no {layout.structure} tensor")
+        if layout.prompts:
+            _check_prompts(layout, config, specs)
+        elif layout.structure == "DoRA" and set(layout.multipliers.values()) != layout.products.keys():
+            raise AdapterError("has use_dora, and not a lora_magnitude_vector for each pair of factors")
+    except AdapterError as error:
+        raise AdapterError(f"{origin}: {error}") from error
+    return layout
+
+
+def _sort(layout: Layout, config: dict[str, Any], specs: Mapping[str, Spec]) -> None:
+    sides: dict[tuple[str, bool], dict[str, str]] = {}
+    heads = tuple(config.get("modules_to_save") or ())
+    lora = layout.structure in ("LoRA", "DoRA")
+    for name in specs:
+        path = name.removeprefix("base_model.").removeprefix("model.")
+        if lora and (match := _FACTOR.fullmatch(path)):
+            sides.setdefault((match["module"], bool(match["embedding"])), {})[match["side"]] = name
+        elif lora and config.get("lora_bias") and (match := _UPDATE.fullmatch(path)):
+            layout.updates[name] = (match["module"], math.nan)
+        elif (layout.structure in ("DoRA", "(IA)³")) and (match := _MULTIPLIER.fullmatch(path)):
+            layout.multipliers[name] = match["module"]
+        elif config.get("trainable_token_indices") and (match := _TOKENS.fullmatch(path)):
+            layout.values[name] = match["module"]
+        elif name == "prompt_embeddings" and layout.structure in ("prefix tuning", "p-tuning"):
+            layout.prompts.append(name)
+        elif any(module.endswith(heads) for module in _above(path)):
+            layout.heads.append(name)
+        elif config.get("bias", "none") != "none" and (match := _BIAS.fullmatch(path)):
+            layout.values[name] = match["module"].removesuffix(".base_layer")
+        elif lora and path.endswith(_SAVED_ALONG):
+            layout.frozen.append(name)
+        else:
+            raise AdapterError(f"tensor {name} is not one that the settings explain ({layout.structure})")
+    for (module, _), names in sorted(sides.items()):
+        layout.products[module] = _product(module, names, config, specs)
+    for name, (module, _) in layout.updates.items():
+        if module not in layout.products or specs[name].shape != (layout.products[module].rows,):
+            raise AdapterError(f"tensor {name} has shape {specs[name].shape}, which fits no factor of its module")
+        layout.updates[name] = (module, layout.products[module].scaling)
+
+
+def _above(path: str) -> list[str]:
+    """The modules that a tensor is in. PEFT compares their ends with the names in `modules_to_save`."""
+    parts = path.split(".")[:-1]
+    return [".".join(parts[:i]) for i in range(1, len(parts) + 1)]
+
+
+def _product(module: str, names: dict[str, str], config: dict[str, Any], specs: Mapping[str, Spec]) -> Product:
+    if len(names) != 2:
+        raise AdapterError(f"module {module} has no lora_{'A' if 'B' in names else 'B'}; the file is incomplete")
+    a, b = specs[names["A"]].shape, specs[names["B"]].shape
+    if len(a) > 2 and len(b) > 2:
+        raise AdapterError(f"module {module} is a convolution; supported: linear layers, embeddings and parameters")
+    if len(a) != 2 or len(b) != 2 or a[0] != b[1] or 0 in (*a, *b):
+        raise AdapterError(f"module {module} has lora_A {a} and lora_B {b}; expected (r, in) and (out, r)")
+    named = parameters(module.replace(".base_layer", ""), config)
+    if named:
+        found = {(pattern(config, "rank", name), pattern(config, "alpha", name)) for name in named}
+        if len(found) > 1:
+            raise AdapterError(
+                f"rank_pattern or alpha_pattern tells {' and '.join(named)} apart, and the file does not say which "
+                "tensor is whose"
+            )
+        rank, alpha = found.pop()
+        if a[0] % rank:
+            raise AdapterError(f"module {module} has {a[0]} rows in lora_A; expected a multiple of r = {rank}")
+        experts = a[0] // rank
+    else:
+        # What is inside an adapted module, as the projections of attention are, has that module's alpha.
+        alpha, rank, experts = pattern(config, "alpha", module.partition(".base_layer.")[0]), a[0], 1
+    scaling = alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
+    return Product(names["A"], names["B"], rank, b[0], a[1], experts, scaling)
+
+
+def _check_prompts(layout: Layout, config: dict[str, Any], specs: Mapping[str, Spec]) -> None:
+    """One matrix of the shape that the settings say."""
+    tokens, layers, width = (config.get(key, 0) for key in ("num_virtual_tokens", "num_layers", "token_dim"))
+    parts = config.get("num_transformer_submodules") or 1
+    if not all(type(n) is int and n > 0 for n in (tokens, layers, width, parts)):
+        raise AdapterError(
+            "adapter_config.json: num_virtual_tokens, num_layers and token_dim are not all whole numbers"
+        )
+    expected = (tokens, layers * 2 * width) if layout.structure == "prefix tuning" else (tokens * parts, width)
+    found = specs[layout.prompts[0]].shape
+    if found != expected:
+        raise AdapterError(f"prompt_embeddings has shape {found}; expected {expected}")

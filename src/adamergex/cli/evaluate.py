@@ -1,0 +1,222 @@
+"""`adamergex evaluate`: adapters beside each other and the base model, on benchmarks or on data of your own."""
+
+import json
+import re
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from adamergex.errors import AdapterError, DataError, RecipeError
+
+if TYPE_CHECKING:
+    from adamergex.tasks.task import Task
+
+_FLAG = "the command line"
+
+
+def evaluate(
+    task: Annotated[
+        list[str],
+        typer.Option(
+            metavar="TASK",
+            help="A benchmark (mgsm, xcopa, xnli, xquad, xlsum, sib200, masakhanews, …), or a recipe whose task is taken.",
+            show_default=False,
+        ),
+    ],
+    language: Annotated[list[str], typer.Option(metavar="CODE", help="A language, such as sw.", show_default=False)],
+    output: Annotated[Path, typer.Option(metavar="DIR", help="The folder for results.", show_default=False)],
+    adapter: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=DIR", help="An adapter; its folder's name if NAME is left out.")
+    ] = None,
+    base_model: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Where the adapters do not say it.  [default: the first adapter's]"),
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="What others are compared with.  [default: the first adapter, or base]"),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A benchmark's files, in its authors' format; else the hub.")
+    ] = None,
+    prompts: Annotated[
+        str, typer.Option(metavar="WHICH", help="Of a benchmark: english, target or paper.")
+    ] = "english",
+    asking: Annotated[str, typer.Option(metavar="HOW", help="plain, few-shot or xlt.")] = "plain",
+    shots: Annotated[int, typer.Option(metavar="N", min=1, max=32, help="Examples of few-shot prompts.")] = 4,
+    split: Annotated[str, typer.Option(metavar="NAME", help="test or dev.")] = "test",
+    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first N items.")] = None,
+    length_normalization: Annotated[
+        str, typer.Option(metavar="BY", help="Of a choice's log-likelihood: none, tokens or characters.")
+    ] = "none",
+    batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Sequences per forward pass.")] = 64,
+    max_new_tokens: Annotated[int | None, typer.Option(metavar="N", min=1, help="Length of a written answer.")] = None,
+    dtype: Annotated[str, typer.Option(metavar="TYPE", help="float32, bfloat16 or float16.")] = "float32",
+    harness: Annotated[
+        str | None, typer.Option(metavar="TASK,…", help="Tasks of lm-evaluation-harness, measured as well.")
+    ] = None,
+    harness_folder: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where task files of your own for it lie.")
+    ] = None,
+    backend: Annotated[str, typer.Option(metavar="NAME", help="What computes: transformers or vllm.")] = "transformers",
+    vllm: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="An argument of vLLM's engine, such as tensor_parallel_size=2."),
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the draw of examples.")] = 0,
+) -> None:
+    """Score adapters and their base model on the same items, with paired tests; done predictions are not done again.
+
+    adamergex evaluate --task xcopa --language sw --adapter t0=adapters/task-en --adapter merged/sw/adamergex --output scores
+    """
+    from adamergex.pipeline import evaluation
+    from adamergex.progress import display
+    from adamergex.reporting import report
+
+    adapters = _adapters(adapter or [])
+    start = baseline or next(iter(adapters), evaluation.BASE)
+    if start not in (evaluation.BASE, *adapters):
+        raise RecipeError([f"{_FLAG}: --baseline {start}: expected one of {', '.join((evaluation.BASE, *adapters))}"])
+    for name, value, known in (
+        ("asking", asking, ("plain", "few-shot", "xlt")),
+        ("dtype", dtype, ("float32", "bfloat16", "float16")),
+        ("backend", backend, ("transformers", "vllm")),
+    ):
+        if value not in known:
+            raise RecipeError([f"{_FLAG}: --{name} {value}: expected {', '.join(known)}"])
+    settings = {
+        "split": split,
+        "shots": shots,
+        "length_normalization": length_normalization,
+        "batch_size": batch_size,
+        "max_new_tokens": max_new_tokens,
+    }
+    wanted = evaluation.Comparison(
+        base_model or _base_model(adapters),
+        adapters,
+        start,
+        {_name(one): _task(one, data, prompts, limit, split) for one in task},
+        _languages(language),
+        _settings(settings),
+        dtype,
+        asking,  # type: ignore[arg-type]  # One of them: see above.
+        seed,
+        [name for name in (harness or "").split(",") if name],
+        harness_folder,
+        backend,  # type: ignore[arg-type]  # One of them, too.
+        _engine(vllm or [], backend, harness),
+    )
+    console = Console()
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    try:
+        with display(console) as shown:
+            rows = evaluation.run(wanted, output, shown)
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to go on", file=sys.stderr)
+        raise typer.Exit(130) from None
+    report.show(console, report.Report(output.name, None, start, rows))
+    console.print(f"report: {output / 'report.html'}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _adapters(given: list[str]) -> dict[str, Path]:
+    """Adapter folders by name. Raises AdapterError or RecipeError where one is missing or named twice."""
+    found: dict[str, Path] = {}
+    for one in given:
+        name, equals, where = one.partition("=")
+        folder = Path(where if equals else one)
+        name = name if equals else folder.resolve().name
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name == "base":
+            raise RecipeError(
+                [
+                    f"{_FLAG}: --adapter {one}: {name!r} is no name for an adapter; use letters, digits, -, _ and ., not base"
+                ]
+            )
+        if name in found:
+            raise RecipeError([f"{_FLAG}: two adapters are called {name}; give one another name: --adapter NAME=DIR"])
+        if not (folder / "adapter_config.json").is_file():
+            raise AdapterError(f"{folder}: no adapter_config.json; expected a PEFT adapter folder")
+        found[name] = folder
+    return found
+
+
+def _base_model(adapters: dict[str, Path]) -> str:
+    """What the first adapter was trained on."""
+    for folder in adapters.values():
+        known = json.loads((folder / "adapter_config.json").read_bytes()).get("base_model_name_or_path")
+        if known:
+            # The packaged model is called by its hub name in what is written.
+            return "gemma-3-270m" if known == "google/gemma-3-270m" else str(known)
+    raise RecipeError([f"{_FLAG}: --base-model: missing; no adapter says what it was trained on"])
+
+
+def _engine(given: list[str], backend: str, harness: str | None) -> dict[str, Any]:
+    """Arguments of vLLM's engine, values in JSON or as they are. Raises RecipeError where they have no effect."""
+    if backend != "vllm" and given:
+        raise RecipeError([f"{_FLAG}: --vllm {given[0]}: has no effect without --backend vllm"])
+    if backend == "vllm" and harness:
+        raise RecipeError([f"{_FLAG}: --harness: measures the resident model; leave out --backend vllm"])
+    found = {}
+    for one in given:
+        key, equals, value = one.partition("=")
+        if not equals or not key.isidentifier():
+            raise RecipeError([f"{_FLAG}: --vllm {one}: expected KEY=VALUE, such as tensor_parallel_size=2"])
+        try:
+            found[key] = json.loads(value)
+        except ValueError:
+            found[key] = value
+    return found
+
+
+def _name(task: str) -> str:
+    return Path(task).stem
+
+
+def _languages(given: list[str]) -> list[str]:
+    from adamergex.data.settings import is_language
+
+    try:
+        return list(dict.fromkeys(is_language(code) for code in given))
+    except ValueError as error:
+        raise RecipeError([f"{_FLAG}: --language: {error}"]) from None
+
+
+def _settings(given: dict[str, Any]) -> Any:
+    from pydantic import ValidationError
+
+    from adamergex.inference.settings import Evaluate
+
+    try:
+        return Evaluate(**given)
+    except ValidationError as error:
+        problems = [
+            f"--{'-'.join(map(str, e['loc'])).replace('_', '-')}: {e['msg']}, got {e['input']}" for e in error.errors()
+        ]
+        raise RecipeError([f"{_FLAG}: {problem}" for problem in problems]) from None
+
+
+def _task(given: str, data: Path | None, prompts: str, limit: int | None, split: str) -> "Task":
+    """A benchmark by name, or the task of a recipe. Raises RecipeError or DataError where there is none to score on."""
+    from pydantic import ValidationError
+
+    from adamergex.recipes.loading import load
+    from adamergex.tasks.presets import filled
+    from adamergex.tasks.task import Task
+
+    if Path(given).suffix in (".yaml", ".yml"):
+        task = load(given).task
+    else:
+        try:
+            folder = None if data is None else str(data.resolve())
+            task = Task(**filled({"benchmark": given, "prompts": prompts, "data": folder}))
+        except ValidationError as error:
+            raise RecipeError([f"{_FLAG}: --task {given}: {e['msg']}" for e in error.errors()]) from None
+        except ValueError as error:
+            raise RecipeError([f"{_FLAG}: --task: {error}"]) from None
+    source = task.test if split == "test" else task.dev
+    if source is None:
+        raise DataError(f"{given}: has no {split} split; choose another one with --split")
+    return task.model_copy(update={split: source.model_copy(update={"limit": limit})}) if limit else task

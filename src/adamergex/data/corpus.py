@@ -1,0 +1,281 @@
+"""Plain text as reference-task data: windows of tokens of the model's own tokenizer, some of them held out.
+
+Documents are kept apart by the token that ends a sequence; a window never holds glued sentences of two documents
+without it. Lengths are tokens or characters, not words, so languages without spaces work. Text is read as far as the
+budget needs it, spilled to the disk, shuffled there and written window by window: memory does not grow with it.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from itertools import compress
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any, Literal
+
+from adamergex.data.cleaning import Boilerplate, Duplicates, Languages
+from adamergex.data.shuffle_buffer import Pool
+from adamergex.data.special_tokens import end_of_sequence
+from adamergex.data.windows import Part, WindowFile
+from adamergex.errors import DataError
+from adamergex.storage.files import sha256
+
+WINDOWS, HELDOUT = "windows.npy", "heldout.npy"
+# What windows depend on: the tokenizer, the shuffle, and the libraries that clean.
+PACKAGES = ("transformers", "tokenizers", "numpy", "rensa", "rbloom", "py3langid")
+# What is read before it is shuffled: characters for each token, or character, of the budget.
+_POOL_PER_TOKEN, _POOL_PER_CHARACTER, _POOL_LEAST = 10, 3, 100_000
+# A longer document is taken for several; one without end would not fit into memory.
+_LONGEST = 1_000_000
+_BATCH_DOCUMENTS, _BATCH_CHARACTERS = 256, 250_000
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is wanted of a corpus.
+
+    Attributes:
+        language: BCP 47, the language that the text is given for.
+        tokens: the budget of the training windows, or
+        characters: the same in characters of text; exactly one of the two.
+        window: tokens in a window, without whatever a model wants around them.
+        heldout: windows kept apart, as a share of the budget and on top of it; at least one, or 0 for none.
+        seed: of the order of the documents.
+        duplicates: drop documents that are nearly the same as one before.
+        boilerplate: drop lines that stand in many documents.
+        other_languages: whether documents that are plainly in another language are counted or dropped.
+    """
+
+    language: str
+    tokens: int | None
+    characters: int | None
+    window: int
+    heldout: float
+    seed: int
+    duplicates: bool = True
+    boilerplate: bool = True
+    other_languages: Literal["count", "drop"] = "count"
+
+
+class _Making:
+    """A corpus while it is made: what cleans it, what is filled, and what happened to its documents."""
+
+    def __init__(self, request: Request, folder: Path, heldout: Part, training: Part):
+        self.request = request
+        self.folder = folder
+        self.heldout, self.training = heldout, training
+        self.duplicates, self.boilerplate = Duplicates(), Boilerplate()
+        self.languages = Languages(request.language)
+        self.read = self.alike = self.emptied = self.lines = self.left_out = self.pool_bytes = 0
+        # Of the documents that were taken: their tokens, and those of the longest.
+        self.tokens = self.longest = 0
+
+    def batches(self, texts: Iterable[str]) -> Iterator[list[str]]:
+        """Documents in a shuffled order: read up to a limit, shuffled, and so on until the texts end."""
+        incoming = _batches(self._pieces(texts))
+        while True:
+            with TemporaryFile(dir=self.folder) as file:
+                pool = Pool(file)
+                self._read(incoming, pool)
+                if not pool:
+                    return
+                self.pool_bytes = max(self.pool_bytes, pool.bytes)
+                yield from _batches(pool.shuffled(self.request.seed))
+
+    def _read(self, incoming: Iterator[list[str]], pool: Pool) -> None:
+        request, characters = self.request, 0
+        limit = _POOL_LEAST + (
+            _POOL_PER_TOKEN * request.tokens if request.tokens else _POOL_PER_CHARACTER * (request.characters or 0)
+        )
+        for batch in incoming:
+            fresh = self.duplicates.fresh(batch) if request.duplicates else [True] * len(batch)
+            kept = list(compress(batch, fresh))
+            self.alike += len(batch) - len(kept)
+            if request.boilerplate:
+                self.boilerplate.count(kept)
+            for text in kept:
+                pool.add(text)
+                characters += len(text)
+            if characters > limit:
+                break
+
+    def _pieces(self, texts: Iterable[str]) -> Iterator[str]:
+        """Documents that hold something, the longest in pieces."""
+        for text in texts:
+            if stripped := text.strip():
+                self.read += 1
+                for start in range(0, len(stripped), _LONGEST):
+                    if piece := stripped[start : start + _LONGEST].strip():
+                        yield piece
+
+    def take(self, batch: Sequence[str], encode: Callable[[Sequence[str]], list[list[int]]]) -> None:
+        """Clean these documents and put their tokens where they are wanted, until all is full."""
+        cleaned = self.boilerplate.without(batch) if self.request.boilerplate else [(text, 0) for text in batch]
+        for (text, lines), ids in zip(cleaned, encode([text for text, _ in cleaned]), strict=True):
+            part = self.training if self.heldout.full else self.heldout
+            if part.full:
+                return
+            self.lines += lines
+            if self._wanted(text, part):
+                used = part.cut(text)
+                kept = ids if used == text else encode([used])[0]
+                part.add(used, kept)
+                self.tokens += len(kept)
+                self.longest = max(self.longest, len(kept))
+
+    def _wanted(self, text: str, part: Part) -> bool:
+        request = self.request
+        if not text:
+            self.emptied += 1
+            return False
+        # Where duplicates are kept, what is like a held-out document is not trained on all the same.
+        if not request.duplicates and request.heldout:
+            fresh = self.duplicates.fresh([text], remember=part is self.heldout)[0]
+            if part is self.training and not fresh:
+                self.alike += 1
+                return False
+        if self.languages.foreign(text) and request.other_languages == "drop":
+            self.left_out += 1
+            return False
+        return True
+
+
+def build(
+    texts: Iterable[str],
+    tokenizer: Any,
+    folder: Path,
+    request: Request,
+    name: str,
+    on_progress: Callable[[int, int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Write `windows.npy` and `heldout.npy`, int32 arrays of tokens that `numpy.load` can map, and say what they hold.
+
+    Args:
+        texts: documents; empty ones are passed over. Read only as far as the budget needs.
+        tokenizer: a Hugging Face tokenizer with an end-of-sequence or a separator token.
+        folder: is there, and takes a temporary file, too.
+        request: what is wanted.
+        name: what to call the corpus in messages.
+        on_progress: is told how much of how much of the budget is done, and how many tokens the last step was.
+
+    Returns:
+        Facts for a manifest: documents, characters, tokens, what was dropped, hashes of the files.
+
+    Raises:
+        DataError: the corpus has too little text for the budget, the budget is below one window, or the tokenizer
+            has no token to keep documents apart.
+    """
+    end = end_of_sequence(tokenizer)
+    if end is None:
+        raise DataError(f"{name}: the tokenizer has neither an eos nor a sep token, which keep documents apart")
+    if request.tokens is not None and request.tokens < request.window:
+        raise DataError(
+            f"reference.tokens is {request.tokens}, less than one window of {request.window}; raise it or lower "
+            "reference.window"
+        )
+
+    def encode(texts: Sequence[str]) -> list[list[int]]:
+        # What looks like a special token in plain text is text.
+        encoded = tokenizer(
+            list(texts), add_special_tokens=False, split_special_tokens=True, return_attention_mask=False, verbose=False
+        )
+        return [[*ids, end] for ids in encoded["input_ids"]]
+
+    with ExitStack() as stack:
+        heldout, training = parts = _parts(request, folder, stack)
+        making = _Making(request, folder, heldout, training)
+        for batch in making.batches(texts):
+            before = making.tokens
+            making.take(batch, encode)
+            if on_progress and (done := sum(part.done for part in parts)):
+                on_progress(done, sum(part.budget for part in parts), making.tokens - before)
+            if training.full:
+                break
+        if not training.full or not training.file.windows:
+            raise DataError(f"{name}: {_too_little(making)}")
+    return _facts(making)
+
+
+def _parts(request: Request, folder: Path, stack: ExitStack) -> tuple[Part, Part]:
+    """The held-out windows, which are filled first, and those for training."""
+
+    def part(file: str, share: float, least: int) -> Part:
+        tokens = characters = None
+        if request.tokens is not None:
+            tokens = max(round(share * request.tokens) // request.window, least) * request.window
+        else:
+            characters = round(share * (request.characters or 0))
+        return Part(stack.enter_context(WindowFile(folder / file, request.window)), tokens, characters, least)
+
+    return part(HELDOUT, request.heldout, int(request.heldout > 0)), part(WINDOWS, 1, 0)
+
+
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Documents in lists that neither memory nor patience minds."""
+    batch: list[str] = []
+    characters = 0
+    for text in texts:
+        batch.append(text)
+        characters += len(text)
+        if len(batch) == _BATCH_DOCUMENTS or characters >= _BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+def _too_little(making: _Making) -> str:
+    """What to say of a corpus below the budget: what there is, what was wanted, what would fit."""
+    request, heldout, training = making.request, making.heldout, making.training
+    if not making.read:
+        return "the corpus is empty"
+    if training.full:
+        return (
+            f"reference.characters is {request.characters}, which makes less than one window of {request.window} tokens; "
+            "raise it or lower reference.window"
+        )
+    unit, budget = ("characters", request.characters) if request.tokens is None else ("tokens", request.tokens)
+    fitting = training.done
+    if not heldout.full and unit == "tokens":
+        # With a smaller budget less is held out; what its last document has too much is lost.
+        fitting = int((making.tokens - making.longest - request.window) / (1 + request.heldout))
+    if unit == "tokens":
+        fitting = fitting // request.window * request.window
+    beside = f" beside {heldout.done:,} held-out ones" if request.heldout else ""
+    gone = {
+        "near-duplicates": making.alike,
+        "lines of boilerplate": making.lines,
+        "in other languages": making.left_out,
+    }
+    cleaned = ", ".join(f"{count:,} {what}" for what, count in gone.items() if count)
+    return (
+        f"the corpus has {training.done:,} {unit}{beside}{f' without {cleaned}' if cleaned else ''}, "
+        f"the budget is {budget:,} for each language; "
+        + (f"add text or set reference.{unit} to {fitting}" if fitting > 0 else "add text")
+    )
+
+
+def _facts(making: _Making) -> dict[str, Any]:
+    request, heldout, training, languages = making.request, making.heldout, making.training, making.languages
+    return {
+        "documents": training.documents,
+        "characters": training.used,
+        "tokens": training.file.windows * request.window,
+        "windows": training.file.windows,
+        "heldout": {
+            "documents": heldout.documents,
+            "characters": heldout.used,
+            "tokens": heldout.file.windows * request.window,
+            "windows": heldout.file.windows,
+        },
+        "documents_read": making.read,
+        "near_duplicates_dropped": making.alike,
+        "boilerplate_lines_dropped": making.lines,
+        "documents_of_boilerplate_dropped": making.emptied,
+        "in_other_languages": languages.found.total() if languages.known else None,
+        "in_other_languages_dropped": making.left_out,
+        "other_languages": dict(languages.found.most_common(5)),
+        "pool_bytes": making.pool_bytes,
+        "settings": asdict(request),
+        "sha256": {file: sha256(making.folder / file) for file in (WINDOWS, HELDOUT)},
+    }

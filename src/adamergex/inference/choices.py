@@ -1,0 +1,123 @@
+"""Which of several answers a model finds likeliest: by the log-likelihood of the whole answer, never by parsing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from adamergex.models import likelihood
+from adamergex.models.encode import answered, classified
+from adamergex.models.encoded import Example
+from adamergex.models.families import Reads
+from adamergex.models.resident import Workbench
+from adamergex.models.target_logits import Layout, target_logits
+from adamergex.tasks.items import Item
+
+Normalization = Literal["none", "tokens", "characters"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """The choices of one item as sequences to read.
+
+    Attributes:
+        sequences: without those that another one begins with: what is read there tells of both.
+        reads: for each choice, its sequence.
+        tokens: of each choice, without the prompt.
+    """
+
+    sequences: tuple[Example, ...]
+    reads: tuple[int, ...]
+    tokens: tuple[tuple[int, ...], ...]
+
+    @property
+    def size(self) -> int:
+        """Tokens of the longest sequence."""
+        return max(example.size for example in self.sequences)
+
+    def whole(self, choice: int) -> list[int]:
+        """The tokens of prompt and choice."""
+        read = self.sequences[self.reads[choice]]
+        return [*read.ids[: read.targets[0]], *self.tokens[choice]]
+
+
+def options(reader: Reads, items: Sequence[Item]) -> list[Options]:
+    """Encode the choices of items: prompt and choice together, as they are learned (`encode.answered`)."""
+    pairs = [(item.prompt, choice) for item in items for choice in item.choices]
+    prompts, choices = [prompt for prompt, _ in pairs], [choice for _, choice in pairs]
+    encoded = iter(answered(reader.tokenizer, prompts, choices, reader.kind, reader.decoder_start))
+    return [_options([next(encoded) for _ in item.choices], reader.pad) for item in items]
+
+
+def _options(choices: list[Example], pad: int) -> Options:
+    # All are read from where the first of them parts from the prompt: a sum over the same text.
+    start = min(choice.targets[0] for choice in choices)
+    kept: list[list[int]] = []
+    for choice in sorted(choices, key=lambda choice: -len(choice.ids)):
+        # The last token of a choice is predicted, never read.
+        if not any(held[: len(choice.ids) - 1] == choice.ids[:-1] for held in kept):
+            kept.append(choice.ids[:-1])
+    places = [
+        next(s for s, held in enumerate(kept) if held[: len(choice.ids) - 1] == choice.ids[:-1]) for choice in choices
+    ]
+    # What follows a sequence stands for whatever is predicted there; the forward pass does not read it.
+    sequences = [
+        Example(
+            [*held, pad],
+            list(range(start, max(len(c.ids) for c, at in zip(choices, places, strict=True) if at == s))),
+            source=choices[0].source,
+        )
+        for s, held in enumerate(kept)
+    ]
+    return Options(
+        tuple(sequences),
+        tuple(places),
+        tuple(tuple(choice.ids[start:]) for choice in choices),
+    )
+
+
+def log_likelihoods(workbench: Workbench, batch: Sequence[Options], layout: Layout) -> list[list[float]]:
+    """Log p(choice | prompt) of every choice of every item of a batch, in nats, summed over the choice's tokens.
+
+    Args:
+        workbench: the model, in the state to be measured.
+        batch: the items' choices; all are read in one forward pass, and a prompt once (`forward.target_logits`).
+        layout: the workbench's.
+    """
+    examples = [example for item in batch for example in item.sequences]
+    logits, rows, _ = target_logits(workbench.model, examples, workbench.pad, workbench.kind, layout)
+    first_of = [0]
+    for example in examples:
+        first_of.append(first_of[-1] + len(example.targets))
+    target: list[int] = []
+    token: list[int] = []
+    owner: list[int] = []
+    number = before = 0
+    for item in batch:
+        for sequence, ids in zip(item.reads, item.tokens, strict=True):
+            first = first_of[before + sequence]
+            target += range(first, first + len(ids))
+            token += ids
+            owner += [number] * len(ids)
+            number += 1
+        before += len(item.sequences)
+    tokens = torch.tensor(token, device=logits.device)
+    read = likelihood.log_likelihoods(logits, rows[torch.tensor(target, device=logits.device)], tokens).double().cpu()
+    sums = iter(torch.zeros(number, dtype=torch.float64).index_add_(0, torch.tensor(owner), read).tolist())
+    return [[next(sums) for _ in item.reads] for item in batch]
+
+
+def class_logits(workbench: Workbench, items: Sequence[Item]) -> list[list[float]]:
+    """What a classification head says of every item of a batch: for each, one logit for each choice."""
+    examples = classified(workbench.tokenizer, items)
+    logits, *_ = target_logits(workbench.model, examples, workbench.pad, "classes")
+    return logits.tolist()
+
+
+def normalized(scores: Sequence[float], item: Item, tokens: Sequence[int], by: Normalization) -> list[float]:
+    """Log-likelihoods per token or per character of the choice, white space around it apart; or as they are."""
+    if by == "none":
+        return list(scores)
+    lengths = tokens if by == "tokens" else [len(choice.strip()) for choice in item.choices]
+    return [score / length for score, length in zip(scores, lengths, strict=True)]

@@ -1,0 +1,280 @@
+"""vLLM in place of the resident model: several adapters on one base model answer at once, for causal models with LoRA.
+
+All questions of all adapters are handed over together, and vLLM makes batches of whatever there is. What is asked, where
+an answer ends and how it is compared is as elsewhere; only who computes differs. Every answer is kept as it comes.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from adamergex.adapters import adapter
+from adamergex.data.special_tokens import padding
+from adamergex.errors import AdapterError, ModelError
+from adamergex.inference import choices, generation
+from adamergex.inference.answering import Manner, rounds
+from adamergex.inference.journal import Journal
+from adamergex.inference.predict import Prediction, Questions, chosen, marked, read_back
+from adamergex.models.families import Kind, first_line, load_tokenizer
+from adamergex.storage.checkpoints import Checkpoint
+from adamergex.tasks.items import Item
+
+# Sizes that vLLM makes room for.
+_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+# Adapters that are on the model at once; vLLM swaps further ones in and out.
+_AT_ONCE = 8
+
+
+def version() -> str:
+    """The distribution that vLLM was installed from, and its version, for fingerprints.
+
+    Raises:
+        ModelError: there is none.
+    """
+    for name in metadata.packages_distributions().get("vllm", ()):
+        return f"{name} {metadata.version(name)}"
+    raise ModelError("vLLM is not installed; run: pip install 'adamergex[vllm]'")
+
+
+class Vllm:
+    """A base model in vLLM, and adapters for it.
+
+    Args:
+        checkpoint: of a causal model.
+        dtype: of its weights.
+        adapters: name → PEFT folder.
+        settings: further arguments of `vllm.LLM`, such as `tensor_parallel_size`.
+
+    Raises:
+        AdapterError: vLLM does not read an adapter.
+        ModelError: vLLM is not installed, or does not load the model.
+    """
+
+    kind: Kind = "causal"
+    decoder_start = None
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        dtype: str,
+        adapters: Mapping[str, Path],
+        settings: Mapping[str, Any] | None = None,
+    ):
+        version()
+        # Before it is imported: it says a page of lines about itself, and so do its processes.
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+        import vllm
+        from vllm.lora.request import LoRARequest
+
+        self.tokenizer = load_tokenizer(checkpoint)
+        self.pad = padding(self.tokenizer)
+        lora: dict[str, Any] = {}
+        if adapters:
+            rank = max(_rank(folder) for folder in adapters.values())
+            if rank > _RANKS[-1]:
+                raise AdapterError(
+                    f"vLLM reads adapters of rank {_RANKS[-1]} at most; one has {rank}: merge with --rank"
+                )
+            size = next(size for size in _RANKS if size >= rank)
+            lora = {"enable_lora": True, "max_loras": min(len(adapters), _AT_ONCE), "max_lora_rank": size}
+            lora["max_cpu_loras"] = len(adapters)
+        self._adapters = {
+            name: LoRARequest(name, number, str(folder.resolve()))
+            for number, (name, folder) in enumerate(adapters.items(), 1)
+        }
+        own = {"dtype": dtype, "seed": 0, "generation_config": "vllm", **lora, **(settings or {})}
+        try:
+            with _quiet():
+                self._llm = vllm.LLM(model=str(checkpoint.folder), **own)
+        except Exception as error:  # vLLM raises whatever its parts raise
+            raise ModelError(f"base_model {checkpoint.name}: vLLM does not load it: {first_line(error)}") from error
+        self._numbers = count()
+        self.context: int | None = self._llm.llm_engine.model_config.max_model_len
+
+    def answers(
+        self,
+        manner: Manner,
+        items: Sequence[Item],
+        journals: Mapping[str, Callable[[str], Journal]],
+        on_item: Callable[[int, int], None] = lambda done, total: None,
+    ) -> dict[str, list[Prediction]]:
+        """What adapters, and the base model under every name that is no adapter's, answer to the same items.
+
+        Args:
+            manner: how items are put.
+            items: as `answers.asked` made them.
+            journals: for each name what opens its journals (`answers.answers`).
+            on_item: called with the number of answers there are and will be.
+        """
+        total = len(items) * len(journals)
+        found: dict[str, list[Prediction]] = {}
+        # Apart: beside requests with adapters, vLLM 0.32 gave some without one another's adapter on a CPU.
+        for together in (
+            [n for n in journals if n not in self._adapters],
+            [n for n in journals if n in self._adapters],
+        ):
+            talks = {name: rounds(manner, items) for name in together}
+            asked = {name: next(talk) for name, talk in talks.items()}
+            before = len(found) * len(items)
+            while asked:
+                given = self._predict(
+                    {name: (questions, journals[name](label)) for name, (label, questions) in asked.items()},
+                    lambda done, before=before: on_item(before + done, total),  # type: ignore[misc]
+                )
+                asked = {}
+                for name, predictions in given.items():
+                    try:
+                        asked[name] = talks[name].send(predictions)
+                    except StopIteration as end:
+                        found[name] = end.value
+        return found
+
+    def _predict(
+        self, asked: Mapping[str, tuple[Questions, Journal]], on_item: Callable[[int], None]
+    ) -> dict[str, list[Prediction]]:
+        """Answer everything that the journals do not hold yet."""
+        engine = self._llm.llm_engine
+        waiting: dict[str, _Request] = {}
+        for name, (questions, journal) in asked.items():
+            missing = [number for number in range(len(questions.items)) if number not in journal.rows]
+            for request in self._requests(questions, missing, journal):
+                key = str(next(self._numbers))
+                waiting[key] = request
+                engine.add_request(
+                    key, {"prompt_token_ids": request.ids}, request.params, lora_request=self._adapters.get(name)
+                )
+        before = 0
+        while waiting:
+            for output in engine.step():
+                # What was ended early may have been on its way once more.
+                if output.request_id not in waiting or not waiting[output.request_id].see(output):
+                    continue
+                del waiting[output.request_id]
+                if not output.finished:
+                    engine.abort_request([output.request_id])
+                done = sum(len(journal.rows) for _, journal in asked.values())
+                if done > before:
+                    on_item(done)
+                before = done
+        return {name: read_back(journal, len(questions.items)) for name, (questions, journal) in asked.items()}
+
+    def _requests(self, questions: Questions, numbers: Sequence[int], journal: Journal) -> list["_Request"]:
+        from vllm import SamplingParams
+
+        items = [questions.items[number] for number in numbers]
+        if questions.kind == "choice":
+            # One token must be written, and is not looked at.
+            params = SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=0, detokenize=False)
+            requests: list[_Request] = []
+            for number, item, options in zip(numbers, items, choices.options(self, items), strict=True):
+                scored = _Scored(number, item, options, questions, journal)
+                requests += [_Choice(options.whole(k), params, scored, k) for k in range(len(item.choices))]
+            return requests
+        params = SamplingParams(temperature=0, max_tokens=questions.max_new_tokens, detokenize=False)
+        return [
+            _Written(ids, params, number, item, questions, journal, self.tokenizer)
+            for number, item, ids in zip(
+                numbers, items, generation.prompts(self, [item.prompt for item in items]), strict=True
+            )
+        ]
+
+
+@dataclass
+class _Request:
+    """Something to compute.
+
+    Attributes:
+        ids: the tokens to read.
+        params: vLLM's.
+    """
+
+    ids: list[int]
+    params: Any
+
+    def see(self, output: Any) -> bool:
+        """Take note of what there is so far, and say whether it is enough."""
+        raise NotImplementedError
+
+
+@dataclass
+class _Scored:
+    """An item whose choices are computed one by one."""
+
+    number: int
+    item: Item
+    options: choices.Options
+    questions: Questions
+    journal: Journal
+    sums: dict[int, float] = field(default_factory=dict)
+
+
+@dataclass
+class _Choice(_Request):
+    """One choice of an item: the log-likelihood of its tokens."""
+
+    of: _Scored
+    choice: int
+
+    def see(self, output: Any) -> bool:
+        if not output.finished:
+            return False
+        of, tokens = self.of, self.of.options.tokens[self.choice]
+        read = output.prompt_logprobs[-len(tokens) :]
+        of.sums[self.choice] = sum(float(at[token].logprob) for at, token in zip(read, tokens, strict=True))
+        if len(of.sums) == len(of.item.choices):
+            sums = [of.sums[k] for k in range(len(of.item.choices))]
+            lengths = [len(ids) for ids in of.options.tokens]
+            scores = choices.normalized(sums, of.item, lengths, of.questions.normalization)
+            of.journal.add({of.number: asdict(chosen(of.item, scores))})
+        return True
+
+
+@dataclass
+class _Written(_Request):
+    """An item whose answer is written, until it has ended."""
+
+    number: int
+    item: Item
+    questions: Questions
+    journal: Journal
+    tokenizer: Any
+
+    def see(self, output: Any) -> bool:
+        ids, questions = list(output.outputs[0].token_ids), self.questions
+        if not output.finished and not (ids and generation.may_end(self.tokenizer, ids[-1], questions.until)):
+            return False
+        text = self.tokenizer.decode(ids, skip_special_tokens=True)
+        if not output.finished and not generation.has_ended(text, questions.kind, questions.until):
+            return False
+        self.journal.add({self.number: asdict(marked(self.item, text, questions))})
+        return True
+
+
+def _rank(folder: Path) -> int:
+    """The rank of a LoRA adapter. Raises AdapterError where vLLM does not read it."""
+    from vllm.lora.peft_helper import PEFTHelper
+
+    config = adapter.load(folder).config
+    structure = str(config.get("peft_type"))
+    if structure != "LORA":
+        raise AdapterError(f"{folder}: vLLM reads LoRA adapters, this one is {structure}; use --backend transformers")
+    try:
+        helper = PEFTHelper.from_local_dir(str(folder), None)
+        problems = helper._validate_features()
+    except (ValueError, TypeError) as error:
+        problems = [first_line(error)]
+    if problems:
+        raise AdapterError(f"{folder}: {problems[0].rstrip('.')}; use --backend transformers")
+    return max(int(config["r"]), *(config.get("rank_pattern") or {"": 0}).values())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Within this context nothing is printed."""
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+        yield

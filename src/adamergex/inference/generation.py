@@ -1,0 +1,103 @@
+"""Greedy answers to batches of prompts, each until it has ended."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor
+
+from adamergex.models.families import Reads
+from adamergex.models.resident import Workbench
+from adamergex.tasks.task import AnswerKind
+
+
+def completion(text: str, kind: AnswerKind) -> str:
+    """What a model wrote in answer, without what it went on to write: a line, or where it reasons a paragraph.
+
+    An answer of kind `text` or `extraction` is the first line that is not empty; of the others it ends at an empty
+    line, behind which a model begins the next question.
+    """
+    lines = text.strip().splitlines()
+    if kind in ("text", "extraction"):
+        return lines[0].strip() if lines else ""
+    return "\n".join(lines[: next((i for i, line in enumerate(lines) if not line.strip()), len(lines))]).strip()
+
+
+def may_end(tokenizer: Any, token: int, until: str | None) -> bool:
+    """Whether an answer may end with a token: what there is need not be decoded for others."""
+    return until is not None or _breaks(tokenizer, token)
+
+
+def has_ended(text: str, kind: AnswerKind, until: str | None) -> bool:
+    """Whether what was written so far holds the answer's end."""
+    return (until or ("\n" if kind in ("text", "extraction") else "\n\n")) in text.lstrip()
+
+
+class _Ended(transformers.StoppingCriteria):
+    """Which sequences of a batch have ended."""
+
+    def __init__(self, tokenizer: Any, kind: AnswerKind, start: int, until: str | None):
+        self._tokenizer, self._kind, self._start, self._until = tokenizer, kind, start, until
+        self._done: Tensor | None = None
+
+    def __call__(self, input_ids: Tensor, scores: Any, **more: Any) -> Tensor:
+        if self._done is None:
+            self._done = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+        for row, token in enumerate(input_ids[:, -1].tolist()):
+            if not self._done[row] and may_end(self._tokenizer, token, self._until):
+                text = self._tokenizer.decode(input_ids[row, self._start :], skip_special_tokens=True)
+                self._done[row] = has_ended(text, self._kind, self._until)
+        return self._done
+
+
+@lru_cache(maxsize=4096)
+def _breaks(tokenizer: Any, token: int) -> bool:
+    """Whether there is a line break in a token. Asked of those that are written alone: a vocabulary is large."""
+    return "\n" in tokenizer.decode([token])
+
+
+def prompts(reader: Reads, texts: Sequence[str]) -> list[list[int]]:
+    """Prompts as tokens. A causal model goes on where the prompt stops, so what ends a sequence is left off."""
+    tokenizer = reader.tokenizer
+    encoded = tokenizer(list(texts))["input_ids"] if texts else []
+    if reader.kind == "seq2seq":
+        return list(encoded)
+    return [ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids for ids in encoded]
+
+
+def generate(
+    workbench: Workbench, batch: Sequence[list[int]], kind: AnswerKind, longest: int, until: str | None = None
+) -> list[str]:
+    """What the model writes after each prompt, special tokens left out, what follows the answer not.
+
+    Args:
+        workbench: the model, in the state to be measured.
+        batch: prompts, as `prompts` makes them.
+        kind: of answer; see `completion` for where it ends.
+        longest: the most tokens that are written.
+        until: text that ends an answer in place of that.
+    """
+    tokenizer, both = workbench.tokenizer, workbench.kind == "seq2seq"
+    width = max(map(len, batch))
+    filling = [[0] * (width - len(ids)) for ids in batch]
+
+    # A decoder goes on from the last token: its prompts are filled up on the left.
+    def sided(own: list[int], more: list[int]) -> list[int]:
+        return own + more if both else more + own
+
+    ids = torch.tensor([sided(own, [workbench.pad] * len(more)) for own, more in zip(batch, filling, strict=True)])
+    mask = torch.tensor([sided([1] * len(own), more) for own, more in zip(batch, filling, strict=True)])
+    device = workbench.model.device
+    start = 0 if both else width
+    output = workbench.model.generate(
+        input_ids=ids.to(device),
+        attention_mask=mask.to(device),
+        max_new_tokens=longest,
+        do_sample=False,
+        pad_token_id=workbench.pad,
+        eos_token_id=tokenizer.eos_token_id,
+        stopping_criteria=transformers.StoppingCriteriaList([_Ended(tokenizer, kind, start, until)]),
+    )
+    return tokenizer.batch_decode(output[:, start:], skip_special_tokens=True)

@@ -1,0 +1,215 @@
+"""A model in the state to be measured × items → predictions with their scores."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+
+from adamergex.errors import ModelError
+from adamergex.inference import choices, generation
+from adamergex.inference.journal import Journal
+from adamergex.models.resident import Workbench
+from adamergex.scoring.scorers import mark
+from adamergex.tasks.items import Item
+from adamergex.tasks.task import AnswerKind
+
+# How long a written answer may be, in tokens: a line; a few steps of reasoning; a headline or a sentence.
+NEW_TOKENS: dict[AnswerKind, int] = {"choice": 0, "text": 32, "extraction": 32, "number": 320, "generation": 64}
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Items of one language, and how they are answered.
+
+    Attributes:
+        items: with choices where `kind` is choice, without otherwise.
+        kind: how answers are compared.
+        language: a BCP 47 code; of the answers.
+        marker: what a number follows that is the answer.
+        batch_size: sequences per forward pass.
+        max_new_tokens: bound of a written answer.
+        normalization: what a choice's log-likelihood is divided by.
+        until: text that ends what is written, in place of a line's or paragraph's end.
+    """
+
+    items: Sequence[Item]
+    kind: AnswerKind
+    language: str
+    marker: str | None = None
+    batch_size: int = 64
+    max_new_tokens: int = 32
+    normalization: choices.Normalization = "none"
+    until: str | None = None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model answered to an item.
+
+    Attributes:
+        id: of the item.
+        prediction: the answer as it was read; empty where it could not be.
+        golds: the right answers.
+        scores: by metric, in 0..1; the first is the one that methods are compared by.
+        readable: whether there was an answer to read.
+        written: what the model wrote, where it wrote.
+        choices: log-likelihood of each choice in nats, or its logit, as they are compared; to four decimals.
+    """
+
+    id: str
+    prediction: str
+    golds: tuple[str, ...]
+    scores: dict[str, float]
+    readable: bool
+    written: str = ""
+    choices: tuple[float, ...] = ()
+
+
+def predict(
+    workbench: Workbench,
+    questions: Questions,
+    on_batch: Callable[[int, int], None] = lambda done, total: None,
+    journal: Journal | None = None,
+) -> list[Prediction]:
+    """Answer items with whatever the workbench holds: by choice where there are choices, else by generation.
+
+    Batches hold items of like lengths and depend on the items alone, so that an evaluation that is taken up again
+    ends with the same predictions. A batch that does not fit into memory is halved, and so are those after it.
+
+    Args:
+        workbench: the model, in the state to be measured.
+        questions: what is asked, and how.
+        on_batch: called with the number of items done and to be done.
+        journal: holds what was answered before, and takes what is answered now.
+
+    Raises:
+        ModelError: a single item does not fit into memory, or a batch does not and the model is in pieces.
+    """
+    journal = Journal(None) if journal is None else journal
+    if not questions.items:
+        return []
+    workbench.model.eval()
+    answer, sizes, costs = _answering(workbench, questions)
+    limit = [len(questions.items)]
+
+    def answered(batch: list[int]) -> None:
+        if len(batch) > limit[0]:
+            halves(batch)
+            return
+        try:
+            rows = answer(batch)
+        except RuntimeError as error:
+            if not _is_memory(error):
+                raise
+            if workbench.is_split:
+                # The other processes are in the middle of the same batch.
+                raise ModelError(
+                    f"a batch of {len(batch)} items does not fit into memory; lower evaluate.batch_size"
+                ) from error
+            if len(batch) == 1:
+                item = questions.items[batch[0]]
+                raise ModelError(
+                    f"{item.id}: does not fit into memory, even alone; shorten it or its choices"
+                ) from error
+            limit[0] = (len(batch) + 1) // 2
+        else:
+            journal.add({number: asdict(row) for number, row in zip(batch, rows, strict=True)})
+            on_batch(len(journal.rows), len(questions.items))
+            return
+        # Outside of the except clause, which keeps what the failed pass had allocated.
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        halves(batch)
+
+    def halves(batch: list[int]) -> None:
+        answered(batch[: (len(batch) + 1) // 2])
+        answered(batch[(len(batch) + 1) // 2 :])
+
+    with torch.inference_mode():
+        for batch in _batches(sizes, costs, questions.batch_size):
+            if missing := [number for number in batch if number not in journal.rows]:
+                answered(missing)
+    return read_back(journal, len(questions.items))
+
+
+def read_back(journal: Journal, count: int) -> list[Prediction]:
+    """The predictions of a journal that holds all of so many items, in their order."""
+    tuples = ("golds", "choices")
+    rows = (journal.rows[number] for number in range(count))
+    return [Prediction(**(row | {key: tuple(row[key]) for key in tuples})) for row in rows]
+
+
+def _batches(sizes: Sequence[int], costs: Sequence[int], size: int) -> list[list[int]]:
+    """Items in batches of like lengths, the longest first, of at most `size` sequences unless one item has more."""
+    batches: list[list[int]] = []
+    room = 0
+    for number in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
+        if not batches or costs[number] > room:
+            batches.append([])
+            room = size
+        batches[-1].append(number)
+        room -= costs[number]
+    return batches
+
+
+def _is_memory(error: BaseException) -> bool:
+    """Whether an error says that there is not enough memory; on the CPU, torch has no class for it."""
+    return (
+        isinstance(error, torch.OutOfMemoryError)
+        or "can't allocate memory" in str(error)
+        or ("out of memory" in str(error).lower())
+    )
+
+
+Answering = tuple[Callable[[list[int]], list[Prediction]], list[int], list[int]]
+
+
+def _answering(workbench: Workbench, questions: Questions) -> Answering:
+    """What answers a batch of items, and of each item how long its longest sequence is and how many it has."""
+    items = questions.items
+    if questions.kind != "choice":
+        encoded = generation.prompts(workbench, [item.prompt for item in items])
+
+        def written(batch: list[int]) -> list[Prediction]:
+            texts = generation.generate(
+                workbench, [encoded[i] for i in batch], questions.kind, questions.max_new_tokens, questions.until
+            )
+            return [marked(items[i], text, questions) for i, text in zip(batch, texts, strict=True)]
+
+        return written, [len(ids) for ids in encoded], [1] * len(items)
+    if workbench.kind == "classes":
+        lengths = [len(ids) for ids in workbench.tokenizer([item.prompt for item in items])["input_ids"]]
+
+        def classified(batch: list[int]) -> list[Prediction]:
+            of = choices.class_logits(workbench, [items[i] for i in batch])
+            return [chosen(items[i], scores) for i, scores in zip(batch, of, strict=True)]
+
+        return classified, lengths, [1] * len(items)
+    options = choices.options(workbench, items)
+    layout = workbench.layout(False)
+
+    def likeliest(batch: list[int]) -> list[Prediction]:
+        found = []
+        of = choices.log_likelihoods(workbench, [options[i] for i in batch], layout)
+        for i, scores in zip(batch, of, strict=True):
+            tokens = [len(ids) for ids in options[i].tokens]
+            found.append(chosen(items[i], choices.normalized(scores, items[i], tokens, questions.normalization)))
+        return found
+
+    return likeliest, [option.size for option in options], [len(option.sequences) for option in options]
+
+
+def chosen(item: Item, scores: Sequence[float]) -> Prediction:
+    """The likeliest choice; of equal ones the first."""
+    best = item.choices[max(range(len(scores)), key=scores.__getitem__)]
+    kept = tuple(round(score, 4) for score in scores)
+    right = {"accuracy": float(best == item.answer)}
+    return Prediction(item.id, best.strip(), item.golds, right, True, choices=kept)
+
+
+def marked(item: Item, text: str, questions: Questions) -> Prediction:
+    """What was written in answer to an item, read and compared as its kind wants it."""
+    assert questions.kind != "choice"
+    answer = generation.completion(text, questions.kind)
+    found = mark(questions.kind, answer, item.golds, questions.language, questions.marker)
+    return Prediction(item.id, found.prediction, item.golds, found.scores, found.readable, written=text)

@@ -1,0 +1,162 @@
+"""What is in an adapter folder, and how several lie to each other, as facts and as tables."""
+
+import math
+from collections.abc import Mapping, Sequence, Sized
+from itertools import combinations
+from typing import Any
+
+import torch
+from rich.table import Table
+
+from adamergex.adapters.adapter import Adapter, finite
+from adamergex.adapters.compatibility import cosines, differences, drift
+from adamergex.adapters.low_rank import norm
+from adamergex.adapters.module_names import depths, place
+from adamergex.merging.equations import near_zero
+
+
+def describe(adapter: Adapter) -> dict[str, Any]:
+    """One adapter's facts: plain values, in the order in which they are shown."""
+    layout, config, specs = adapter.layout, adapter.config, adapter.specs
+    names = layout.modules()
+    modules = sorted({*names.values()} - {*layout.prompts}) or [*adapter.prompts()]
+    facts: dict[str, Any] = {
+        "structure": layout.structure,
+        "base model": config.get("base_model_name_or_path"),
+        "revision": config.get("revision"),
+        "task type": config.get("task_type"),
+        "SHA-256": adapter.digest,
+        "parameters": sum(math.prod(specs[name].shape) for name in names),
+        "dtype": sorted({str(specs[name].dtype).removeprefix("torch.") for name in names}),
+        "modules": len(modules),
+        "layers": depths(modules),
+        "norms": {},
+        "kinds of module": sorted({module.rpartition(".")[2] for module in modules if module.rpartition(".")[2]}),
+    }
+    if layout.products:
+        norms = {module: norm(adapter.update(module)) for module in layout.products}
+        largest = max(norms, key=lambda module: norms[module])
+        facts |= {
+            "rank": sorted({product.rank for product in layout.products.values()}),
+            "lora_alpha": config["lora_alpha"],
+            "scaling": sorted({product.scaling for product in layout.products.values()}),
+            "rsLoRA": bool(config.get("use_rslora")),
+            "experts": max(product.experts for product in layout.products.values()),
+            "norm of ΔW": math.hypot(*norms.values()),
+            "largest": {largest: norms[largest]},
+            "norms": norms,
+        }
+    if layout.structure == "(IA)³":
+        vectors = {module: adapter.tensors[name].double() for name, module in layout.multipliers.items()}
+        facts |= {
+            "mean |l − 1|": float(torch.cat([(v - 1).abs().flatten() for v in vectors.values()]).mean()),
+            "values near zero": sum(int(near_zero(v).sum()) for v in vectors.values()),
+            "norms": {module: float((v - 1).norm()) for module, v in vectors.items()},
+        }
+    if prompts := adapter.prompts():
+        conditions = {
+            name: float(torch.linalg.cond(value.double())) if finite(value) else math.nan
+            for name, value in prompts.items()
+        }
+        facts |= {
+            "virtual tokens": config["num_virtual_tokens"],
+            "width": config["token_dim"],
+            "condition, worst": max(conditions.values()),
+            "norms": {name: float(value.double().norm()) for name, value in prompts.items()},
+        }
+    extra: dict[str, Sized] = {
+        "trained biases and tokens": layout.values,
+        "lora_bias": layout.updates,
+        "whole modules": layout.heads,
+    }
+    facts |= {key: len(found) for key, found in extra.items() if found}
+    facts["NaN or infinity"] = len(adapter.not_finite)
+    return facts
+
+
+def relate(adapters: Mapping[str, Adapter]) -> dict[str, Any]:
+    """What several adapters have to do with each other: differences, drift and cosines by pair."""
+    pairs = {f"{a} · {b}": (adapters[a], adapters[b]) for a, b in combinations(adapters, 2)}
+    return {
+        "differences": differences(adapters),
+        "drift of A": {pair: drift(list(of)) for pair, of in pairs.items()},
+        "cosine": {pair: cosines(*of) for pair, of in pairs.items()},
+    }
+
+
+def facts_table(described: Mapping[str, Mapping[str, Any]]) -> Table:
+    """The facts of one or several adapters, a column each; what differs is in bold."""
+    table = Table(show_header=len(described) > 1, box=None, pad_edge=False)
+    table.add_column()
+    for name in described:
+        table.add_column(name, overflow="fold")
+    for key in dict.fromkeys(key for facts in described.values() for key in facts if key != "norms"):
+        # As much of a hash as tells files apart; the JSON has it whole.
+        cells = [_cell(facts.get(key))[: 16 if key == "SHA-256" else None] for facts in described.values()]
+        style = "bold" if len(set(cells)) > 1 and key != "SHA-256" else ""
+        table.add_row(key, *cells, style=style)
+    return table
+
+
+def norms_table(described: Mapping[str, Mapping[str, Any]]) -> Table:
+    """The norm of what each adapter changes, by layer."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("norm by layer")
+    rows: dict[str, list[float]] = {}
+    for column, (name, facts) in enumerate(described.items()):
+        table.add_column(name, justify="right", overflow="fold")
+        for module, value in facts["norms"].items():
+            rows.setdefault(place(module), [0.0] * len(described))[column] += value**2
+    for where in sorted(rows, key=_natural):
+        table.add_row(where, *(f"{math.sqrt(value):.4g}" for value in rows[where]))
+    return table
+
+
+def relations_table(related: Mapping[str, Any]) -> Table:
+    """Drift and cosines, a column for each pair."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("cosine by layer")
+    for pair in related["cosine"]:
+        table.add_column(pair, justify="right", overflow="fold")
+    places = {where for found in related["cosine"].values() for where in found}
+    for where in sorted(places, key=_natural):
+        cells = [found.get(where, math.nan) for found in related["cosine"].values()]
+        table.add_row(where, *map(_number, cells), style="bold" if where == "all" else "")
+    table.add_row("the A lie apart by", *map(_number, related["drift of A"].values()), style="bold")
+    return table
+
+
+def short_names(folders: Sequence[str]) -> list[str]:
+    """The last parts of paths, as many as tell them apart."""
+    parts = [folder.rstrip("/").split("/") for folder in folders]
+    for count in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(part[-count:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{number}: {folder}" for number, folder in enumerate(folders, 1)]
+
+
+def _natural(where: str) -> tuple[bool, str, int]:
+    stack, _, number = where.rpartition(".")
+    return (not number.isdecimal(), stack, int(number) if number.isdecimal() else 0)
+
+
+def _number(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.3f}"
+
+
+def _cell(value: Any) -> str:
+    if value is None or value in ([], {}):
+        return "–"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_cell(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        shown = ", ".join(map(_cell, value))
+        return shown if len(shown) < 60 else f"{len(value)} kinds"
+    return (
+        f"{value:,}"
+        if isinstance(value, int) and not isinstance(value, bool)
+        else f"{value:.4g}"
+        if isinstance(value, float)
+        else str(value)
+    )

@@ -1,0 +1,199 @@
+"""The factors of a merged LoRA: stacked exactly, truncated, merged apart, or brought back from a dense update."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from adamergex.adapters.adapter import Adapter
+from adamergex.adapters.low_rank import LowRank, pad, singular_values, truncate, truncate_dense
+from adamergex.adapters.schema import Product
+from adamergex.adapters.tensor_file import Spec
+from adamergex.merging import baselines, equations
+from adamergex.merging.settings import SOURCE, TARGET, TASK, Facts, Settings
+
+
+class LoraFactors:
+    """A and B of every module of a merged LoRA, of one rank.
+
+    Args:
+        adapters: by role.
+        settings: how to merge.
+        weights: what each adapter counts in the sum of a module, by role.
+        scale: t of a module.
+        facts: gets what is discarded, module by module.
+
+    Attributes:
+        rank: of every module.
+        modules: the names of the tensors, and their modules.
+    """
+
+    def __init__(
+        self,
+        adapters: Mapping[str, Adapter],
+        settings: Settings,
+        weights: Callable[[str], Mapping[str, float]],
+        scale: Callable[[str], float],
+        facts: Facts,
+    ):
+        self._adapters, self._settings, self._facts = adapters, settings, facts
+        self._weights, self._scale = weights, scale
+        self._products = adapters[TASK].layout.products
+        self.modules = {name: module for module, p in self._products.items() for name in (p.a, p.b)}
+        apart = settings.space == "factors" or settings.rule == "multiplicative"
+        cut = settings.rank != "exact" or settings.energy is not None
+        self._stacked = not (apart or cut or settings.method in ("ties", "dare-ties"))
+        self._memory = torch.empty(0)
+        self._last: tuple[str, dict[str, Tensor]] = ("", {})
+        self.rank = self._find_rank(apart) if self._products else 0
+
+    def spec(self, name: str) -> Spec:
+        """Shape and dtype of A or B."""
+        product, dtype = self._products[self.modules[name]], self._settings.dtype or torch.float32
+        ranks = self.rank * product.experts
+        return Spec((ranks, product.columns) if name == product.a else (product.rows, ranks), dtype)
+
+    def pieces(self, name: str) -> Iterator[Tensor]:
+        """A or B in float32 or float64, in one piece or, for a stacked A, in several that lie one below the other.
+
+        A piece holds until the next one is asked for.
+        """
+        module = self.modules[name]
+        product = self._products[module]
+        self._facts.computed.add(module)
+        if self._stacked:
+            self._facts.discarded_energy[module] = 0.0
+            if name == product.a and product.experts == 1:
+                yield from self._rows(module)
+            else:
+                yield self._side_by_side(module, "a" if name == product.a else "b")
+            return
+        if self._last[0] != module:
+            low_rank = pad(self._low_rank(module), self.rank)
+            a, b = low_rank.right, low_rank.left
+            if product.experts > 1:
+                a, b = a.flatten(0, 1), b.permute(1, 2, 0).flatten(1)
+            self._last = (module, {product.a: a, product.b: b})
+        yield self._last[1][name]
+
+    def _find_rank(self, apart: bool) -> int:
+        """One rank for all modules: what is asked for, or what the module that needs most needs."""
+        settings = self._settings
+        if apart:
+            return max(product.rank for product in self._products.values())
+        sums = {m: sum(self._of(role, m).rank for role in self._weights(m)) for m in self._products}
+        if isinstance(settings.rank, int):
+            # More than there is would only be zeros.
+            dense = settings.method in ("ties", "dare-ties")
+            return min(
+                settings.rank, max(min(p.rows, p.columns) if dense else sums[m] for m, p in self._products.items())
+            )
+        if settings.energy is None:
+            return max(sums.values())
+        needed = 1
+        for module in self._products:
+            sigma = singular_values(self._stack(module))
+            energy = sigma.square().reshape(-1, sigma.shape[-1]).sum(0)
+            tail = energy.flip(0).cumsum(0).flip(0)
+            # Below 1e-14, the square of what float32 resolves, is rounding.
+            needed = max(needed, int((tail > max(1 - settings.energy, 1e-14) * tail[0]).sum()))
+        return needed
+
+    def _of(self, role: str, module: str) -> Product:
+        return self._adapters[role].layout.products[module]
+
+    def _rows(self, module: str) -> Iterator[Tensor]:
+        """The exact stack's A: the adapters' own, one below the other, and zeros up to the common rank."""
+        missing = self.rank
+        for role in self._weights(module):
+            part = self._of(role, module)
+            missing -= part.rank
+            yield self._adapters[role].tensors[part.a].float()
+        if missing:
+            yield torch.zeros(missing, self._products[module].columns)
+
+    def _side_by_side(self, module: str, side: Literal["a", "b"]) -> Tensor:
+        """The exact stack's A or B, in the order of the file, padded with zeros to the common rank; float32.
+
+        Experts lie before the rank in A, (E, r, in), and after it in B, (out, r, E): in both it is the middle.
+        """
+        product = self._products[module]
+        before, after = (product.experts, product.columns) if side == "a" else (product.rows, product.experts)
+        stacked = self._room(before, self.rank, after)
+        begin = 0
+        for role, weight in self._weights(module).items():
+            part = self._of(role, module)
+            stored = self._adapters[role].tensors[getattr(part, side)].view(before, part.rank, after)
+            block = stacked.narrow(1, begin, part.rank)
+            if side == "b":
+                torch.mul(stored.float(), weight * part.scaling, out=block)
+            else:
+                block.copy_(stored)
+            begin += part.rank
+            # Or it would stay while the next one is read.
+            del stored
+        stacked.narrow(1, begin, self.rank - begin).zero_()
+        return stacked.flatten(0, 1) if side == "a" else stacked.flatten(1)
+
+    def _room(self, *shape: int) -> Tensor:
+        """Memory for a piece, the same for all: asking the system for it anew costs more than the arithmetic."""
+        size = math.prod(shape)
+        if self._memory.numel() < size:
+            self._memory = torch.empty(size, dtype=torch.float32)
+        return self._memory[:size].view(shape)
+
+    def _stack(self, module: str) -> LowRank:
+        return equations.lora_product(
+            [(weight, self._adapters[role].update(module)) for role, weight in self._weights(module).items()]
+        )
+
+    def _low_rank(self, module: str) -> LowRank:
+        """What is not an exact stack: factor space, truncation, and updates that only exist densely."""
+        settings, weights = self._settings, self._weights(module)
+        if settings.method in ("ties", "dare-ties"):
+            return self._from_dense(module)
+        if settings.space == "product" and settings.rule != "multiplicative":
+            found = truncate(self._stack(module), self.rank)
+            self._facts.discarded_energy[module] = found.discarded_energy
+            return found.product
+        updates = {role: self._adapters[role].update(module) for role in weights}
+        if settings.rule == "multiplicative":
+            left = {role: update.left for role, update in updates.items()}
+            right = {role: update.right for role, update in updates.items()}
+            return LowRank(*(multiplied(of, self._scale(module), 0.0) for of in (left, right)))
+        return equations.lora_factors([(weight, updates[role]) for role, weight in weights.items()])
+
+    def _from_dense(self, module: str) -> LowRank:
+        """TIES and DARE-TIES, expert by expert, brought back to a low rank."""
+        updates = {role: self._adapters[role].update(module) for role in self._weights(module)}
+        experts = self._products[module].experts
+        lefts, rights, lost, total = [], [], 0.0, 0.0
+        for expert in range(experts):
+            terms = []
+            for role, weight in self._weights(module).items():
+                left, right = updates[role]
+                terms.append((weight, left @ right if experts == 1 else left[expert] @ right[expert]))
+            dense = baselines.elected(
+                self._settings.method, terms, self._settings.share, self._settings.seed, f"{module}.{expert}"
+            )
+            found = truncate_dense(dense, self.rank, self._settings.seed)
+            energy = float(dense.square().sum())
+            lost, total = lost + found.discarded_energy * energy, total + energy
+            lefts.append(found.product.left)
+            rights.append(found.product.right)
+        self._facts.discarded_energy[module] = lost / total if total else 0.0
+        return LowRank(lefts[0], rights[0]) if experts == 1 else LowRank(torch.stack(lefts), torch.stack(rights))
+
+
+def multiplied(of: Mapping[str, Tensor], t: float, floor: float) -> Tensor:
+    """The multiplicative rule; the task's value where the divisor is too near zero for one.
+
+    Args:
+        of: the adapters' tensors, by role.
+        t: the scale.
+        floor: how near is too near.
+    """
+    merged = equations.multiplicative(of[TASK], of[TARGET], of[SOURCE], t)
+    return torch.where(equations.near_zero(of[SOURCE], floor), of[TASK].double(), merged)

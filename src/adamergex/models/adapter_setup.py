@@ -1,0 +1,195 @@
+"""How each structure of adapter is set on a model through PEFT, and where it starts.
+
+All adapters of a run start from the same point, whatever the structure: what differs between them is then
+what they learned. Every tensor is drawn by a generator of its own, seeded by the run's seed and the
+tensor's name, so that the start depends neither on what was trained before nor on the other modules.
+"""
+
+import hashlib
+import math
+import re
+
+import peft
+import torch
+from torch import Tensor
+
+from adamergex.errors import ModelError
+from adamergex.models.adapter_settings import IA3, AdapterSettings, Lora, Prefix
+from adamergex.models.families import Kind, first_line
+
+_TASK_TYPES: dict[Kind, str] = {
+    "causal": "CAUSAL_LM",
+    "seq2seq": "SEQ_2_SEQ_LM",
+    "classes": "SEQ_CLS",
+    # PEFT has no name for it; this is the one whose forward pass adds nothing of its own.
+    "masked": "FEATURE_EXTRACTION",
+}
+# (IA)³ scales keys and values, and what enters the second feed-forward layer: names of these by model.
+_KEYS_AND_VALUES = (
+    ["k_proj", "v_proj"],
+    ["key", "value"],
+    ["k", "v"],
+    ["query_key_value"],
+    ["c_attn"],
+    ["qkv_proj"],
+    ["Wqkv"],
+)
+_SECOND_LAYERS = ("down_proj", "fc2", "wo", "dense_4h_to_h", "mlp.c_proj", "output.dense", "w2")
+
+
+def config(settings: AdapterSettings, model: torch.nn.Module, kind: Kind, name: str) -> peft.PeftConfig:
+    """PEFT's configuration of a structure on a model.
+
+    Args:
+        settings: the recipe's.
+        model: the base model.
+        kind: how it predicts.
+        name: of the base model, for messages.
+
+    Raises:
+        ModelError: the model has no module that `settings` names.
+    """
+    task = _TASK_TYPES[kind]
+    if isinstance(settings, Prefix):
+        return peft.PrefixTuningConfig(num_virtual_tokens=settings.virtual_tokens, task_type=task)
+    if isinstance(settings, IA3):
+        targets, second = _ia3_modules(settings, model, name)
+        return peft.IA3Config(target_modules=targets, feedforward_modules=second, task_type=task)
+    if isinstance(settings.target_modules, str):
+        targets = _suffixes(model, _linear_of_body(model))
+    else:
+        targets = _present(settings.target_modules, model, name)
+    _check_patterns(settings, targets, model, name)
+    return peft.LoraConfig(
+        r=settings.r,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        use_rslora=settings.rslora,
+        use_dora=settings.dora,
+        rank_pattern=settings.rank_pattern,
+        alpha_pattern=settings.alpha_pattern,
+        target_modules=targets,
+        task_type=task,
+    )
+
+
+def attach(model: torch.nn.Module, config: peft.PeftConfig, slot: str) -> peft.PeftModel:
+    """The model with an adapter on it. Raises ModelError where PEFT cannot set it, or not on linear layers."""
+    try:
+        attached = peft.get_peft_model(model, config, adapter_name=slot)
+    except (ValueError, KeyError) as error:
+        raise ModelError(f"adapter.target_modules: {first_line(error)}") from error
+    strange = [name for name, _ in attached.named_parameters() if ".lora_embedding_" in name]
+    if strange:
+        raise ModelError(f"adapter.target_modules: {strange[0]} is not a linear layer's; name linear layers only")
+    return attached
+
+
+def start(name: str, tensor: Tensor, seed: int, spread: float) -> Tensor | None:
+    """Where a tensor of an adapter starts; float32, on the CPU.
+
+    LoRA's A is drawn as PEFT and the LoRA paper's code draw it (Kaiming uniform, a = √5), B is zero; (IA)³ is
+    one everywhere; a prefix and the weights of a new head are normal, a bias is zero. None for what follows
+    from the base model (DoRA's magnitudes).
+
+    Args:
+        name: of the tensor in the adapter file.
+        tensor: any of the wanted shape.
+        seed: the run's.
+        spread: standard deviation of prefixes and heads.
+    """
+    if "lora_magnitude_vector" in name:
+        return None
+    fresh = torch.zeros(tensor.shape)
+    if "ia3_l" in name:
+        return fresh.fill_(1.0)
+    digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    if ".lora_A." in name:
+        return torch.nn.init.kaiming_uniform_(fresh, a=math.sqrt(5), generator=generator)
+    if ".lora_B." in name or tensor.ndim < 2:
+        return fresh
+    return fresh.normal_(std=spread, generator=generator)
+
+
+def _is_linear(module: torch.nn.Module) -> bool:
+    """Conv1D is GPT-2's name for a linear layer; quantised ones are subclasses of Linear."""
+    return isinstance(module, torch.nn.Linear) or type(module).__name__ == "Conv1D"
+
+
+def _linear_of_body(model: torch.nn.Module) -> set[str]:
+    """Names of the linear layers below the head: what every head on the same body has in common."""
+    prefix = getattr(model, "base_model_prefix", "")
+    body = f"{prefix}." if prefix and hasattr(model, prefix) else ""
+    output = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None  # type: ignore[operator]
+    return {
+        name
+        for name, module in model.named_modules()
+        if _is_linear(module) and name.startswith(body) and module is not output and ".pooler." not in name
+    }
+
+
+def _suffixes(model: torch.nn.Module, wanted: set[str]) -> list[str]:
+    """The shortest endings of names that pick the wanted modules and no other one."""
+    others = {name for name, module in model.named_modules() if name not in wanted}
+    found = set()
+    for name in wanted:
+        parts = name.split(".")
+        for count in range(1, len(parts) + 1):
+            ending = ".".join(parts[-count:])
+            if not any(other == ending or other.endswith(f".{ending}") for other in others):
+                found.add(ending)
+                break
+    return sorted(found)
+
+
+def _present(targets: list[str], model: torch.nn.Module, name: str) -> list[str]:
+    """The targets, by PEFT's rule (a name, or its end after a dot), but below the head alone: heads have such names, too.
+
+    Raises:
+        ModelError: one of them matches no linear layer.
+    """
+    body = _linear_of_body(model)
+    matched = {t: {module for module in body if module == t or module.endswith(f".{t}")} for t in targets}
+    absent = [target for target, found in matched.items() if not found]
+    if absent:
+        leaves = {module.rpartition(".")[2] for module in body}
+        raise ModelError(
+            f"adapter.target_modules: {', '.join(absent)} matches no module of {name}; it has {', '.join(sorted(leaves))}"
+        )
+    return _suffixes(model, set().union(*matched.values()))
+
+
+def _check_patterns(settings: Lora, targets: list[str], model: torch.nn.Module, name: str) -> None:
+    """Raises ModelError where a pattern, by PEFT's rule for names, matches no module that gets an adapter."""
+    adapted = [m for m in _linear_of_body(model) if any(m == t or m.endswith(f".{t}") for t in targets)]
+    for key, patterns in (("rank_pattern", settings.rank_pattern), ("alpha_pattern", settings.alpha_pattern)):
+        for pattern in patterns:
+            if not any(re.match(rf"(.*\.)?({pattern})$", module) for module in adapted):
+                raise ModelError(
+                    f"adapter.{key}: {pattern!r} matches no module of {name} that gets an adapter, such as {min(adapted)}"
+                )
+
+
+def _ia3_modules(settings: IA3, model: torch.nn.Module, name: str) -> tuple[list[str], list[str]]:
+    """Target modules of (IA)³, and those among them that scale their input."""
+    linear = _linear_of_body(model)
+
+    def ending_in(suffix: str) -> set[str]:
+        # BERT's attention has an output.dense of its own, which is no feed-forward layer.
+        return {m for m in linear if m.endswith(f".{suffix}") and not m.endswith("attention.output.dense")}
+
+    second = set().union(*(ending_in(suffix) for suffix in _SECOND_LAYERS))
+    if settings.target_modules is not None:
+        targets = _present(settings.target_modules, model, name)
+        if settings.feedforward_modules is not None:
+            return targets, _present(settings.feedforward_modules, model, name)
+        return targets, [t for t in targets if any(m == t or m.endswith(f".{t}") for m in second)]
+    attention = next((group for group in _KEYS_AND_VALUES if all(map(ending_in, group))), None)
+    if attention is None or not second:
+        raise ModelError(
+            f"adapter.target_modules: keys, values and second feed-forward layers of {name} are not known by name; "
+            "list target_modules and feedforward_modules"
+        )
+    keys = set().union(*map(ending_in, attention))
+    return _suffixes(model, keys | second), _suffixes(model, second)

@@ -1,0 +1,153 @@
+"""The stages behind training: merged adapters, and every method's answers to every item."""
+
+import json
+import math
+import os
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adamergex.execution.run_folder import Stage
+from adamergex.inference.journal import Journal
+from adamergex.inference.settings import Evaluate
+from adamergex.pipeline.run_report import PACKAGES, PREDICTIONS, SCORING, reference_facts, versions
+from adamergex.pipeline.worker import Context
+from adamergex.scoring.systems import METHODS, Asking, Name
+from adamergex.storage.files import write_jsonl
+from adamergex.tasks.task import Task
+
+if TYPE_CHECKING:
+    from adamergex.tasks.items import Item
+
+# What scores depend on beside the model.
+SCORERS = ("babel", "regex", "rouge-score", "sacrebleu")
+
+
+def merged(context: Context, language: str, method: Name = "adamergex") -> Stage:
+    """`merged/LANGUAGE/METHOD`: the adapters of a run as one."""
+    recipe, path = context.recipe, context.run_folder.path
+    roles = {
+        "task": context.stage(f"adapters/task-{recipe.source}"),
+        "reference-target": context.stage(f"adapters/reference-{language}"),
+        "reference-source": context.stage(f"adapters/reference-{recipe.source}"),
+    }
+    settings = _merge_settings(context, method)
+    if not method.startswith("adamergex"):
+        # As they are published: the task's adapter and the language's, and nothing is subtracted.
+        del roles["reference-source"]
+
+    def build(folder: Path) -> None:
+        from adamergex.adapters.compatibility import drift
+        from adamergex.merging import folder
+        from adamergex.merging.plan import Input, Inputs, Plan
+
+        final = path / f"merged/{language}/{method}"
+        # Relative, so that the run folder can be moved, and does not say where it was made.
+        folders = {role: Input(folder=os.path.relpath(context.path(s), final)) for role, s in roles.items()}
+        plan = Plan(**settings, language=language, inputs=Inputs.model_validate(folders))
+        inputs = folder.open_inputs(plan, final)
+        result = folder.merged(plan, inputs)
+        about = {
+            "weights": context.checkpoint.fingerprint,
+            "source": recipe.source,
+            "target": language,
+            "task": recipe.task.prompt,
+            "corpora": {code: reference_facts(recipe, path, code) for code in (recipe.source, language)},
+            "drift": apart if math.isfinite(apart := drift(list(inputs.values()))) else None,
+            "versions": versions(),
+        }
+        folder.write(result, plan, inputs, folder, about)
+
+    described = settings | {"language": language, "prompt": recipe.task.prompt}
+    return context.add(Stage(f"merged/{language}/{method}", described, tuple(roles.values()), build, ("torch",)))
+
+
+def _merge_settings(context: Context, method: Name) -> dict[str, Any]:
+    """A method's part of a merge plan."""
+    recipe = context.recipe
+    merge, others = recipe.merge, recipe.evaluate.baselines
+    settings: dict[str, Any] = {"scale": merge.scale, "rank": recipe.merged_rank, "space": merge.space}
+    if method == "adamergex":
+        return settings
+    if method == "adamergex-factors":
+        return settings | {"rank": "exact", "space": "factors"}
+    settings |= {"method": method, "space": "product", "seed": recipe.seed}
+    if method in ("ties", "dare-ties"):
+        settings["density"] = others.ties_density if method == "ties" else others.dare_density
+    if method == "layer-swap":
+        settings |= others.model_dump(include={"bottom", "top", "transition"})
+    return settings
+
+
+def predictions(context: Context, language: str, method: Name, trained: Stage | None) -> Stage:
+    """`predictions/LANGUAGE/METHOD`: a method's answers; without an adapter those of the base model."""
+    evaluate, task, asking = context.recipe.evaluate, context.recipe.task, METHODS[method].asking
+    data = context.stage(f"data/task-{language}-{evaluate.split}")
+    needs: tuple[Stage, ...] = (data,) if trained is None else (data, trained)
+    if asking == "few-shot":
+        needs += (_examples(context, language),)
+
+    def build(folder: Path) -> None:
+        from adamergex.adapters import adapter
+
+        workbench, processes = context.workbench(task), context.processes
+        if trained is not None:
+            workbench.put(adapter.load(context.path(trained)))
+        with nullcontext() if trained is not None else workbench.without_adapter():
+            found, shortened, total = _answers(context, language, method, stage)
+        parts = processes.gathered(found)
+        if processes.is_first:
+            rows = [asdict(prediction) for prediction in processes.joined(parts, total)]
+            write_jsonl(folder / PREDICTIONS, rows)
+            (folder / SCORING).write_text(json.dumps({"shortened": shortened}) + "\n")
+
+    settings = context.model_settings() | scoring_settings(task, evaluate, language, asking, context.recipe.seed)
+    settings["max_length"] = context.recipe.train.max_length
+    name = f"predictions/{language}/{method}"
+    stage = Stage(name, settings, needs, build, (*PACKAGES, *SCORERS), together=True)
+    return context.add(stage)
+
+
+def scoring_settings(task: Task, evaluate: Evaluate, language: str, asking: Asking, seed: int) -> dict[str, Any]:
+    """What of a task and of how it is scored determines predictions, for fingerprints."""
+    settings: dict[str, Any] = {"batch_size": evaluate.batch_size, "kind": task.answer_kind, "asking": asking}
+    if task.choices:
+        settings["length_normalization"] = evaluate.length_normalization
+    else:
+        settings |= {"max_new_tokens": evaluate.max_new_tokens, "marker": task.wording(language).marker}
+    return settings | ({"shots": evaluate.shots, "seed": seed} if asking == "few-shot" else {})
+
+
+def _examples(context: Context, language: str) -> Stage:
+    """The data stage that few-shot examples are from."""
+    given = context.recipe.task.examples is not None
+    return context.stage(f"data/task-{language}-examples" if given else f"data/task-{context.recipe.source}-train")
+
+
+def _answers(context: Context, language: str, method: Name, stage: Stage) -> tuple[list[Any], int, int]:
+    """This process's predictions, how many prompts were shortened, and how many items there are for all processes."""
+    from adamergex.inference.answering import Manner, answers, asked
+
+    recipe, processes, workbench = context.recipe, context.processes, context.workbench(context.recipe.task)
+    manner = Manner(recipe.task, recipe.evaluate, language, METHODS[method].asking, recipe.seed)
+
+    def put() -> "tuple[list[Item], int]":
+        items = context.items(context.stage(f"data/task-{language}-{recipe.evaluate.split}"))
+        solved = context.items(_examples(context, language)) if manner.asking == "few-shot" else []
+        return asked(workbench, manner, items, solved, context.longest(workbench))
+
+    items, shortened = context.once(("asked", language, manner.asking), put)
+    if shortened:
+        context.display.warn(f"{shortened:,} of {len(items):,} prompts were too long and lost a part of a column")
+    unfinished = context.run_folder.checkpoint(stage)
+
+    def journal(name: str) -> Journal:
+        if not processes.split_the_model:
+            return Journal(unfinished.with_name(f"{unfinished.name}-{processes.rank}-of-{processes.count}-{name}"))
+        # All answer the same items, and go on from where the first one was.
+        firsts = processes.first_does(lambda: Journal(unfinished.with_name(f"{unfinished.name}-{name}")))
+        return firsts if processes.is_first else Journal(None, firsts.rows)
+
+    mine = processes.share(items)
+    return answers(workbench, manner, mine, context.display.step, journal), shortened, len(items)

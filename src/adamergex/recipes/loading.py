@@ -1,0 +1,74 @@
+"""Recipes: where they lie, the shipped ones and the user's."""
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+from adamergex.errors import RecipeError
+from adamergex.recipes.recipe import Recipe
+from adamergex.storage import yaml_model
+from adamergex.storage.files import storage
+from adamergex.storage.yaml_model import check, did_you_mean
+
+SHIPPED = resources.files("adamergex") / "recipes"
+
+
+def shipped() -> dict[str, str]:
+    """The recipes that the package carries: name → the first line of its comment."""
+    recipes = {}
+    for file in sorted(SHIPPED.iterdir(), key=lambda file: file.name):
+        if file.name.endswith(".yaml"):
+            recipes[file.name.removesuffix(".yaml")] = file.read_text("utf-8").splitlines()[0].lstrip("# ")
+    return recipes
+
+
+def read(name: str) -> str:
+    """The text of a recipe, by path or by the name of a shipped one.
+
+    Raises:
+        RecipeError: there is no such file and no such shipped recipe.
+    """
+    if Path(name).suffix in (".yaml", ".yml"):
+        return yaml_model.read(Path(name))
+    if name in shipped():
+        return (SHIPPED / f"{name}.yaml").read_text("utf-8")
+    raise RecipeError(
+        [f"{name}: no such recipe; give a .yaml file or one of {', '.join(shipped())}" + did_you_mean(name, shipped())]
+    )
+
+
+def copy(name: str, destination: Path) -> Path:
+    """Write a shipped recipe to a file of your own; an existing file is never overwritten.
+
+    Raises:
+        RecipeError: no such shipped recipe, or the file exists.
+    """
+    if name not in shipped():
+        raise RecipeError(
+            [f"{name}: no such shipped recipe; there are {', '.join(shipped())}" + did_you_mean(name, shipped())]
+        )
+    if destination.is_dir():
+        destination = destination / f"{name}.yaml"
+    if destination.exists():
+        raise RecipeError([f"{destination}: exists already; give another name"])
+    with storage(destination):
+        destination.write_text(read(name), "utf-8")
+    return destination
+
+
+def load(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Load, override and check a recipe.
+
+    Args:
+        name: a path, or the name of a shipped recipe.
+        overrides: `section.key=value`, the value in YAML.
+
+    Raises:
+        RecipeError: with one line for every problem.
+    """
+    return check(Recipe, read(name), name, overrides)
+
+
+def dump(recipe: Recipe) -> str:
+    """A recipe as YAML, with every default written out."""
+    return yaml_model.dump(recipe.model_dump(mode="json"))

@@ -1,0 +1,268 @@
+"""A report as one HTML file that needs nothing from elsewhere. Imports no torch."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from importlib import resources
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from adamergex.reporting import figures, score_figures
+from adamergex.reporting.html_parts import bullets, clean, picture, shortened, spoken, table, text
+from adamergex.reporting.report import Example, Report, cells, headings, metric_name, verdict
+from adamergex.scoring.results import Row, is_average
+
+_MERGED = "adamergex"
+# Examples of a method in a language, and characters of a prompt and of an answer, that a page shows.
+_EXAMPLES, _PROMPT, _ANSWER = 10, 4000, 1200
+# Nothing on the page runs or is fetched, whatever a model has answered.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+
+
+def page(report: Report) -> str:
+    """The whole report as a page. The same report gives the same text, and sections without content are left out."""
+    found = {
+        "results": ("Results", _results(report)),
+        "scale": ("Score by t", _scales(report)),
+        "harness": ("lm-evaluation-harness", _harness(report)),
+        "answers": ("Answers that changed", _answers(report)),
+        "training": ("Training", _training(report)),
+        "corpora": ("Plain text", _corpora(report)),
+        "facts": ("How these numbers came to be", bullets(report.facts) if report.facts else ""),
+        "versions": ("Versions and hashes", _versions(report)),
+    }
+    sections = {name: (title, body) for name, (title, body) in found.items() if body}
+    links = "".join(f'<li><a href="#{name}">{title}</a></li>' for name, (title, _) in sections.items())
+    contents = f'<nav aria-label="Contents">\n<ol>{links}</ol>\n</nav>\n' if len(sections) > 2 else ""
+    body = "\n".join(
+        f'<section aria-labelledby="{name}">\n<h2 id="{name}">{title}</h2>\n{body}\n</section>'
+        for name, (title, body) in sections.items()
+    )
+    looks = (resources.files("adamergex") / "templates" / "report.css").read_text("utf-8")
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{text(report.title)}</title>
+<style>
+{looks}</style>
+</head>
+<body>
+<header>
+<h1 dir="auto">{text(report.title)}</h1>
+{_summary(report)}
+</header>
+{contents}<main>
+{body}
+</main>
+</body>
+</html>
+"""
+
+
+def _summary(report: Report) -> str:
+    """What came out, before anything else: of the average where there is one, and of what it was measured on."""
+    if not report.rows:
+        return '<p class="lead">Nothing was scored.</p>'
+    tables = report.tables()
+    # The average says the most; the verdicts of the languages stand with their tables.
+    sentences = [verdict(tables[-1][1])] if is_average(tables[-1][1][0]) else [verdict(of) for _, of in tables]
+    said = " ".join(sentence for sentence in sentences if sentence)
+    lead = f'<p class="lead" dir="auto">{text(said)}</p>\n' if said else ""
+    items = {row.language: row.items for row in report.rows if not is_average(row)}
+    methods = len({row.method for row in report.rows})
+    least, most = min(items.values()), max(items.values())
+    measured = (
+        f"Measured was {_metric(report.rows)} of {methods} {'methods' if methods > 1 else 'method'} in "
+        f"{len(items)} {'languages' if len(items) > 1 else 'language'} ({', '.join(items)}), on "
+        f"{f'{most:,}' if least == most else f'{least:,} to {most:,}'} items{' in each' if len(items) > 1 else ''}."
+    )
+    return f'{lead}<p class="measured" dir="auto">{text(measured)}</p>'
+
+
+def _results(report: Report) -> str:
+    """The merged adapter in every language, the picture, then a table for each language."""
+    tables = report.tables()
+    if not tables:
+        return ""
+    parts = []
+    merged = [replace(row, label=report.heading(row.language)) for row in report.rows if row.method == _MERGED]
+    if len(merged) > 1:
+        parts.append(_rows("The merged adapter in every language; scores in percent", merged, report.start, "language"))
+    metric = _metric(report.rows)
+    caption = f"Scores ({metric}) with 95 % intervals."
+    if any(score_figures.start_of(rows) for _, rows in tables):
+        caption += f" The dashed line and the open circle are {report.start}, the diamond is the merged adapter."
+    parts.append(picture(score_figures.scores(tables, metric, "scores"), caption))
+    for number, (heading, rows) in enumerate(tables, 1):
+        # The verdict on an only language stands at the top of the page.
+        sentence = verdict(rows) if len(tables) > 1 else None
+        said = f'\n<p dir="auto">{text(sentence)}</p>' if sentence else ""
+        items = f"{max(row.items for row in rows):,} items; scores in percent, differences in points"
+        parts.append(
+            f'<h3 id="results-{number}" dir="auto">{text(heading)}</h3>{said}\n'
+            + _rows(f"{heading}: {items}", rows, report.start, "method")
+        )
+    if len(tables) > 3:
+        links = (
+            f'<li><a href="#results-{number}">{text(heading)}</a></li>' for number, (heading, _) in enumerate(tables, 1)
+        )
+        parts.insert(-len(tables), f'<nav aria-label="Languages" class="languages"><ul>{"".join(links)}</ul></nav>')
+    return "\n".join(parts)
+
+
+def _rows(caption: str, rows: Sequence[Row], start: str, first: str) -> str:
+    columns = headings(rows, start)
+    of_merged = all(row.method == _MERGED for row in rows)
+    # Where all rows are of the merged adapter, the average stands out.
+    merged = [number for number, row in enumerate(rows) if (is_average(row) if of_merged else row.method == _MERGED)]
+    return table(caption, [first, *columns[1:]], [cells(row, columns) for row in rows], merged)
+
+
+def _metric(rows: Sequence[Row]) -> str:
+    metrics = {row.metric for row in rows}
+    return metric_name(rows[0].metric) if len(metrics) == 1 else "score"
+
+
+def _scales(report: Report) -> str:
+    tried = {report.heading(language): pairs for language, pairs in report.scales.items() if pairs}
+    if not tried:
+        return ""
+    metric = _metric(report.rows) if report.rows else "score"
+    caption = (
+        "The score for every t that was tried; the diamond is the highest. "
+        "A t that is chosen by it must be scored on other items."
+    )
+    return picture(score_figures.scales(tried, metric, "scale"), caption)
+
+
+def _harness(report: Report) -> str:
+    if not report.harness:
+        return ""
+    rows = [(row["task"], row["metric"], f"{row['value']:.4f}", _error(row["stderr"])) for row in report.harness]
+    return table("Scores by lm-evaluation-harness", ("task", "metric", "value", "± standard error"), rows, words=(1,))
+
+
+def _error(error: Any) -> str:
+    """A standard error; the harness writes a word where it has none."""
+    return f"{error:.4f}" if isinstance(error, float) else ""
+
+
+def _answers(report: Report) -> str:
+    """Examples by language and method, each method folded up."""
+    parts = []
+    for language, of in groupby(report.examples, key=lambda example: example.language):
+        parts.append(f'<h3 dir="auto">{text(report.heading(language))}</h3>')
+        for _, found in groupby(of, key=lambda example: example.method):
+            changed = list(found)
+            examples = changed[:_EXAMPLES]
+            better = sum(example.score > example.start_score for example in examples)
+            worse = sum(example.score < example.start_score for example in examples)
+            shown = "\n".join(_answer(example, report.start) for example in examples)
+            count = f"{len(examples)} of {len(changed):,}" if len(changed) > _EXAMPLES else f"{len(changed)}"
+            parts.append(
+                f'<details>\n<summary><span class="name" dir="auto">{text(examples[0].label)}</span> '
+                f'<span class="count">{count} shown: {better} better, {worse} worse than {text(report.start)}</span>'
+                f"</summary>\n{shown}\n</details>"
+            )
+    return "\n".join(parts)
+
+
+def _answer(example: Example, start: str) -> str:
+    """An item: what was asked, what is right, and both answers."""
+    speech = spoken(example.language)
+    golds = "".join(f"<dd{speech}>{_shown(gold)}</dd>" for gold in example.golds)
+    return (
+        f'<article class="item">\n<h4 dir="auto">{text(example.id)}</h4>\n'
+        f'<pre{speech} tabindex="0" aria-label="prompt">{text(shortened(example.prompt, _PROMPT))}</pre>\n'
+        f"<dl>\n<div><dt>right answer{'s' if len(example.golds) > 1 else ''}</dt>{golds}</div>\n"
+        f"<div><dt>{text(start)} {_mark(example.start_score)}</dt><dd{speech}>{_shown(example.start)}</dd></div>\n"
+        f'<div><dt dir="auto">{text(example.label)} {_mark(example.score)}</dt>'
+        f"<dd{speech}>{_shown(example.prediction)}</dd></div>\n</dl>\n</article>"
+    )
+
+
+def _shown(answer: str) -> str:
+    return text(shortened(answer, _ANSWER)) if answer.strip() else '<em lang="en">empty</em>'
+
+
+def _mark(score: float) -> str:
+    """Right or wrong, as a sign, a word and a colour."""
+    if score >= 1:
+        return '<span class="mark right">✓ right</span>'
+    if score <= 0:
+        return '<span class="mark wrong">✗ wrong</span>'
+    return f'<span class="mark partly">◐ {100 * score:.0f} %</span>'
+
+
+def _training(report: Report) -> str:
+    logs = {clean(name): log for name, log in report.curves.items() if log}
+    if not logs:
+        return ""
+    caption = "Loss (a running mean), learning rate, tokens per second and memory of every training, by step."
+    return picture(figures.training_svg(logs, "training"), caption)
+
+
+def _corpora(report: Report) -> str:
+    """What the adapters learned the languages from: how much, then where it comes from; a language in a row."""
+    if not report.corpora:
+        return ""
+    counts = {
+        "documents": "documents",
+        "tokens": "tokens",
+        "windows": "windows",
+        "documents read": "documents_read",
+        "near-duplicates dropped": "near_duplicates_dropped",
+        "boilerplate lines dropped": "boilerplate_lines_dropped",
+    }
+    numbers = [
+        (language, *(f"{facts[key]:,}" for key in counts.values()), f"{facts['heldout']['windows']:,}")
+        for language, facts in report.corpora.items()
+    ]
+    sources = [
+        (language, _source(facts), facts.get("licence") or "not stated", _foreign(facts))
+        for language, facts in report.corpora.items()
+    ]
+    return "\n".join(
+        [
+            table("What the reference adapters were trained on", ["language", *counts, "held-out windows"], numbers),
+            table(
+                "Where it comes from",
+                ("language", "source", "licence", "documents in other languages"),
+                sources,
+                words=(1, 2, 3),
+            ),
+        ]
+    )
+
+
+def _foreign(facts: Mapping[str, Any]) -> str:
+    """Documents that are plainly in another language, and what became of them."""
+    if facts["in_other_languages"] is None:
+        return "unknown to the identifier"
+    found = ", ".join(f"{code} {count:,}" for code, count in facts["other_languages"].items())
+    fate = ", dropped" if facts["in_other_languages_dropped"] else ""
+    return f"{facts['in_other_languages']:,}{f' ({found})' if found else ''}{fate}"
+
+
+def _source(facts: Mapping[str, Any]) -> str:
+    """Where text comes from: a package, a data set or files, and which part of it."""
+    source = facts.get("source") or {}
+    where = source.get("package") or source.get("dataset")
+    where = where or ", ".join(Path(path).name for path in source.get("files", ()))
+    part = ", ".join(f"{key} {source[key]}" for key in ("config", "split", "revision") if source.get(key))
+    return f"{where} ({part})" if part else where
+
+
+def _versions(report: Report) -> str:
+    parts = [_pairs("Versions", ("package", "version"), report.versions.items())] if report.versions else []
+    if report.hashes:
+        parts.append(_pairs("Hashes", ("what", "fingerprint"), report.hashes.items()))
+    return "\n".join(['<div class="pairs">', *parts, "</div>"]) if parts else ""
+
+
+def _pairs(caption: str, columns: Sequence[str], rows: Iterable[tuple[str, str]]) -> str:
+    return table(caption, columns, rows, words=(1,))

@@ -1,0 +1,216 @@
+"""What a report says: rows as tables, a sentence for each language, examples, facts. Imports no torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from adamergex.scoring.results import AVERAGE, RIGHT_OR_WRONG, Row, is_average
+from adamergex.scoring.systems import START
+
+_SIGNIFICANT = 0.05
+_NAMES = {
+    "exact": "exact match",
+    "exact_match": "exact match",
+    "f1": "F1",
+    "rougeL": "ROUGE-L",
+    "rouge1": "ROUGE-1",
+    "rouge2": "ROUGE-2",
+    "chrf": "chrF",
+}
+
+
+@dataclass(frozen=True)
+class Example:
+    """An item that a method answered otherwise than the start.
+
+    Attributes:
+        language, method, label: whose answer it is.
+        id: of the item.
+        prompt: what the model read, in the method's wording.
+        golds: the right answers.
+        start, start_score: what the start answered and scored.
+        prediction, score: what the method answered and scored.
+    """
+
+    language: str
+    method: str
+    label: str
+    id: str
+    prompt: str
+    golds: tuple[str, ...]
+    start: str
+    start_score: float
+    prediction: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that a report shows.
+
+    Attributes:
+        title: its heading.
+        source: the source language, or None where only adapters are compared.
+        start: what the method is called that others are compared with.
+        rows: of all languages, then the averages.
+        examples: answers that differ, in the order of the rows.
+        facts: lines on how the numbers came to be.
+        curves: adapter → the rows of its training log: step, loss, learning_rate, tokens, seconds, memory.
+        corpora: language → the manifest of its plain text (`corpus.build`).
+        scales: language → pairs of t and score, where t was tried.
+        harness: rows of lm-evaluation-harness: task, metric, value, standard error.
+        versions: package → version.
+        hashes: what → its fingerprint.
+    """
+
+    title: str
+    source: str | None
+    start: str
+    rows: Sequence[Row]
+    examples: Sequence[Example] = ()
+    facts: Sequence[str] = ()
+    curves: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    corpora: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    scales: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
+    harness: Sequence[Mapping[str, Any]] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    hashes: Mapping[str, str] = field(default_factory=dict)
+
+    def tables(self) -> list[tuple[str, list[Row]]]:
+        """Pairs of a heading and its rows, one for each language and one for the average."""
+        return [(self.heading(language), list(of)) for language, of in groupby(self.rows, key=lambda row: row.language)]
+
+    def heading(self, language: str) -> str:
+        """What a language's table is called."""
+        return language if self.source is None or language.endswith(AVERAGE) else f"{self.source} → {language}"
+
+
+def metric_name(metric: str) -> str:
+    """What a reader calls a metric."""
+    return _NAMES.get(metric, metric)
+
+
+def verdict(of_language: Sequence[Row]) -> str | None:
+    """One sentence: did merging help? None where nothing was merged, or compared."""
+    merged = next((row for row in of_language if row.method == "adamergex"), None)
+    compared = any(row.method == START for row in of_language)
+    if merged is None or not compared or merged.difference is None or merged.p_value is None:
+        return None
+    p_value, adjusted = (merged.p_value, "") if merged.p_holm is None else (merged.p_holm, ", Holm-adjusted")
+    shown = format_p(p_value)
+    test = (
+        "z test" if is_average(merged) else "exact McNemar" if merged.metric in RIGHT_OR_WRONG else "paired bootstrap"
+    )
+    what = (
+        f"{merged.language}: merging changed {metric_name(merged.metric)} by {100 * merged.difference:+.1f} points over the "
+        f"source-language adapter alone ({merged.items} items, {test} p {'' if shown.startswith('<') else '= '}{shown}{adjusted})"
+    )
+    if p_value >= _SIGNIFICANT:
+        return f"{what}: no difference that this test can show."
+    if merged.difference > 0:
+        return f"{what}: merging helped."
+    return f"{what}: merging hurt; use the source-language adapter."
+
+
+def format_p(p: float) -> str:
+    """A p-value for a reader."""
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
+
+
+def headings(rows: Sequence[Row], start: str = "t = 0") -> list[str]:
+    """The headings of a table of these rows; columns that nothing stands in are left out."""
+    result = ["", metric_name(rows[0].metric), "95 % interval"]
+    if any(row.difference is not None for row in rows):
+        result += [f"vs {start}", "p"]
+    if any(row.p_holm is not None for row in rows):
+        result.append("p (Holm)")
+    if any(row.gap_closed is not None for row in rows):
+        result.append("gap closed")
+    if any(row.unreadable for row in rows):
+        result.append("unreadable")
+    return result + [metric_name(name) for name in rows[0].others]
+
+
+def cells(row: Row, wanted: Sequence[str]) -> list[str]:
+    """A row's cells under the headings of its table."""
+    filled = {metric_name(name): f"{100 * value:.1f}" for name, value in row.others.items()} | {
+        "": row.label,
+        metric_name(row.metric): f"{100 * row.score:.1f}",
+        "95 % interval": f"{100 * row.low:.1f} – {100 * row.high:.1f}",
+        "p": "" if row.p_value is None else format_p(row.p_value),
+        "p (Holm)": "" if row.p_holm is None else format_p(row.p_holm),
+        "gap closed": "" if row.gap_closed is None else f"{100 * row.gap_closed:.0f} %",
+        "unreadable": f"{row.unreadable}",
+    }
+    difference = "" if row.difference is None else f"{100 * row.difference:+.1f}"
+    return [filled.get(heading, difference if heading.startswith("vs ") else "") for heading in wanted]
+
+
+def table(title: str, rows: Sequence[Row], start: str = "t = 0") -> Table:
+    """The rows of one language for a terminal."""
+    drawn = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
+    columns = headings(rows, start)
+    for number, heading in enumerate(columns):
+        drawn.add_column(heading, justify="right" if number else "left", no_wrap=True)
+    for row in rows:
+        drawn.add_row(*cells(row, columns), style="bold" if row.method == "adamergex" else "")
+    return drawn
+
+
+def show(console: Console, report: Report) -> None:
+    """Print the tables and what they say."""
+    for heading, rows in report.tables():
+        console.print()
+        console.print(table(heading, rows, report.start))
+        if sentence := verdict(rows):
+            console.print(sentence, highlight=False)
+        console.print()
+
+
+def markdown(report: Report, curves: str | None) -> str:
+    """The whole report as markdown.
+
+    Args:
+        report: what to say.
+        curves: the file of a picture of the training curves, if there is one.
+    """
+    parts = [f"# {report.title}", ""]
+    for heading, rows in report.tables():
+        columns = headings(rows, report.start)
+        parts += [f"## {heading}", "", _line(columns), "|---" + "|---:" * (len(columns) - 1) + "|"]
+        parts += [_line(cells(row, columns)) for row in rows]
+        parts += ["", *([sentence, ""] if (sentence := verdict(rows)) else [])]
+    if report.harness:
+        parts += [
+            "## lm-evaluation-harness",
+            "",
+            _line(("task", "metric", "value", "± standard error")),
+            "|---|---|---:|---:|",
+        ]
+        parts += [
+            _line(
+                (
+                    row["task"],
+                    row["metric"],
+                    f"{row['value']:.4f}",
+                    f"{row['stderr']:.4f}" if isinstance(row["stderr"], float) else "",
+                )
+            )
+            for row in report.harness
+        ]
+        parts.append("")
+    if curves is not None:
+        parts += ["## Training", "", f"![loss, learning rate, tokens per second and memory by step]({curves})", ""]
+    facts = [*report.facts, *(f"{what}: {of}" for what, of in report.hashes.items())]
+    facts.append(", ".join(" ".join(pair) for pair in report.versions.items()))
+    parts += ["## How these numbers came to be", "", *(f"- {fact}" for fact in facts), ""]
+    return "\n".join(parts)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

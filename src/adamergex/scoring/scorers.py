@@ -1,0 +1,89 @@
+"""A completion and the right answers → its scores, by what kind of answer the benchmark asks for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Literal
+
+from adamergex.errors import DataError
+from adamergex.scoring.extraction import exact_match, f1
+from adamergex.scoring.languages import folded
+from adamergex.scoring.numbers import read_number
+from adamergex.scoring.rouge import chrf, rouge
+
+AnswerKind = Literal["text", "number", "extraction", "generation"]
+# The score by which methods are compared.
+PRIMARY: dict[AnswerKind, str] = {
+    "text": "exact",
+    "number": "accuracy",
+    "extraction": "f1",
+    "generation": "rougeL",
+}
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What a completion answers, and how good that is.
+
+    Attributes:
+        prediction: the answer as it was read.
+        scores: by name, each in 0..1; the names depend on nothing but the kind of answer.
+        readable: whether there was an answer to read. What is not readable scores 0, and is not merely wrong.
+    """
+
+    prediction: str
+    scores: dict[str, float]
+    readable: bool
+
+
+def mark(kind: AnswerKind, completion: str, golds: Sequence[str], language: str, marker: str | None = None) -> Mark:
+    """Score one completion.
+
+    Args:
+        kind: `text`: `exact`, equality but for case, white space and Unicode's compatible forms;
+            `number`: `accuracy`, equality with the number that `read_number` finds;
+            `extraction`: `f1` and `exact_match`, as MLQA has them;
+            `generation`: `rougeL`, `rouge1`, `rouge2` and `chrf`.
+        completion: what the model wrote, without its prompt and without what follows the answer.
+        golds: the right answers; for every score, the best one counts. A gold number is read as `read_number` does in
+            English, whatever the language: MGSM and GSM8K write `1,234` everywhere, after `#### ` or alone.
+        language: a BCP 47 code; of the answer.
+        marker: what stands before a number that is the answer; see `read_number`.
+
+    Raises:
+        DataError: a gold answer is empty, or holds no number where there should be one.
+        ValueError: there is no gold answer, or `language` is no well-formed code.
+    """
+    if not golds:
+        raise ValueError("an answer without gold answers")
+    if not all(gold.strip() for gold in golds):
+        raise DataError("a gold answer is empty")
+    if kind == "number":
+        right = [_gold_number(gold) for gold in golds]
+        number = read_number(completion, language, marker)
+        return Mark(_written(number), {"accuracy": float(number in right)}, number is not None)
+    answer = completion.strip()
+    if kind == "text":
+        scores = {"exact": float(folded(answer) in map(folded, golds))}
+    elif kind == "extraction":
+        scores = {"f1": f1(answer, golds, language), "exact_match": exact_match(answer, golds, language)}
+    else:
+        each = [{**rouge(answer, gold, language), "chrf": chrf(answer, gold)} for gold in golds]
+        scores = {name: max(one[name] for one in each) for name in ("rougeL", "rouge1", "rouge2", "chrf")}
+    # MLQA calls two answers equal where normalisation leaves nothing of both.
+    return Mark(answer, scores if answer else dict.fromkeys(scores, 0.0), bool(answer))
+
+
+def _gold_number(gold: str) -> Decimal:
+    number = read_number(gold, "en")
+    if number is None:
+        raise DataError(f"expected a number as gold answer, got {gold!r}")
+    return number
+
+
+def _written(number: Decimal | None) -> str:
+    """A number without grouping, exponent and zeros behind its decimals."""
+    if number is None:
+        return ""
+    text = f"{number:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -1,0 +1,197 @@
+"""YAML 1.2 files checked against a typed model, with every problem reported at once, by file, line and key.
+
+In YAML 1.2 the language code `no` is a string and `1e-4` a number.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.error import YAMLError
+
+from adamergex.errors import RecipeError
+
+_MOST_VALUES = 100_000
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read(path: Path) -> str:
+    """The text of a file. Raises RecipeError where it cannot be read."""
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise RecipeError([f"{path}: cannot be read: {reason}"]) from error
+
+
+def check(
+    kind: type[Model], text: str, name: str, overrides: Sequence[str] = (), given: Mapping[str, Any] | None = None
+) -> Model:
+    """Read, override and check a file's text.
+
+    Args:
+        kind: what it must be.
+        text: the YAML.
+        name: of the file, for messages.
+        overrides: `section.key=value`, the value in YAML.
+        given: values that stand in place of the file's, section by section.
+
+    Raises:
+        RecipeError: with one line for every problem.
+    """
+    document = _parse(text, name)
+    if not isinstance(document, CommentedMap):
+        raise RecipeError([f"{name}: expected keys and values, got {type(document).__name__}"])
+    try:
+        plain = _plain(document)
+    except RecursionError as error:
+        raise RecipeError(
+            [f"{name}: its aliases go round in a circle, or grow without end; write the values out"]
+        ) from error
+    problems = [problem for override in overrides if (problem := _override(plain, override))]
+    _replace(plain, given or {})
+    try:
+        checked = kind.model_validate(plain)
+    except ValidationError as error:
+        problems += _describe(kind, name, document, error.errors())
+    if problems:
+        raise RecipeError(problems)
+    return checked
+
+
+def dump(value: dict[str, Any]) -> str:
+    """Plain values as YAML, in their order."""
+    text = StringIO()
+    YAML(typ="rt", pure=True).dump(value, text)
+    return text.getvalue()
+
+
+def _parse(text: str, name: str) -> Any:
+    try:
+        return YAML(typ="rt", pure=True).load(StringIO(text))
+    except RecursionError as error:
+        raise RecipeError([f"{name}: nested too deeply"]) from error
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{name}:{mark.line + 1}" if mark else name
+        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise RecipeError([f"{where}: not valid YAML: {reason}"]) from error
+
+
+def _plain(value: Any, budget: list[int] | None = None) -> Any:
+    """Ruamel's commented types as plain ones. Raises RecursionError where aliases make more of it than a person writes."""
+    budget = [_MOST_VALUES] if budget is None else budget
+    budget[0] -= 1
+    if budget[0] < 0:
+        raise RecursionError
+    if isinstance(value, dict):
+        return {key: _plain(item, budget) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item, budget) for item in value]
+    for kind in (bool, int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
+    return value
+
+
+def _replace(plain: dict[str, Any], given: Mapping[str, Any]) -> None:
+    """Put values in place, those of a section one by one."""
+    for key, value in given.items():
+        section = plain.get(key)
+        # Before the file's: of patterns, the first that fits counts.
+        plain[key] = {**value, **section, **value} if isinstance(section, dict) and isinstance(value, dict) else value
+
+
+def _override(plain: dict[str, Any], override: str) -> str | None:
+    """Apply one `a.b=value` in place; a problem is returned as a line."""
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        return f"--set {override}: expected section.key=value"
+    try:
+        value = _plain(_parse(text, f"--set {path}"))
+    except RecipeError as error:
+        return str(error)
+    *sections, key = path.split(".")
+    for section in sections:
+        below = plain.setdefault(section, {})
+        if not isinstance(below, dict):
+            return f"--set {override}: {section} has no keys of its own"
+        plain = below
+    plain[key] = value
+    return None
+
+
+def _describe(kind: type[BaseModel], name: str, document: CommentedMap, issues: Sequence[Any]) -> list[str]:
+    """Pydantic's errors as `file:line: key: what is wrong`, one line for each place in the recipe."""
+    messages: dict[str, list[str]] = {}
+    got: dict[str, Any] = {}
+    for issue in issues:
+        *above, last = issue["loc"] or ("",)
+        location = [part for part in above if not _is_union_branch(part)]
+        if last != "" and (issue["type"] == "extra_forbidden" or not _is_union_branch(last)):
+            location.append(last)
+        where = ".".join(str(part) for part in location)
+        line = _line(document, location)
+        place = f"{name}:{line}" if line else name
+        if where:
+            place += f": {where}"
+        if issue["type"] == "extra_forbidden":
+            message = "unknown key" + (did_you_mean(str(location[-1]), _siblings(kind, location[:-1])) or "; remove it")
+        elif issue["type"] == "missing":
+            message = "missing; add it"
+        else:
+            message = str(issue["msg"]).removeprefix("Value error, ")
+            message = message[:1].lower() + message[1:]
+            if isinstance(issue.get("input"), str | int | float | None) and where:
+                got[place] = issue["input"]
+        messages.setdefault(place, []).append(message)
+    return [
+        f"{place}: {' or '.join(of)}" + (f"; got {got[place]!r}" if place in got else "")
+        for place, of in messages.items()
+    ]
+
+
+def _is_union_branch(part: int | str) -> bool:
+    """Pydantic names the branch of a union in an error's location; it is no key of the recipe."""
+    return isinstance(part, str) and ("[" in part or part in ("int", "str", "constrained-int", "lora", "ia3", "prefix"))
+
+
+def _siblings(kind: type[BaseModel], location: Iterable[int | str]) -> Iterable[str]:
+    """The keys that are known in the section at `location`."""
+    section: Any = kind
+    for part in location:
+        fields = getattr(section, "model_fields", {})
+        if part in fields:
+            annotation = fields[part].annotation
+            inside = [annotation, *getattr(annotation, "__args__", ())]
+            section = next((kind for kind in inside if isinstance(kind, type) and issubclass(kind, BaseModel)), section)
+    return section.model_fields
+
+
+def _line(document: Any, location: Sequence[int | str]) -> int | None:
+    """The line of the deepest part of `location` that the file has, from 1."""
+    line = None
+    for part in location:
+        try:
+            mark = document.lc.key(part) if isinstance(document, CommentedMap) else document.lc.item(part)
+            line, document = mark[0] + 1, document[part]
+        except (AttributeError, KeyError, IndexError, TypeError):
+            break
+    return line
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A suggestion to append to a message, or nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+class Section(BaseModel):
+    """A part of a recipe: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)

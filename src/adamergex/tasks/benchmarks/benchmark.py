@@ -1,0 +1,180 @@
+"""What a benchmark is: its rows in every language, and the words that a row is asked with."""
+
+import re
+import string
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import langcodes
+
+from adamergex.data import sources
+from adamergex.data.settings import Source
+from adamergex.data.sources import Row
+from adamergex.errors import DataError
+
+Kind = Literal["choice", "number", "extraction", "generation"]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The wording of one language.
+
+    Attributes:
+        prompt: template over the columns of a row, as in a recipe's task.
+        choices: label → its words, which may name columns, too; empty unless one of several answers is chosen.
+        separator: between prompt and answer.
+        marker: what the final number of a reasoned answer follows, such as `The answer is`.
+    """
+
+    prompt: str
+    choices: Mapping[str, str]
+    separator: str = " "
+    marker: str | None = None
+
+    @property
+    def columns(self) -> set[str]:
+        """The columns that the prompt and the choices name."""
+        templates = (self.prompt, *self.choices.values())
+        return {name for text in templates for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A published benchmark.
+
+    Attributes:
+        name: what it is asked for by.
+        title: what its authors call it.
+        citation: the paper.
+        licence: of the data, as its publishers state it.
+        kind: what an answer is.
+        codes: language → what the authors call it in the names of files and configurations.
+        splits: split → the hub's split that it is made of.
+        answer: the column that holds the label or the answer that is scored.
+        learned: the column that is learned: the answer, or the reasoning that ends with it.
+        prompts: wordings by language, all of one form; `en` always, others where a wording is published.
+        dataset: the data set on the Hugging Face hub.
+        revision: its commit, or its branch of Parquet files.
+        config: the configuration of the data set; `{code}` is the language's.
+        files: reads the authors' own files: folder, split and code of the language → rows as the hub has them.
+        columns: maps rows as the hub has them, of a split and a language, to the columns that the prompts name.
+        training: the benchmark whose `train` split teaches the task in the source language.
+        paper: the English wording of the AdaMergeX repository, used for every language there.
+        caution: what of it stands in other data.
+    """
+
+    name: str
+    title: str
+    citation: str
+    licence: str
+    kind: Kind
+    codes: Mapping[str, str]
+    splits: Mapping[str, str]
+    answer: str
+    learned: str
+    prompts: Mapping[str, Prompt]
+    dataset: str
+    revision: str
+    config: str
+    files: Callable[[Path, str, str], Iterator[Row]]
+    columns: Callable[[Iterator[Row], str, str], Iterator[Row]]
+    training: str
+    paper: Prompt | None = None
+    caution: str = ""
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The languages that there is data in, as BCP 47 codes."""
+        return tuple(self.codes)
+
+    def language(self, code: str) -> str:
+        """A language as this benchmark lists it: `es` for `es-ES`, `spa` or the authors' `spa_Latn`.
+
+        Raises:
+            DataError: there is no data in that language.
+        """
+        for known, theirs in self.codes.items():
+            if code in (known, theirs):
+                return known
+        try:
+            wanted = _language_and_script(code)
+        except langcodes.LanguageTagError:
+            wanted = ("", "")
+        found = [known for known in self.codes if _language_and_script(known) == wanted]
+        if not found:
+            raise DataError(f"{self.name}: has no data in {code!r}; it has {', '.join(self.codes)}")
+        return found[0]
+
+    def prompt(self, language: str) -> Prompt:
+        """The wording in a language, or the English one where none is published. Raises DataError as `language`."""
+        return self.prompts.get(self.language(language), self.prompts["en"])
+
+    def rows(self, split: str, language: str, folder: Path | None = None) -> Iterator[Row]:
+        """The rows of a split: pairs of a place, such as `mgsm_es.tsv:7`, and the row, text in every column.
+
+        Args:
+            split: one of `splits`.
+            language: a BCP 47 code, or the authors' own.
+            folder: where the authors' files lie, or a folder with one folder for each benchmark by its name; without
+                it the data set is streamed from the hub.
+
+        Raises:
+            DataError: the split or the language does not exist, a file is missing or malformed, or the data set does
+                not load.
+        """
+        language = self.language(language)
+        if split not in self.splits:
+            raise DataError(f"{self.name}: has no split {split!r}; it has {', '.join(self.splits)}")
+        found = False
+        for row in self.columns(self._raw(split, self.codes[language], folder), split, language):
+            found = True
+            yield row
+        if not found:
+            raise DataError(f"{self.name}: the split {split!r} in {language!r} holds no rows; replace its file")
+
+    def _raw(self, split: str, code: str, folder: Path | None) -> Iterator[Row]:
+        if folder is not None:
+            return self.files(folder / self.name if (folder / self.name).is_dir() else folder, split, code)
+        source = Source(
+            dataset=self.dataset,
+            config=self.config.format(code=code),
+            split=self.splits[split],
+            revision=self.revision,
+        )
+        return sources.rows(source, Path(), code)
+
+
+@cache
+def _language_and_script(code: str) -> tuple[str | None, str | None]:
+    """What two codes of the same written language agree in, whatever their regions are."""
+    full = langcodes.Language.get(langcodes.standardize_tag(code, macro=True)).maximize()
+    return full.language, full.script
+
+
+def text(row: Mapping[str, Any], column: str, place: str) -> str:
+    """A column as text. Raises DataError where the row has none."""
+    value = row.get(column)
+    if not isinstance(value, str) or not value.strip():
+        raise DataError(f"{place}: no text in column {column!r}; the row has {', '.join(map(str, row))}")
+    return value.strip()
+
+
+def label(row: Mapping[str, Any], column: str, place: str, names: Sequence[str]) -> str:
+    """A label by its name, from its name or its number. Raises DataError where it is neither."""
+    value = row.get(column)
+    if isinstance(value, int) and 0 <= value < len(names):
+        return names[value]
+    if isinstance(value, str) and value.strip() in names:
+        return value.strip()
+    raise DataError(f"{place}: unknown label {value!r} in column {column!r}; expected {', '.join(names)}")
+
+
+def number(value: object, place: str) -> str:
+    """A number as text without commas between thousands. Raises DataError where it is none."""
+    plain = str(value).replace(",", "").strip()
+    if not re.fullmatch(r"-?\d+(\.\d+)?", plain):
+        raise DataError(f"{place}: {value!r} is no number; expected an answer such as 18 or 2,125")
+    return plain

@@ -1,0 +1,122 @@
+"""SQuAD 1.1: the answer to a question as a span of a paragraph, in English; teaches what XQuAD asks.
+
+Citation: Rajpurkar et al. 2016, SQuAD: 100,000+ Questions for Machine Comprehension of Text,
+    https://arxiv.org/abs/1606.05250
+Licence: CC BY-SA 4.0
+Data: rajpurkar/squad, configuration plain_text, at 7b6d24c440a36b6815f21b70d25016731768db1f (pinned by many public
+    repositories); or train-v1.1.json and dev-v1.1.json of the authors
+An item: {"question": "What sits on top of the Main Building at Notre Dame?", "answers": ["a golden statue of the Virgin
+    Mary"]}, with the paragraph in "context"
+
+XQuAD is 240 paragraphs of the dev split in translation, so that nothing may be tuned on it that is scored on XQuAD: only
+the train split is offered.
+
+The wording is lm-evaluation-harness's for XQuAD. The paper's is that of its eval/base_xquad.py without the role that its
+baseline plays.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from adamergex.data.sources import Row
+from adamergex.errors import DataError
+from adamergex.tasks.benchmarks import files
+from adamergex.tasks.benchmarks.benchmark import Benchmark, Prompt, text
+
+PAPER = Prompt("Question: {context}{question}\nAnswer:", {})
+
+
+def worded(context: str, question: str, answer: str) -> Prompt:
+    """The harness's three words of a language, each before what it names."""
+    return Prompt(f"{context}: {{context}}\n\n{question}: {{question}}\n\n{answer}:", {})
+
+
+def questions(path: Path) -> Iterator[Row]:
+    """The questions of a file in SQuAD's format, in its order.
+
+    Raises:
+        DataError: the file is not in that format.
+    """
+    articles = files.json_object(path).get("data")
+    count = 0
+    try:
+        for article in articles or ():
+            for paragraph in article["paragraphs"]:
+                for asked in paragraph["qas"]:
+                    answers = {"text": [answer["text"] for answer in asked["answers"]]}
+                    row = {"context": paragraph["context"], "question": asked["question"], "answers": answers}
+                    yield f"{path}[{count}]", {"id": asked["id"], **row}
+                    count += 1
+    except (KeyError, TypeError) as error:
+        raise DataError(
+            f"{path}: after {count} questions: {type(error).__name__}: {error}; expected data, paragraphs, qas and "
+            "answers as SQuAD 1.1 has them"
+        ) from error
+
+
+def columns(rows: Iterator[Row]) -> Iterator[Row]:
+    """Questions with all their answers and the number of their paragraph, which counts from 0 in every language.
+
+    Raises:
+        DataError: a row lacks a part.
+    """
+    number, last = -1, None
+    for place, row in rows:
+        context = _clean(text(row, "context", place))
+        number, last = (number if context == last else number + 1), context
+        answers = _answers(row, place)
+        yield (
+            place,
+            {
+                "id": text(row, "id", place),
+                "paragraph": str(number),
+                "context": context,
+                "question": _clean(text(row, "question", place)),
+                "answers": answers,
+                "answer": answers[0],
+            },
+        )
+
+
+def _answers(row: dict[str, Any], place: str) -> list[str]:
+    found = row.get("answers")
+    spans = found.get("text") if isinstance(found, dict) else None
+    if not spans or not all(isinstance(span, str) and span.strip() for span in spans):
+        raise DataError(f"{place}: no answer in column 'answers'; every question of SQuAD 1.1 has one")
+    return [_clean(span).strip() for span in spans]
+
+
+def _clean(written: str) -> str:
+    """Some paragraphs of XQuAD begin with a byte order mark, which is no text."""
+    return written.replace("\ufeff", "")
+
+
+def _files(folder: Path, split: str, code: str) -> Iterator[Row]:
+    return questions(files.found(folder, f"{split}-v1.1.json"))
+
+
+def _columns(rows: Iterator[Row], split: str, language: str) -> Iterator[Row]:
+    return columns(rows)
+
+
+BENCHMARK = Benchmark(
+    name="squad",
+    title="SQuAD 1.1",
+    citation="Rajpurkar et al. 2016, https://arxiv.org/abs/1606.05250",
+    licence="CC BY-SA 4.0",
+    kind="extraction",
+    codes={"en": "en"},
+    splits={"train": "train"},
+    answer="answers",
+    learned="answer",
+    prompts={"en": worded("Context", "Question", "Answer")},
+    dataset="rajpurkar/squad",
+    revision="7b6d24c440a36b6815f21b70d25016731768db1f",
+    config="plain_text",
+    files=_files,
+    columns=_columns,
+    training="squad",
+    paper=PAPER,
+    caution="XQuAD is 240 paragraphs of the authors' dev split in translation",
+)

@@ -1,0 +1,52 @@
+"""Rows of labelled data: those of `sources`, and those of published benchmarks."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from adamergex.data import sources
+from adamergex.data.settings import Source
+from adamergex.tasks import benchmarks
+
+
+def rows(source: Source, folder: Path, language: str) -> Iterator[sources.Row]:
+    """The rows of a source in one language: pairs of a place, such as `train.jsonl:7`, and the row.
+
+    Args:
+        source: its `{language}` need not be filled in.
+        folder: what relative paths are relative to.
+        language: a BCP 47 code.
+
+    Raises:
+        DataError: a file is missing or malformed, or a data set or benchmark does not load or has no such language.
+    """
+    if source.benchmark is None:
+        return sources.rows(source.in_language(language), folder, language)
+    where = None if source.folder is None else folder / Path(source.folder).expanduser()
+    found = benchmarks.find(source.benchmark).rows(source.split or "", language, where)
+    return islice(found, source.limit)
+
+
+def fingerprint(source: Source, folder: Path, language: str) -> dict[str, Any]:
+    """What determines the rows of a source; see `sources.fingerprint`. Raises DataError as `rows`."""
+    if source.benchmark is None:
+        return sources.fingerprint(source.in_language(language), folder, language)
+    described = source.model_dump(exclude_none=True, exclude={"folder"}) | {"language": language}
+    known = benchmarks.find(source.benchmark)
+    if source.folder is None:
+        return described | {"dataset": known.dataset, "revision": known.revision}
+    total = hashlib.sha256()
+    for _, row in rows(source, folder, language):
+        total.update(json.dumps(row, sort_keys=True).encode())
+    return described | {"rows": total.hexdigest()}
+
+
+def name(source: Source, language: str) -> str:
+    """A source in messages."""
+    filled = source.in_language(language)
+    if filled.files:
+        return ", ".join(filled.files)
+    return f"{filled.dataset or filled.package or filled.benchmark}:{filled.split} ({language})"

@@ -1,0 +1,86 @@
+"""How a method puts an item to a model: as it is, behind solved examples, or by XLT's template."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+import langcodes
+
+from adamergex.tasks.items import Item
+from adamergex.tasks.task import AnswerKind
+
+# What XLT calls a request, and what is to be done with it, by kind of answer.
+_ROLES: dict[AnswerKind, tuple[str, str]] = {
+    "choice": ("a natural language understanding", "choose one of the options"),
+    "text": ("a natural language understanding", "obtain the answer"),
+    "number": ("an arithmetic reasoning", "obtain a number answer"),
+    "extraction": ("a question answering", "extract the answer from the text, in its own words"),
+    "generation": ("a multilingual writing", "obtain the answer"),
+}
+XLT_MARKER = "Answer:"
+# Tokens for retelling and reasoning before the answer.
+XLT_TOKENS = 192
+
+
+def few_shot(items: Sequence[Item], solved: Sequence[Item], shots: int, seed: int) -> list[Item]:
+    """Items behind solved examples, all the same ones; where there are choices, their labels take turns.
+
+    Args:
+        items: to be asked.
+        solved: examples to draw from.
+        shots: how many; fewer where there are fewer.
+        seed: of the draw.
+    """
+    drawn = list(solved)
+    random.Random(seed).shuffle(drawn)
+    # Stable: the first of each label, then the second of each, and so on.
+    turns: dict[str, int] = {}
+    keyed = []
+    for item in drawn:
+        turn = turns[item.answer] = turns.get(item.answer, 0) + 1
+        keyed.append((turn if item.choices else 0, item))
+    chosen = [item for _, item in sorted(keyed, key=lambda pair: pair[0])][:shots]
+    before = "".join(f"{item.prompt}{item.answer}\n\n" for item in chosen)
+    return [
+        replace(item, prompt=before + item.prompt, longest_column=_moved(item.longest_column, len(before)))
+        for item in items
+    ]
+
+
+def xlt(items: Sequence[Item], kind: AnswerKind, language: str) -> list[Item]:
+    """Items in XLT's template (Huang et al., arXiv 2305.07004, figure 2): retell in English, reason, then answer.
+
+    What the model writes up to `XLT_MARKER` belongs in front of the answer: see `answering`.
+    """
+    role, goal = _ROLES[kind]
+    head = f"I want you to act as {role} expert for {langcodes.get(language).display_name('en')}.\n"
+    tail = (
+        "\nYou should retell the request in English.\n"
+        f"You should do step-by-step answer to {goal}.\n"
+        "You should step-by-step answer the request.\n"
+        f"You should tell me the answer in this format '{XLT_MARKER}'.\n\n"
+    )
+    asked = []
+    for item in items:
+        listed = "".join(f"\nOption {n}: {choice.strip()}" for n, choice in enumerate(item.choices, 1))
+        prompt = f"{head}Request: {item.prompt}{listed}{tail}"
+        moved = _moved(item.longest_column, len(head) + len("Request: "))
+        asked.append(replace(item, prompt=prompt, longest_column=moved))
+    return asked
+
+
+def answering(items: Sequence[Item], thoughts: Sequence[str]) -> list[Item]:
+    """Items whose prompts go on with what a model thought, up to the marker that the answer follows."""
+    return [
+        replace(
+            item,
+            prompt=f"{item.prompt}{thought.partition(XLT_MARKER)[0].strip()}\n{XLT_MARKER}",
+            answer=f" {item.answer.strip()}",
+            choices=tuple(f" {choice.strip()}" for choice in item.choices),
+        )
+        for item, thought in zip(items, thoughts, strict=True)
+    ]
+
+
+def _moved(span: tuple[int, int], by: int) -> tuple[int, int]:
+    return span[0] + by, span[1] + by

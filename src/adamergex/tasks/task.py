@@ -1,0 +1,137 @@
+"""What a recipe says about labelled data: sources of rows, and how a row becomes a question and its answer."""
+
+import string
+from typing import Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from adamergex.data.settings import Source, is_language
+from adamergex.storage.yaml_model import Section
+
+AnswerKind = Literal["choice", "text", "number", "extraction", "generation"]
+
+
+class Wording(Section):
+    """How a row becomes a question and its answer."""
+
+    prompt: str = Field(description="template over the row's columns, such as 'Review: {text}\\nSentiment:'")
+    separator: str = Field(" ", description="between prompt and answer; empty for scripts without spaces")
+    choices: dict[str, str] | None = Field(
+        None,
+        description="label → the words that stand for it, which may name columns; without choices the answer is written",
+    )
+    marker: str | None = Field(
+        None, min_length=1, description="what the number follows that is the answer, such as 'The answer is'"
+    )
+
+    @field_validator("choices", mode="before")
+    @classmethod
+    def _as_mapping(cls, value: Any) -> Any:
+        """A list of labels stands for itself; integer labels are compared as text."""
+        if isinstance(value, list):
+            return {str(label): str(label) for label in value}
+        if isinstance(value, dict):
+            return {str(label): words for label, words in value.items()}
+        return value
+
+    @field_validator("choices")
+    @classmethod
+    def _distinct(cls, value: dict[str, str] | None) -> dict[str, str] | None:
+        if value is not None:
+            if len(value) < 2:
+                raise ValueError("expected at least two labels")
+            words = [" ".join(words.split()) for words in value.values()]
+            if not all(words):
+                raise ValueError("a label has no words; give it some")
+            if len(set(words)) < len(words):
+                raise ValueError("two labels have the same words; the model could not tell them apart")
+            for template in value.values():
+                _columns(template)
+        return value
+
+    @field_validator("prompt")
+    @classmethod
+    def _has_a_field(cls, value: str) -> str:
+        if not _columns(value):
+            raise ValueError(f"expected at least one {{column}}, {_RULE}")
+        return value
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that the prompt and the choices name."""
+        return [name for text in (self.prompt, *(self.choices or {}).values()) for name in _columns(text)]
+
+
+_RULE = "named by letters, digits and underscores alone; double a brace that is meant as such"
+
+
+def _columns(template: str) -> list[str]:
+    """The columns that a template names. Raises ValueError where it is none."""
+    try:
+        parsed = [part for part in string.Formatter().parse(template) if part[1] is not None]
+    except ValueError as error:
+        raise ValueError(f"{error}; write {{column}} for a column and double a brace that is meant as such") from None
+    if not all(name and name.isidentifier() and not form and not way for _, name, form, way in parsed):
+        raise ValueError(f"expected a {{column}}, {_RULE}")
+    return [str(name) for _, name, _, _ in parsed]
+
+
+class Task(Wording):
+    """Labelled data in the source language, and how a row becomes a prompt and its answer."""
+
+    kind: AnswerKind | None = Field(
+        None,
+        description="how answers are compared: choice, text (equal), number, extraction (EM and F1) or generation (ROUGE); "
+        "choice or text if left out",
+    )
+    answer: str = Field(description="the column that holds the label or the answer; a list holds several right ones")
+    learned: str | None = Field(
+        None,
+        description="the column that is learned where that is not the answer, such as a solution that ends with it",
+    )
+    wordings: dict[str, Wording] = Field(
+        default_factory=dict, description="language → its own wording, for scoring; that of the task elsewhere"
+    )
+    train: Source
+    dev: Source | None = None
+    test: Source | None = Field(
+        None, description="labelled items of the target languages; without it nothing is scored"
+    )
+    examples: Source | None = Field(
+        None, description="solved examples for few-shot prompts; from train, in the source language, if left out"
+    )
+    benchmark: str | None = Field(None, description="the published benchmark that the rest is filled in from")
+    prompts: Literal["english", "target", "paper"] | None = Field(
+        None,
+        description="of a benchmark: English wordings (if left out), the target language's where published, the paper's",
+    )
+    data: str | None = Field(
+        None,
+        description="of a benchmark: the folder with its authors' files, or with one such folder for each benchmark",
+    )
+
+    @field_validator("wordings")
+    @classmethod
+    def _keys_are_languages(cls, value: dict[str, Wording]) -> dict[str, Wording]:
+        for code in value:
+            is_language(code)
+        return value
+
+    @model_validator(mode="after")
+    def _choices_fit_the_kind(self) -> Self:
+        if (self.answer_kind == "choice") != (self.choices is not None):
+            raise ValueError("choices and kind: choice belong together")
+        if any((wording.choices or {}).keys() != (self.choices or {}).keys() for wording in self.wordings.values()):
+            raise ValueError("a wording has other labels than the task; give it the same choices in other words")
+        if self.answer_kind != "number" and (self.marker or any(w.marker for w in self.wordings.values())):
+            raise ValueError("marker belongs to kind: number; remove it")
+        return self
+
+    @property
+    def answer_kind(self) -> AnswerKind:
+        """How answers are compared."""
+        return self.kind or ("choice" if self.choices else "text")
+
+    def wording(self, language: str) -> Wording:
+        """The wording that items of a language are asked in."""
+        return self.wordings.get(language, self)

@@ -1,0 +1,174 @@
+"""What is learned from plain text: windows of tokens as examples of a reference task.
+
+Each family learns what it was pre-trained with: causal language modelling (all positions of a window, or a
+seeded sample), masked language modelling (arXiv 1810.04805, section 3.1) and span corruption (T5, arXiv
+1910.10683, section 3.1.4; BART's text infilling, arXiv 1910.13461). `prefix` is the reference task of the
+paper's own code: n−k tokens of a window are the prompt, k the completion, and only these are predicted.
+
+Examples are made when they are asked for: a corpus of any size stays on the disk. What is hidden follows
+from seed, epoch and window alone.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from adamergex.data.special_tokens import end_of_sequence
+from adamergex.errors import ModelError
+from adamergex.models.encoded import Example
+from adamergex.models.families import Family
+from adamergex.training.reference_task import Reference
+
+# T5's spelling, and that of mT5's vocabulary.
+_SENTINELS = ("<extra_id_{}>", "▁<extra_id_{}>")
+
+
+def overhead(family: Family, tokenizer: Any) -> int:
+    """How many tokens of a window are not text: what begins a sequence, and what ends it."""
+    if family == "encoder":
+        return 2
+    return int(tokenizer.bos_token_id is not None) + (family == "seq2seq")
+
+
+class Windows:
+    """Windows of plain text as examples.
+
+    Args:
+        bodies: int32 (windows, tokens), without special tokens at the ends.
+        reference: which objective, and its settings.
+        family: of the model.
+        tokenizer: the model's.
+        seed: with `epoch`, of what is hidden.
+        epoch: counted from 0; every epoch hides something else.
+        start: the token that a decoder starts with.
+
+    Raises:
+        ModelError: the tokenizer has no token to hide text with.
+    """
+
+    def __init__(
+        self,
+        bodies: np.ndarray,
+        reference: Reference,
+        family: Family,
+        tokenizer: Any,
+        seed: int,
+        epoch: int,
+        start: int | None = None,
+    ):
+        self._bodies, self._reference, self._tokenizer = bodies, reference, tokenizer
+        self._family, self._seed, self._epoch, self._start = family, seed, epoch, start
+        self._sentinels: list[int] = []
+        objective = reference.objective or {"causal": "causal", "seq2seq": "span", "encoder": "masked"}[family]
+        self._make = {"causal": self._causal, "prefix": self._prefix, "masked": self._masked, "span": self._span}[
+            objective
+        ]
+        if objective == "span":
+            self._sentinels = _sentinels(tokenizer)
+        if objective == "masked" and tokenizer.mask_token_id is None:
+            raise ModelError("reference.objective: the tokenizer has no mask token; this is no masked language model")
+        # Every example of an objective is about equally long.
+        self.width = bodies.shape[1] + overhead(family, tokenizer)
+
+    def __len__(self) -> int:
+        return len(self._bodies)
+
+    def __getitem__(self, index: int) -> Example:
+        generator = np.random.default_rng([self._seed, self._epoch, index])
+        return self._make(self._bodies[index].tolist(), generator, f"window {index}")
+
+    def _begun(self, body: list[int]) -> list[int]:
+        first = self._tokenizer.bos_token_id
+        return body if first is None else [first, *body]
+
+    def _causal(self, body: list[int], generator: np.random.Generator, name: str) -> Example:
+        ids = self._begun(body)
+        targets = list(range(1, len(ids)))
+        positions = self._reference.positions
+        if positions is not None and positions < len(targets):
+            targets = sorted(generator.choice(targets, positions, replace=False).tolist())
+        return Example(ids, targets, id=name)
+
+    def _prefix(self, body: list[int], generator: np.random.Generator, name: str) -> Example:
+        assert self._reference.completion is not None
+        cut = len(body) - self._reference.completion
+        if self._family == "seq2seq":
+            assert self._start is not None
+            ids = [self._start, *body[cut:]]
+            source = (*body[:cut], end_of_sequence(self._tokenizer) or 0)
+            return Example(ids, list(range(1, len(ids))), source=source, id=name)
+        ids = self._begun(body)
+        return Example(ids, list(range(len(ids) - len(body) + cut, len(ids))), id=name)
+
+    def _masked(self, body: list[int], generator: np.random.Generator, name: str) -> Example:
+        """Of the chosen tokens 80 % are hidden, 10 % replaced at random and 10 % left; all are predicted."""
+        tokenizer = self._tokenizer
+        first = tokenizer.bos_token_id if tokenizer.cls_token_id is None else tokenizer.cls_token_id
+        last = tokenizer.sep_token_id if tokenizer.sep_token_id is not None else end_of_sequence(tokenizer)
+        ids = [first, *body, last]
+        # What keeps documents apart is not text: it is neither hidden nor predicted.
+        free = [i for i in range(1, len(ids) - 1) if ids[i] != end_of_sequence(tokenizer)]
+        count = max(1, round(self._reference.noise * len(free)))
+        chosen = sorted(generator.choice(free, min(count, len(free)), replace=False).tolist())
+        labels = tuple(ids[i] for i in chosen)
+        for i, how in zip(chosen, generator.random(len(chosen)), strict=True):
+            if how < 0.8:
+                ids[i] = tokenizer.mask_token_id
+            elif how < 0.9:
+                ids[i] = int(generator.integers(len(tokenizer)))
+        return Example(ids, chosen, labels=labels, id=name)
+
+    def _span(self, body: list[int], generator: np.random.Generator, name: str) -> Example:
+        """T5 writes the hidden spans, each after its sentinel; BART, which has one mask token, the whole text."""
+        assert self._start is not None
+        spans = _spans(len(body), self._reference.noise, self._reference.span, generator)
+        if self._sentinels:
+            spans = spans[: len(self._sentinels) - 1]
+        source: list[int] = []
+        written: list[int] = []
+        at = 0
+        for number, (begin, end) in enumerate(spans):
+            sentinel = self._sentinels[number] if self._sentinels else self._tokenizer.mask_token_id
+            source += [*body[at:begin], sentinel]
+            written += [sentinel, *body[begin:end]]
+            at = end
+        source += body[at:]
+        last = end_of_sequence(self._tokenizer)
+        assert last is not None
+        if self._sentinels:
+            ids = [self._start, *written, self._sentinels[len(spans)], last]
+        else:
+            source = self._begun(source)
+            ids = [self._start, *self._begun(body), last]
+        return Example(ids, list(range(1, len(ids))), source=(*source, last), id=name)
+
+
+def _sentinels(tokenizer: Any) -> list[int]:
+    """T5's sentinels in their order, at most a hundred; none for a model with a mask token.
+
+    Raises:
+        ModelError: the tokenizer has neither.
+    """
+    known = tokenizer.get_vocab()
+    found = [known[name.format(i)] for i in range(100) for name in _SENTINELS if name.format(i) in known]
+    if not found and tokenizer.mask_token_id is None:
+        raise ModelError(
+            "reference.objective: the tokenizer has neither sentinels (<extra_id_0> …) nor a mask token for span "
+            "corruption; use objective: prefix"
+        )
+    return found
+
+
+def _spans(length: int, noise: float, mean: float, generator: np.random.Generator) -> list[tuple[int, int]]:
+    """T5's random spans: `noise` of all tokens, `mean` long on average, apart from each other, in order."""
+    hidden = min(max(round(length * noise), 1), length - 1)
+    count = min(max(round(hidden / mean), 1), hidden, length - hidden)
+
+    def parts(total: int) -> np.ndarray:
+        """`total` as a sum of `count` numbers of at least one, all such sums equally likely."""
+        cuts = np.sort(generator.choice(total - 1, count - 1, replace=False)) + 1
+        return np.diff(np.concatenate([[0], cuts, [total]]))
+
+    shown, covered = parts(length - hidden), parts(hidden)
+    ends = np.cumsum(shown + covered)
+    return [(int(end - size), int(end)) for end, size in zip(ends, covered, strict=True)]

@@ -1,0 +1,140 @@
+"""What a training is between two steps, in one file: a killed training goes on from it to the same bytes."""
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from adamergex.distributed import Processes
+from adamergex.errors import StorageError
+from adamergex.storage.files import storage, sync
+
+
+class Clock:
+    """Says when the next checkpoint is due."""
+
+    def __init__(self, seconds: float):
+        self._seconds, self._last = seconds, time.monotonic()
+
+    def is_due(self) -> bool:
+        """Whether so many seconds have gone by; the count begins anew when they have."""
+        now = time.monotonic()
+        if now - self._last < self._seconds:
+            return False
+        self._last = now
+        return True
+
+
+class Best:
+    """The adapter with the lowest held-out loss so far.
+
+    Attributes:
+        loss: in nats.
+        step: that it was measured after; 0 before the first measurement.
+        worse: how many measurements there were since.
+        tensors: the parameters then.
+    """
+
+    def __init__(
+        self, loss: float = math.inf, step: int = 0, worse: int = 0, tensors: list[torch.Tensor] | None = None
+    ):
+        self.loss, self.step, self.worse, self.tensors = loss, step, worse, tensors or []
+
+    def see(self, loss: float, step: int, parameters: list[torch.nn.Parameter]) -> None:
+        """Take note of a measurement."""
+        if loss < self.loss:
+            tensors = [parameter.detach().clone() for parameter in parameters]
+            self.loss, self.step, self.worse, self.tensors = loss, step, 0, tensors
+        else:
+            self.worse += 1
+
+    def restore(self, parameters: list[torch.nn.Parameter]) -> None:
+        """Set the parameters to the best ones, if any were measured."""
+        for parameter, tensor in zip(parameters, self.tensors or parameters, strict=True):
+            parameter.data.copy_(tensor)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The attributes."""
+        return {"loss": self.loss, "step": self.step, "worse": self.worse, "tensors": self.tensors}
+
+
+class State:
+    """Parameters, optimizer, scheduler, loss scale and random numbers of one training, saved and loaded as a whole.
+
+    Args:
+        parameters: the adapter's.
+        optimizer: of them.
+        scheduler: of its learning rate.
+        accelerator: has the loss scale of fp16.
+        path: the file; None to save nothing.
+        processes: the first one writes, all read.
+    """
+
+    def __init__(
+        self,
+        parameters: list[torch.nn.Parameter],
+        optimizer: Any,
+        scheduler: Any,
+        accelerator: Accelerator,
+        path: Path | None,
+        processes: Processes,
+    ):
+        self._parameters, self._optimizer, self._scheduler = parameters, optimizer, scheduler
+        self._scaler, self._path, self._processes = accelerator.scaler, path, processes
+
+    def save(self, facts: dict[str, Any]) -> None:
+        """Write the file, beside its place and then renamed. Raises StorageError where the disk does not take it."""
+        if self._path is None:
+            return
+        random = self._processes.gathered(_random_state())
+        if not self._processes.is_first:
+            return
+        state = {
+            "parameters": [parameter.detach().cpu() for parameter in self._parameters],
+            "optimizer": self._optimizer.state_dict(),
+            "scheduler": self._scheduler.state_dict(),
+            "scaler": self._scaler.state_dict() if self._scaler is not None else None,
+            "random": random,
+            "facts": facts,
+        }
+        partial = self._path.with_suffix(".partial")
+        with storage(self._path):
+            try:
+                torch.save(state, partial)
+                sync(partial)
+                partial.replace(self._path)
+            except RuntimeError as error:  # torch's writer says so when the disk is full
+                raise StorageError(f"{self._path}: cannot be written: {str(error).splitlines()[0]}") from error
+            finally:
+                partial.unlink(missing_ok=True)
+
+    def load(self) -> dict[str, Any] | None:
+        """Go on from the file, and return the facts that it was saved with; None where there is none."""
+        there = self._path is not None and self._path.is_file()
+        if not self._processes.agreed(there) or self._path is None:
+            return None
+        state = torch.load(self._path, map_location="cpu", weights_only=True)
+        for parameter, tensor in zip(self._parameters, state["parameters"], strict=True):
+            parameter.data.copy_(tensor)
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._scheduler.load_state_dict(state["scheduler"])
+        if self._scaler is not None and state["scaler"] is not None:
+            self._scaler.load_state_dict(state["scaler"])
+        _set_random_state(state["random"][self._processes.rank % len(state["random"])])
+        facts: dict[str, Any] = state["facts"]
+        return facts
+
+
+def _random_state() -> list[torch.Tensor]:
+    """Of torch's generators: the CPU's, then those of the GPUs."""
+    return [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])]
+
+
+def _set_random_state(state: list[torch.Tensor]) -> None:
+    torch.set_rng_state(state[0])
+    # On a machine with other GPUs the training goes on all the same, with dropout of its own.
+    if torch.cuda.is_available() and len(state) - 1 == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state[1:])

@@ -1,0 +1,296 @@
+"""One data set → one adapter, on the resident base model, by one process or several."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+import transformers
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+
+from adamergex.adapters.adapter import Adapter
+from adamergex.distributed import Processes
+from adamergex.errors import ModelError
+from adamergex.models.encoded import Example, Examples, dealt, random_batches, sizes
+from adamergex.models.resident import Workbench
+from adamergex.training.settings import Schedule, Train
+from adamergex.training.state import Best, Clock, State
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimizer step.
+
+    Attributes:
+        step: its number from 1.
+        steps: of how many.
+        loss: mean over the step's predictions, in nats.
+        learning_rate: that the step was made with.
+        tokens: read, padding not counted, over all processes.
+        seconds: it took.
+        memory: resident memory of this process, or of its GPU, at most so far; in MiB.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    learning_rate: float
+    tokens: int
+    seconds: float
+    memory: int
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training made.
+
+    Attributes:
+        adapter: of the last step, or with early stopping of the step with the lowest held-out loss.
+        log: a row for every step: the fields of Step.
+        heldout: mean held-out loss in nats before and after, and how many predictions it is over; None without any.
+        best_step: the step that the adapter is from.
+        packed: whether sequences were packed.
+    """
+
+    adapter: Adapter
+    log: list[dict[str, Any]]
+    heldout: dict[str, float] | None
+    best_step: int
+    packed: bool
+
+
+def train(
+    workbench: Workbench,
+    examples: Callable[[int], Examples],
+    settings: Train,
+    schedule: Schedule,
+    seed: int,
+    *,
+    learning_rate: float = 2e-4,
+    heldout: Examples | None = None,
+    on_step: Callable[[Step], None] = lambda step: None,
+    checkpoint: Path | None = None,
+    processes: Processes | None = None,
+) -> Trained:
+    """Train an adapter from the run's seeded start.
+
+    The result depends on the arguments alone: not on what the workbench held before, nor on a checkpoint, and on
+    the number of processes only by rounding.
+
+    Args:
+        workbench: its slot is overwritten.
+        examples: the examples of an epoch, counted from 0; the same number in each.
+        settings: optimizer settings.
+        schedule: epochs and batch size.
+        seed: of the start, the order and dropout.
+        learning_rate: at its highest.
+        heldout: examples to measure the loss on, before and after.
+        on_step: called after every step.
+        checkpoint: a file to go on from where it exists, and to write every so often.
+        processes: that train together.
+
+    Raises:
+        ModelError: the loss or the adapter is no longer finite, or a sequence exceeds the model's context.
+    """
+    return _Training(
+        workbench, examples, settings, schedule, seed, learning_rate, heldout, on_step, checkpoint, processes
+    ).run()
+
+
+class _Training:
+    """The state of one training, between its steps."""
+
+    def __init__(
+        self,
+        workbench: Workbench,
+        examples: Callable[[int], Examples],
+        settings: Train,
+        schedule: Schedule,
+        seed: int,
+        learning_rate: float,
+        heldout: Examples | None,
+        on_step: Callable[[Step], None],
+        checkpoint: Path | None,
+        processes: Processes | None,
+    ):
+        self.workbench, self.examples, self.settings, self.schedule = workbench, examples, settings, schedule
+        self.seed, self.heldout, self.on_step = seed, heldout, on_step
+        self.processes = processes or Processes()
+        self.of_epoch = examples(0)
+        self.lengths = sizes(self.of_epoch)
+        apart = [] if heldout is None else sizes(heldout)
+        self._check_lengths(apart)
+        workbench.model.eval()
+        workbench.start(seed)
+        self.layout = workbench.layout(settings.packing)
+        torch.manual_seed(seed)
+        self.parameters = workbench.trainable()
+        for parameter in self.parameters:
+            parameter.grad = None  # A training that was broken off may have left some.
+        self.of_one_epoch = math.ceil(len(self.lengths) / schedule.batch_size)
+        self.steps = schedule.epochs * self.of_one_epoch
+        # Accelerate remembers the first precision of a process; a later training may have another.
+        AcceleratorState._reset_state()
+        self.accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=settings.precision or "no")
+        self._prepare(learning_rate)
+        self.state = State(
+            self.parameters, self.optimizer, self.scheduler, self.accelerator, checkpoint, self.processes
+        )
+        self.clock = Clock(settings.checkpoint_seconds)
+        self.save_is_due = False
+        self.log: list[dict[str, Any]] = []
+        self.best = Best()
+        self.before: float | None = None
+
+    def _prepare(self, learning_rate: float) -> None:
+        """The optimizer, and the model as all processes share it."""
+        settings, model = self.settings, self.workbench.model
+        optimizer = torch.optim.AdamW(self.parameters, lr=learning_rate, weight_decay=settings.weight_decay)
+        # A model in pieces has what it needs on its layers.
+        self.model = model if self.processes.split_the_model else self.accelerator.prepare(model)
+        self.optimizer = self.accelerator.prepare(optimizer)
+        # The scheduler is stepped here, once for each optimizer step, however many processes there are.
+        self.scheduler = transformers.get_scheduler(
+            settings.schedule,
+            optimizer,
+            num_warmup_steps=round(settings.warmup_ratio * self.steps),
+            num_training_steps=self.steps,
+        )
+        if settings.gradient_checkpointing:
+            base = model.get_base_model()
+            base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+    def _check_lengths(self, apart: list[int]) -> None:
+        longest, context = max([*self.lengths, *apart]), self.workbench.context
+        if self.workbench.kind == "seq2seq":
+            # Encoder and decoder have a context each; labelled items were made to fit.
+            first = self.of_epoch[0]
+            longest = max(len(first.source), len(first.ids) - 1)
+        if context is not None and longest > context:
+            raise ModelError(
+                f"a training sequence has {longest} tokens, the model's context {context}; lower reference.window"
+            )
+
+    def run(self) -> Trained:
+        """All steps that are not done yet."""
+        done = self.state.load()
+        if done is not None:
+            self.log, self.best, self.before = done["log"], Best(**done["best"]), done["before"]
+        elif self.heldout is not None and len(self.heldout):
+            self.before = self._heldout_loss()
+        self._replay()
+        step = len(self.log)
+        self.workbench.model.train()
+        epoch, batches = -1, []
+        while step < self.steps and not self._stopped():
+            if step // self.of_one_epoch != epoch:
+                epoch = step // self.of_one_epoch
+                self.of_epoch = self.examples(epoch) if epoch else self.of_epoch
+                batches = random_batches(self.lengths, self.schedule.batch_size, f"{self.seed} {epoch}")
+            self._step(step + 1, [self.of_epoch[i] for i in batches[step % self.of_one_epoch]])
+            step += 1
+            self._measure(step)
+            if self.save_is_due and step < self.steps:
+                self._save()
+        return self._end(step)
+
+    def _replay(self) -> None:
+        """Show the steps that an earlier process did."""
+        if self.log:
+            self.on_step(Step(**self.log[-1]))
+
+    def _step(self, number: int, batch: list[Example]) -> None:
+        """One optimizer step: gradients of the mean over all predictions of the batch, whoever computes them."""
+        began = time.monotonic()
+        total = sum(example.predictions for example in batch)
+        *parts, last = dealt(batch, self.processes.rank, self.processes.count, self.settings.micro_batch or len(batch))
+        mean = 0.0
+        for part, weight in parts:
+            with self.accelerator.no_sync(self.model):
+                mean += self._backward(part, weight / total)
+        mean += self._backward(last[0], last[1] / total)
+        if self.processes.split_the_model:
+            # What DistributedDataParallel does where the model is whole.
+            self.processes.average([parameter.grad for parameter in self.parameters if parameter.grad is not None])
+        # Saving is done together: the first process's clock counts.
+        gathered = self.processes.gathered((mean, self.clock.is_due()))
+        loss, self.save_is_due = sum(share for share, _ in gathered), gathered[0][1]
+        if not math.isfinite(loss):
+            ids = ", ".join(example.id for example in batch[:8]) + (" …" if len(batch) > 8 else "")
+            raise ModelError(
+                f"the loss is {loss} at step {number} of {self.steps} (examples {ids}); lower train.learning_rate"
+            )
+        self.accelerator.clip_grad_norm_(self.parameters, self.settings.max_grad_norm)
+        rate = self.scheduler.get_last_lr()[0]
+        self.optimizer.step()
+        self.scheduler.step()
+        self.optimizer.zero_grad()
+        tokens = sum(example.size for example in batch)
+        step = Step(number, self.steps, loss, rate, tokens, round(time.monotonic() - began, 4), _memory())
+        self.log.append(asdict(step))
+        self.on_step(step)
+
+    def _backward(self, part: list[Example], weight: float) -> float:
+        """Add a part's gradients, and return its share of the loss."""
+        with self.accelerator.autocast():
+            loss = self.workbench.loss(part, self.model, self.layout) * weight
+        # Gradients of several processes are averaged; what is wanted is their sum.
+        self.accelerator.backward(loss * self.processes.count)
+        return float(loss.detach())
+
+    def _measure(self, step: int) -> None:
+        """With early stopping: the held-out loss every so often, and the best adapter so far."""
+        stopping = self.settings.early_stopping
+        if stopping is None or self.heldout is None or not len(self.heldout):
+            return
+        if step % stopping.every == 0 or step == self.steps:
+            self.best.see(self._heldout_loss(), step, self.parameters)
+            self.workbench.model.train()
+
+    def _stopped(self) -> bool:
+        stopping = self.settings.early_stopping
+        return stopping is not None and self.best.worse >= stopping.patience
+
+    def _heldout_loss(self) -> float:
+        """Mean loss over the predictions of all held-out examples."""
+        assert self.heldout is not None
+        examples = [self.heldout[i] for i in range(len(self.heldout))]
+        size = self.settings.micro_batch or self.schedule.batch_size
+        self.workbench.model.eval()
+        loss = 0.0
+        with torch.no_grad(), self.accelerator.autocast():
+            for part, weight in dealt(examples, self.processes.rank, self.processes.count, size):
+                loss += weight * float(self.workbench.loss(part, layout=self.layout))
+        return sum(self.processes.gathered(loss)) / sum(example.predictions for example in examples)
+
+    def _save(self) -> None:
+        self.state.save({"log": self.log, "best": self.best.as_dict(), "before": self.before})
+
+    def _end(self, step: int) -> Trained:
+        self.best.restore(self.parameters)
+        model = self.workbench.model
+        if self.settings.gradient_checkpointing:
+            model.get_base_model().gradient_checkpointing_disable()
+        model.eval()
+        self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        self.accelerator.free_memory()
+        if not all(torch.isfinite(parameter).all() for parameter in self.parameters):
+            raise ModelError(f"the adapter is not finite after step {step} of {self.steps}; lower train.learning_rate")
+        heldout = None
+        if self.before is not None and self.heldout is not None:
+            after = self.best.loss if self.best.step else self._heldout_loss()
+            predictions = sum(self.heldout[i].predictions for i in range(len(self.heldout)))
+            heldout = {"before": self.before, "after": after, "predictions": predictions}
+        return Trained(self.workbench.adapter(), self.log, heldout, self.best.step or step, self.layout == "packed")
+
+
+def _memory() -> int:
+    """Memory in use, in MiB: of the GPU where there is one, else of the process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() >> 20
+    return int(psutil.Process().memory_info().rss) >> 20
