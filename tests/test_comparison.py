@@ -12,9 +12,9 @@ from typer.testing import CliRunner, Result
 
 from adamergex.cli.main import app
 from adamergex.errors import AdapterError, DataError, RecipeError
+from adamergex.inference.systems import NAMES
 from adamergex.pipeline import run
 from adamergex.recipes import loading
-from adamergex.scoring.systems import NAMES
 from adamergex.storage import files
 
 

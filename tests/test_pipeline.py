@@ -148,7 +148,7 @@ def test_adapters_of_a_run_share_their_start(own_data: Callable[..., Path]) -> N
     ("override", "made"),
     [
         ("merge.scale=0.1", ["merged/es/adamergex", "predictions/es/adamergex"]),
-        ("merge.space=factors", ["merged/es/adamergex", "predictions/es/adamergex"]),
+        ("merge.method=factor-space", ["merged/es/factor-space"]),
         ("merge.rank=exact", ["merged/es/adamergex", "predictions/es/adamergex"]),
         ("evaluate.methods=[base, source-adapter, adamergex]", []),
         (

@@ -156,16 +156,15 @@ def _write(
 
     from adamergex.data import paper_format, sources
     from adamergex.data.corpus import PACKAGES, WINDOWS, build
-    from adamergex.merging import folder
     from adamergex.models.families import load_tokenizer
     from adamergex.progress import display
     from adamergex.storage import checkpoints
-    from adamergex.storage.files import beside
+    from adamergex.storage.files import beside, clear, resolved
 
     checkpoint = checkpoints.resolve(model)
     tokenizer = load_tokenizer(checkpoint)
-    place = folder.resolved(output)
-    folder.clear(place)
+    place = resolved(output)
+    clear(place)
     mark = f"{place.name}.{platform.node()}.{os.getpid()}"
     partial, old = place.with_name(f".partial-{mark}"), place.with_name(f".old-{mark}")
     with beside(place, partial, old) as folder, display(console) as shown:

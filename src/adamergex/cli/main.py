@@ -80,10 +80,10 @@ def run(
     if not Processes().is_first:
         return
     where = output or Path("runs") / loaded.name
-    report.show(console, report.Report(loaded.name, loaded.source, "t = 0", rows))
+    report.show(console, report.Report(loaded.name, loaded.source, "t = 0", rows, merged=loaded.merge.method))
     for language in loaded.targets:
         console.print(
-            f"merged adapter: {where / 'merged' / language / 'adamergex'}",
+            f"merged adapter: {where / 'merged' / language / loaded.merge.method}",
             highlight=False,
             soft_wrap=True,
             markup=False,

@@ -10,11 +10,13 @@ from statistics import fmean
 from typing import Any
 
 from adamergex.execution.run_folder import MARK, RunFolder
-from adamergex.recipes.recipe import Recipe
+from adamergex.inference.systems import METHODS
+from adamergex.merging import methods
+from adamergex.recipes.recipe import Recipe, method_settings
 from adamergex.reporting import report
 from adamergex.reporting.report import Example, Report
 from adamergex.scoring.results import Row, Scores, rows
-from adamergex.scoring.systems import METHODS, START, Name
+from adamergex.scoring.systems import START
 from adamergex.storage.files import jsonl, read_jsonl
 
 # The files in the folders of stages.
@@ -109,6 +111,7 @@ def _report(recipe: Recipe, base_model: str, run_folder: RunFolder) -> Report:
         title=recipe.name,
         source=recipe.source,
         start="t = 0",
+        merged=recipe.merge.method,
         rows=scored(predictions, labels, START) if languages else [],
         examples=[
             example
@@ -190,15 +193,14 @@ def differing(
     return found
 
 
-def _label(recipe: Recipe, method: Name, language: str) -> str:
-    return METHODS[method].label.format(
-        source=recipe.source, target=language, scale=f"{recipe.merge.scale:g}", shots=recipe.evaluate.shots
-    )
+def _label(recipe: Recipe, method: str, language: str) -> str:
+    scale = method_settings(recipe, method).scale if method in methods.METHODS else ""
+    return METHODS[method].label.format(source=recipe.source, target=language, scale=scale, shots=recipe.evaluate.shots)
 
 
 def _hashes(recipe: Recipe, run_folder: RunFolder) -> dict[str, str]:
     """The fingerprints of what was merged and scored, by the folder's name."""
-    names = [f"merged/{language}/adamergex" for language in recipe.targets]
+    names = [f"merged/{language}/{recipe.merge.method}" for language in recipe.targets]
     if recipe.scored is not None:
         names += [f"predictions/{language}/{m}" for language in recipe.targets for m in recipe.evaluate.methods]
     return {name: json.loads((run_folder.path / name / MARK).read_bytes())["fingerprint"] for name in names}
@@ -234,7 +236,8 @@ def _facts(recipe: Recipe, run_folder: RunFolder) -> list[str]:
             + _training_facts(json.loads((run_folder.path / "adapters" / name / TRAINING).read_bytes()), name)
         )
     for language in recipe.targets:
-        merged: dict[str, Any] = json.loads((run_folder.path / "merged" / language / "adamergex" / MERGE).read_bytes())
+        folder = run_folder.path / "merged" / language / recipe.merge.method
+        merged: dict[str, Any] = json.loads((folder / MERGE).read_bytes())
         parts = [f"t = {merged['scale']}"]
         if merged["r"]:
             parts.append(f"r = {merged['r']}")
@@ -242,8 +245,7 @@ def _facts(recipe: Recipe, run_folder: RunFolder) -> list[str]:
             parts.append("discarded energy {:.2%} (worst module {:.2%})".format(*merged["discarded"]))
         if merged["drift"] is not None:
             parts.append(f"A drift {merged['drift']:.3f}")
-        space = f" in {merged['space']} space" if merged["r"] else ""
-        facts.append(f"merged for {language}{space}: {', '.join(parts)}")
+        facts.append(f"merged for {language} with {merged['title']}: {', '.join(parts)}")
     return [*facts, f"seed {recipe.seed}; " + ", ".join(" ".join(pair) for pair in versions().items())]
 
 

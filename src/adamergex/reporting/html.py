@@ -12,7 +12,6 @@ from adamergex.reporting.html_parts import bullets, clean, picture, shortened, s
 from adamergex.reporting.report import Example, Report, cells, headings, metric_name, verdict
 from adamergex.scoring.results import Row, is_average
 
-_MERGED = "adamergex"
 # Examples of a method in a language, and characters of a prompt and of an answer, that a page shows.
 _EXAMPLES, _PROMPT, _ANSWER = 10, 4000, 1200
 # Nothing on the page runs or is fetched, whatever a model has answered.
@@ -69,7 +68,8 @@ def _summary(report: Report) -> str:
         return '<p class="lead">Nothing was scored.</p>'
     tables = report.tables()
     # The average says the most; the verdicts of the languages stand with their tables.
-    sentences = [verdict(tables[-1][1])] if is_average(tables[-1][1][0]) else [verdict(of) for _, of in tables]
+    shown = tables[-1:] if is_average(tables[-1][1][0]) else tables
+    sentences = [verdict(of, report.merged) for _, of in shown]
     said = " ".join(sentence for sentence in sentences if sentence)
     lead = f'<p class="lead" dir="auto">{text(said)}</p>\n' if said else ""
     items = {row.language: row.items for row in report.rows if not is_average(row)}
@@ -89,22 +89,22 @@ def _results(report: Report) -> str:
     if not tables:
         return ""
     parts = []
-    merged = [replace(row, label=report.heading(row.language)) for row in report.rows if row.method == _MERGED]
+    merged = [replace(row, label=report.heading(row.language)) for row in report.rows if row.method == report.merged]
     if len(merged) > 1:
-        parts.append(_rows("The merged adapter in every language; scores in percent", merged, report.start, "language"))
+        parts.append(_rows("The merged adapter in every language; scores in percent", merged, report, "language"))
     metric = _metric(report.rows)
     caption = f"Scores ({metric}) with 95 % intervals."
     if any(score_figures.start_of(rows) for _, rows in tables):
         caption += f" The dashed line and the open circle are {report.start}, the diamond is the merged adapter."
-    parts.append(picture(score_figures.scores(tables, metric, "scores"), caption))
+    parts.append(picture(score_figures.scores(tables, metric, "scores", report.merged), caption))
     for number, (heading, rows) in enumerate(tables, 1):
         # The verdict on an only language stands at the top of the page.
-        sentence = verdict(rows) if len(tables) > 1 else None
+        sentence = verdict(rows, report.merged) if len(tables) > 1 else None
         said = f'\n<p dir="auto">{text(sentence)}</p>' if sentence else ""
         items = f"{max(row.items for row in rows):,} items; scores in percent, differences in points"
         parts.append(
             f'<h3 id="results-{number}" dir="auto">{text(heading)}</h3>{said}\n'
-            + _rows(f"{heading}: {items}", rows, report.start, "method")
+            + _rows(f"{heading}: {items}", rows, report, "method")
         )
     if len(tables) > 3:
         links = (
@@ -114,11 +114,11 @@ def _results(report: Report) -> str:
     return "\n".join(parts)
 
 
-def _rows(caption: str, rows: Sequence[Row], start: str, first: str) -> str:
-    columns = headings(rows, start)
-    of_merged = all(row.method == _MERGED for row in rows)
+def _rows(caption: str, rows: Sequence[Row], report: Report, first: str) -> str:
+    columns = headings(rows, report.start)
+    is_merged = [row.method == report.merged for row in rows]
     # Where all rows are of the merged adapter, the average stands out.
-    merged = [number for number, row in enumerate(rows) if (is_average(row) if of_merged else row.method == _MERGED)]
+    merged = [number for number, row in enumerate(rows) if (is_average(row) if all(is_merged) else is_merged[number])]
     return table(caption, [first, *columns[1:]], [cells(row, columns) for row in rows], merged)
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from adamergex.scoring.results import AVERAGE, RIGHT_OR_WRONG, Row, is_average
-from adamergex.scoring.systems import START
+from adamergex.scoring.systems import MERGED, START
 
 _SIGNIFICANT = 0.05
 _NAMES = {
@@ -66,6 +66,7 @@ class Report:
         harness: rows of lm-evaluation-harness: task, metric, value, standard error.
         versions: package → version.
         hashes: what → its fingerprint.
+        merged: the method whose rows are of the merged adapter.
     """
 
     title: str
@@ -80,6 +81,7 @@ class Report:
     harness: Sequence[Mapping[str, Any]] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     hashes: Mapping[str, str] = field(default_factory=dict)
+    merged: str = MERGED
 
     def tables(self) -> list[tuple[str, list[Row]]]:
         """Pairs of a heading and its rows, one for each language and one for the average."""
@@ -95,9 +97,9 @@ def metric_name(metric: str) -> str:
     return _NAMES.get(metric, metric)
 
 
-def verdict(of_language: Sequence[Row]) -> str | None:
+def verdict(of_language: Sequence[Row], method: str = MERGED) -> str | None:
     """One sentence: did merging help? None where nothing was merged, or compared."""
-    merged = next((row for row in of_language if row.method == "adamergex"), None)
+    merged = next((row for row in of_language if row.method == method), None)
     compared = any(row.method == START for row in of_language)
     if merged is None or not compared or merged.difference is None or merged.p_value is None:
         return None
@@ -151,14 +153,14 @@ def cells(row: Row, wanted: Sequence[str]) -> list[str]:
     return [filled.get(heading, difference if heading.startswith("vs ") else "") for heading in wanted]
 
 
-def table(title: str, rows: Sequence[Row], start: str = "t = 0") -> Table:
+def table(title: str, rows: Sequence[Row], start: str = "t = 0", merged: str = MERGED) -> Table:
     """The rows of one language for a terminal."""
     drawn = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
     columns = headings(rows, start)
     for number, heading in enumerate(columns):
         drawn.add_column(heading, justify="right" if number else "left", no_wrap=True)
     for row in rows:
-        drawn.add_row(*cells(row, columns), style="bold" if row.method == "adamergex" else "")
+        drawn.add_row(*cells(row, columns), style="bold" if row.method == merged else "")
     return drawn
 
 
@@ -166,8 +168,8 @@ def show(console: Console, report: Report) -> None:
     """Print the tables and what they say."""
     for heading, rows in report.tables():
         console.print()
-        console.print(table(heading, rows, report.start))
-        if sentence := verdict(rows):
+        console.print(table(heading, rows, report.start, report.merged))
+        if sentence := verdict(rows, report.merged):
             console.print(sentence, highlight=False)
         console.print()
 
@@ -184,7 +186,7 @@ def markdown(report: Report, curves: str | None) -> str:
         columns = headings(rows, report.start)
         parts += [f"## {heading}", "", _line(columns), "|---" + "|---:" * (len(columns) - 1) + "|"]
         parts += [_line(cells(row, columns)) for row in rows]
-        parts += ["", *([sentence, ""] if (sentence := verdict(rows)) else [])]
+        parts += ["", *([sentence, ""] if (sentence := verdict(rows, report.merged)) else [])]
     if report.harness:
         parts += [
             "## lm-evaluation-harness",

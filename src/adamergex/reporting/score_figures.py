@@ -8,20 +8,21 @@ from matplotlib.figure import Figure
 from adamergex.reporting.figures import ACCENT, INK, MUTED, PAPER, RULE, figure, look, svg, tidy
 from adamergex.reporting.html_parts import clean
 from adamergex.scoring.results import Row
+from adamergex.scoring.systems import MERGED
 
-_MERGED = "adamergex"
 # Pixels: the widest picture, what stands around a panel, a method.
 _WIDTH, _AROUND, _METHOD = 960, 54, 19
 _LONGEST = 34
 
 
-def scores(tables: Sequence[tuple[str, Sequence[Row]]], metric: str, name: str) -> str:
+def scores(tables: Sequence[tuple[str, Sequence[Row]]], metric: str, name: str, merged: str = MERGED) -> str:
     """Every method's score with its 95 % interval, as an `<svg>`; a dashed line stands where the start does.
 
     Args:
         tables: pairs of a heading and its rows; not empty.
         metric: what a reader calls it.
         name: tells the identifiers of several pictures in a page apart.
+        merged: the method whose rows are of the merged adapter.
     """
     methods = _methods([row for _, rows in tables for row in rows])
     with look():
@@ -33,17 +34,17 @@ def scores(tables: Sequence[tuple[str, Sequence[Row]]], metric: str, name: str) 
             axes.spines["left"].set_visible(False)
             axes.tick_params(axis="y", length=0)
             for row in rows:
-                _whisker(axes, row, list(methods).index(row.method), row is start_of(rows))
+                _whisker(axes, row, list(methods).index(row.method), row is start_of(rows), row.method == merged)
         # The panels share both axes.
         panels[0].set_ylim(len(methods) - 0.4, -0.6)
         panels[0].set_yticks(range(len(methods)), [_short(label) for label in methods.values()])
         for axes in panels:
             # Only the panels on the left have labels.
             for label, method in zip(axes.get_yticklabels(), methods, strict=False):
-                label.set(color=ACCENT if method == _MERGED else INK)
-                label.set_fontweight("bold" if method == _MERGED else "normal")
+                label.set(color=ACCENT if method == merged else INK)
+                label.set_fontweight("bold" if method == merged else "normal")
         drawn.supxlabel(f"{clean(metric)} (%)", color=MUTED, fontsize=12)
-        return svg(drawn, name, _words(tables, metric))
+        return svg(drawn, name, _words(tables, metric, merged))
 
 
 def scales(tried: Mapping[str, Sequence[tuple[float, float]]], metric: str, name: str) -> str:
@@ -116,9 +117,8 @@ def _grid(count: int, height: int) -> tuple[Figure, list[Axes]]:
     return drawn, panels[:count]
 
 
-def _whisker(axes: Axes, row: Row, at: int, is_start: bool) -> None:
+def _whisker(axes: Axes, row: Row, at: int, is_start: bool, merged: bool) -> None:
     """A method's interval and score; what is merged and what is the start differ from the others in shape, too."""
-    merged = row.method == _MERGED
     colour = ACCENT if merged else MUTED
     axes.plot([100 * row.low, 100 * row.high], [at, at], color=colour, lw=3 if merged else 1.6, solid_capstyle="round")
     axes.plot(
@@ -134,11 +134,11 @@ def _whisker(axes: Axes, row: Row, at: int, is_start: bool) -> None:
         axes.axvline(100 * row.score, color=MUTED, lw=1, linestyle=(0, (3, 3)), zorder=0.9)
 
 
-def _words(tables: Sequence[tuple[str, Sequence[Row]]], metric: str) -> str:
+def _words(tables: Sequence[tuple[str, Sequence[Row]]], metric: str, merged: str) -> str:
     said = []
     for heading, rows in tables:
         start = start_of(rows)
-        shown = [row for row in rows if row.method == _MERGED or row is start] or rows
+        shown = [row for row in rows if row.method == merged or row is start] or rows
         said.append(
             f"{heading}: "
             + ", ".join(
