@@ -14,9 +14,9 @@ from typer.testing import CliRunner, Result
 from adamergex.cli.main import app
 from adamergex.errors import AdapterError, DataError, RecipeError
 from adamergex.inference.settings import Evaluate
+from adamergex.inference.systems import NAMES
 from adamergex.pipeline import evaluation, run, run_report
 from adamergex.recipes import loading
-from adamergex.scoring.systems import NAMES
 from adamergex.storage import files
 from adamergex.storage.checkpoints import PACKAGED
 from tests.test_vllm_backend import SETTINGS, made

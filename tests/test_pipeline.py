@@ -148,7 +148,7 @@ def test_adapters_of_a_run_share_their_start(own_data: Callable[..., Path]) -> N
     ("override", "made"),
     [
         ("merge.scale=0.1", ["merged/es/adamergex", "predictions/es/adamergex"]),
-        ("merge.space=factors", ["merged/es/adamergex", "predictions/es/adamergex"]),
+        ("merge.method=factor-space", ["merged/es/factor-space"]),
         ("merge.rank=exact", ["merged/es/adamergex", "predictions/es/adamergex"]),
         ("evaluate.methods=[base, source-adapter, adamergex]", []),
         (
@@ -296,7 +296,7 @@ def test_the_report_of_other_settings_does_not_outlive_a_cut_off_run(
 
 def test_two_runs_do_not_share_a_folder(own_data: Callable[..., Path]) -> None:
     path = own_data()
-    with run.RunFolder(path.parent / "run").held(), pytest.raises(StorageError, match="another run is at work"):
+    with run_module.RunFolder(path.parent / "run").held(), pytest.raises(StorageError, match="another run is at work"):
         run(path)
 
 

@@ -70,7 +70,11 @@ def test_a_value_that_fits_no_alternative_is_one_problem() -> None:
 
 def test_sections_that_contradict_each_other_are_refused() -> None:
     assert "targets lists en, which is the source language" in problems("quickstart", "targets=[en]")[0]
-    assert "rank has no meaning in factor space" in problems("quickstart", "merge.space=factors", "merge.rank=4")[0]
+    found = problems("quickstart", "merge.method=factor-space", "merge.rank=4")[0]
+    assert (
+        "merge.rank: is for task-arithmetic, ties, dare-ties, layer-swap and adamergex; the method is factor-space"
+        in found
+    )
     assert "expected exactly one of files" in problems("quickstart", "task.train={split: train}")[0]
     assert "a dataset needs its split" in problems("quickstart", "task.train={dataset: x}")[0]
     assert "reference.corpus is the same for two languages" in problems("quickstart", "reference.corpus=all.txt")[0]
@@ -89,11 +93,12 @@ def test_sections_that_contradict_each_other_are_refused() -> None:
 def test_methods_that_do_not_fit_the_adapters_are_refused_before_anything_is_trained() -> None:
     methods = "evaluate.methods=[source-adapter, adamergex, ties, task-arithmetic]"
     [found] = problems("quickstart", methods, "adapter={structure: prefix}")
-    assert "task-arithmetic, ties add updates, and a prefix is no update; remove them" in found
+    assert "task-arithmetic adds updates, and neither a prompt nor DoRA's magnitude is one; ties adds" in found
+    assert "the adapters are prefix tuning; remove what does not fit" in found
     [found] = problems("quickstart", methods, "adapter.dora=true")
-    assert "DoRA's magnitudes are no updates" in found
-    [found] = problems("quickstart", "evaluate.methods=[adamergex-factors]", "adapter={structure: ia3}")
-    assert "adamergex-factors is for LoRA" in found
+    assert "ties adds updates, and neither a prompt nor DoRA's magnitude is one; the adapters are DoRA" in found
+    [found] = problems("quickstart", "evaluate.methods=[factor-space]", "adapter={structure: ia3}")
+    assert "evaluate.methods: factor-space merges A and B of LoRA; the adapters are (IA)³" in found
     [found] = problems("quickstart", "evaluate.methods=[base, base]")
     assert "a method is listed twice" in found
     assert loading.load("quickstart", ["evaluate.methods=[adamergex, base]"]).evaluate.methods == [
@@ -126,7 +131,9 @@ def test_copy_never_overwrites(tmp_path: Path) -> None:
 def test_the_schema_covers_every_section() -> None:
     schema = recipe.Recipe.model_json_schema()
     assert schema["additionalProperties"] is False
-    assert {"Task", "Reference", "Lora", "IA3", "Prefix", "Train", "Merge", "Evaluate"} <= schema["$defs"].keys()
+    assert {"Task", "Reference", "Lora", "IA3", "Prefix", "Train", "AdaMergeX", "Ties", "Evaluate"} <= schema[
+        "$defs"
+    ].keys()
     json.dumps(schema)
 
 

@@ -24,7 +24,7 @@ def test_the_points_of_a_curve(tiny_model: Path, tmp_path: Path) -> None:
     merges = {f"m{t}": merge(folders, t, tmp_path / f"m{t}") for t in ("0.5", "1")}
     others = {
         "layers": merge(folders, "0.1,0.2", tmp_path / "layers"),
-        "factors": merge(folders, "0.25", tmp_path / "factors", "--space", "factors"),
+        "factors": merge(folders, "0.25", tmp_path / "factors", "--method", "factor-space"),
         "b": folders["b"],
     }
     assert tried(merges | others) == {}

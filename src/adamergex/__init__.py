@@ -21,10 +21,10 @@ __version__ = version("adamergex")
 __all__ = ["__version__", "load", "merge"]
 
 
+_PLACES = {"load": "adamergex.adapters.adapter", "merge": "adamergex.merging.merge"}
+
+
 def __getattr__(name: str) -> Any:
-    if name == "load":
-        return import_module("adamergex.adapters.adapter").load
-    if name == "merge":
-        # The module, which can be called: so `import adamergex.merge` and `adamergex.merge(...)` do not get in each other's way.
-        return import_module("adamergex.merging.merge").merge
+    if name in _PLACES:
+        return getattr(import_module(_PLACES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -160,11 +160,10 @@ def _write(
 
     from adamergex.data import paper_format, sources
     from adamergex.data.corpus import PACKAGES, WINDOWS, build
-    from adamergex.merging.folder import clear, resolved
     from adamergex.models.families import load_tokenizer
     from adamergex.progress import display
     from adamergex.storage import checkpoints
-    from adamergex.storage.files import beside
+    from adamergex.storage.files import beside, clear, resolved
 
     checkpoint = checkpoints.resolve(model, trust_remote_code)
     tokenizer = load_tokenizer(checkpoint)

@@ -93,7 +93,7 @@ def run(
     report.show(console, report.Report(loaded.name, loaded.source, "t = 0", rows))
     for language in loaded.targets:
         console.print(
-            f"merged adapter: {where / 'merged' / language / 'adamergex'}",
+            f"merged adapter: {where / 'merged' / language / loaded.merge.method}",
             highlight=False,
             soft_wrap=True,
             markup=False,

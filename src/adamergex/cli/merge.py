@@ -1,7 +1,12 @@
-"""`adamergex merge` and `adamergex inspect`: options to a plan, and results to a screen."""
+"""`adamergex merge` and `adamergex inspect`: options to a plan, and results to a screen.
 
+The options that are settings of a method come from the methods' classes, so that a new method brings its own.
+"""
+
+import inspect as signatures
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,13 +14,44 @@ import typer
 from rich.console import Console
 
 from adamergex.errors import MergeError, RecipeError
+from adamergex.merging.base_method import ROLES
+from adamergex.merging.methods import METHODS
 
 if TYPE_CHECKING:
     from adamergex.merging.plan import Plan
 
 _FLAG = "the command line"
+# They have options of another form.
+_OWN = ("method", "scale")
 
 
+def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose `**settings` are an option for each setting that a method has."""
+    options: dict[str, tuple[str, str, list[str]]] = {}
+    for name, kind in METHODS.items():
+        schema = kind.model_json_schema()["properties"]
+        for key, field in kind.model_fields.items():
+            if key not in _OWN:
+                options.setdefault(key, (field.description or "", _values(schema[key]), []))[2].append(name)
+    declared = signatures.signature(command)
+    plain = [p for p in declared.parameters.values() if p.kind is not signatures.Parameter.VAR_KEYWORD]
+    added = []
+    for key, (text, values, users) in options.items():
+        which = "" if len(users) == len(METHODS) else f"  ({', '.join(users)})"
+        annotation = Annotated[str | None, typer.Option(metavar=values, help=f"{text[0].upper()}{text[1:]}.{which}")]
+        added.append(signatures.Parameter(key, signatures.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
+    command.__signature__ = declared.replace(parameters=[*plain, *added])  # type: ignore[attr-defined]
+    return command
+
+
+def _values(schema: dict[str, Any]) -> str:
+    """How an option's value is shown: its choices, or what kind of number it is."""
+    kinds = [schema, *schema.get("anyOf", [])]
+    choices = [value for kind in kinds for value in kind.get("enum", [])]
+    return "|".join(choices) if choices else "N" if any(kind.get("type") == "integer" for kind in kinds) else "SHARE"
+
+
+@_with_settings
 def merge(
     task: Annotated[str | None, typer.Option(metavar="DIR", help="Trained on the task in the source language.")] = None,
     reference_target: Annotated[
@@ -33,93 +69,53 @@ def merge(
         typer.Option(metavar="PATTERN=T", help="t for modules whose name ends so, such as 'layers.[0-5].*=0'."),
     ] = None,
     method: Annotated[
-        str | None,
-        typer.Option(help="adamergex, task-arithmetic, ties, dare-ties or layer-swap.  [default: adamergex]"),
-    ] = None,
-    rule: Annotated[
-        str | None,
-        typer.Option(help="For ablations: additive, multiplicative or pseudo-inverse, whatever the structure."),
-    ] = None,
-    space: Annotated[
-        str | None, typer.Option(help="LoRA: product (ΔW) or factors (A and B apart).  [default: product]")
-    ] = None,
-    rank: Annotated[int | None, typer.Option(metavar="K", help="LoRA: the best approximation of this rank.")] = None,
-    energy: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="LoRA: the smallest rank that keeps this share, such as 0.99.")
+        str | None, typer.Option(metavar="METHOD", help=f"{', '.join(METHODS)}.  [default: adamergex]")
     ] = None,
     exact: Annotated[
-        bool, typer.Option("--exact", help="LoRA: the whole sum, of the sum of the ranks.  [default]")
+        bool, typer.Option("--exact", help="LoRA: the whole sum, of the sum of the ranks: --rank exact.  [default]")
     ] = False,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.  [default: float32]")] = None,
-    near_zero: Annotated[
-        str | None, typer.Option(help="(IA)³: refuse divisors near zero, or keep-task there.  [default: refuse]")
-    ] = None,
-    density: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="ties, dare-ties: entries kept.  [default: 0.2, 0.5]")
-    ] = None,
-    bottom: Annotated[int | None, typer.Option(metavar="N", help="layer-swap: first layers from the target.")] = None,
-    top: Annotated[int | None, typer.Option(metavar="N", help="layer-swap: last layers from the target.")] = None,
-    transition: Annotated[
-        int | None, typer.Option(metavar="N", help="layer-swap: layers that mix, beside each.")
-    ] = None,
     plan: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A plan as YAML; other options go before what it says.")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(metavar="N", help="Of what is drawn at random in ties and dare-ties.")
     ] = None,
     language: Annotated[
         str | None, typer.Option(metavar="CODE", help="The target language, for the model card.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an adapter that is there.")] = False,
+    **settings: str | None,
 ) -> None:
     """Merge adapter folders into one, without the base model.
 
     adamergex merge --task task-en --reference-target wiki-sw --reference-source wiki-en --scale 0.6 --output task-sw
     """
     from adamergex.merging import folder
+    from adamergex.merging.serving import for_vllm
     from adamergex.progress import display
 
-    given: dict[str, Any] = {
-        "method": method,
-        "rule": rule,
-        "space": space,
-        "dtype": dtype,
-        "near_zero": near_zero,
-        "density": density,
-        "bottom": bottom,
-        "top": top,
-        "transition": transition,
-        "seed": seed,
-        "language": language,
-    }
+    rank, energy = settings.pop("rank"), settings.pop("energy")
     if exact + (rank is not None) + (energy is not None) > 1:
         raise RecipeError([f"{_FLAG}: --exact, --rank and --energy are ways to choose one rank; give one of them"])
     if output is None:
         raise RecipeError([f"{_FLAG}: --output is missing; say where the merged folder is to be"])
-    settings = {key: value for key, value in given.items() if value is not None}
+    given: dict[str, Any] = {"method": method, "language": language, **settings}
+    given = {key: value for key, value in given.items() if value is not None}
     if exact or rank is not None or energy is not None:
         # One of them stands in place of whichever the plan has.
-        settings |= {"rank": rank if rank is not None else "exact", "energy": energy}
-    folders = {"task": task, "reference-target": reference_target, "reference-source": reference_source}
-    loaded = _plan(plan, settings, scale, scale_for or [], folders)
-    if exact and loaded.method in ("ties", "dare-ties"):
-        raise RecipeError(
-            [f"{_FLAG}: {loaded.method} has no exact result of low rank; leave --exact out, or give --rank"]
-        )
-    folder.check_output(loaded, output, overwrite)
+        given |= {"rank": "exact" if exact else rank, "energy": energy}
+    folders = dict(zip(ROLES, (task, reference_target, reference_source), strict=True))
+    loaded, places = _plan(plan, given, scale, scale_for or [], folders)
+    folder.check_output(places, output, overwrite)
     console = Console()
     try:
         with display(console) as shown:
             shown.stage("merge")
-            inputs = folder.open_inputs(loaded)
+            inputs = folder.open_inputs(loaded, places)
             result = folder.merged(loaded, inputs)
             folder.put(result, loaded, inputs, output, shown.step)
             shown.end()
     except KeyboardInterrupt:
         print("interrupted; nothing was written", file=sys.stderr)
         raise typer.Exit(130) from None
-    for line in [*result.warnings, *folder.afterwards(result), *folder.for_vllm(result)]:
+    for line in [*result.warnings, *folder.afterwards(result), *for_vllm(result)]:
         print(f"warning: {line}", file=sys.stderr)
     for key, value in folder.summary(result, loaded, output):
         console.print(f"{key:20} {value}", highlight=False, soft_wrap=True, markup=False)
@@ -127,48 +123,75 @@ def merge(
 
 def _plan(
     path: Path | None, settings: dict[str, Any], scale: str | None, scale_for: list[str], folders: dict[str, str | None]
-) -> "Plan":
-    """The plan file, if there is one, with the options in place of what it says; folders made absolute.
+) -> "tuple[Plan, dict[str, Path]]":
+    """The plan file, if there is one, with the options in place of what it says; and where its adapters lie.
 
     Raises:
         RecipeError: with one line for every problem.
+        MergeError: an adapter that the plan names by its SHA-256 alone is not found.
     """
-    from adamergex.merging.folder import resolved
+    from adamergex.merging.folder import find_inputs
     from adamergex.merging.plan import Plan
-    from adamergex.merging.scale import parse
+    from adamergex.storage.files import resolved
     from adamergex.storage.yaml_model import check, read
 
     problems = []
     if path is None:
-        problems += [f"--{role} is missing" for role in ("task", "reference-target") if not folders[role]]
+        problems += [f"--{role} is missing" for role in ROLES[:2] if not folders[role]]
         problems += ["--scale is missing; 0 gives the task adapter"] if scale is None else []
+    default, modules, wrong = _scales(scale, scale_for)
+    if problems := problems + wrong:
+        raise RecipeError([f"{_FLAG}: {problem}" for problem in problems])
+    places = {role: str(resolved(Path(folder))) for role, folder in folders.items() if folder}
+    if default is not None or modules:
+        settings["scale"] = lambda before: _scaled(before, default, modules)
+    if places:
+        settings["inputs"] = lambda before: _located(before, places)
+    loaded = check(Plan, read(path) if path else "{}", str(path or _FLAG), given=settings)
+    found = find_inputs(loaded, path.parent if path else Path())
+    inputs = {
+        role: {"folder": str(found[role]), "sha256": given.sha256} for role, given in loaded.inputs.by_role().items()
+    }
+    return Plan.model_validate(loaded.model_dump() | {"inputs": inputs}), found
+
+
+def _scales(scale: str | None, scale_for: list[str]) -> tuple[Any, dict[str, Any], list[str]]:
+    """The scale of all modules, those of patterns, and what cannot be read of both options, a line each."""
+    from adamergex.merging.scale import parse
+
+    default, modules, problems = None, {}, []
     for option, text in [("--scale", scale), *(("--scale-for", text) for text in scale_for)]:
         try:
-            if option == "--scale" and text is not None:
-                settings["scale"] = _listed(parse(text))
-            elif text is not None:
-                pattern, equals, value = text.rpartition("=")
-                if not equals:
-                    raise MergeError(f"{text!r} is no PATTERN=T")
-                settings.setdefault("modules", {})[pattern] = _listed(parse(value))
+            if option == "--scale":
+                default = parse(text) if text is not None else None
+            elif "=" in str(text):
+                pattern, _, value = str(text).rpartition("=")
+                modules[pattern] = parse(value)
+            else:
+                problems.append(f"{option}: {text!r} is no PATTERN=T")
         except MergeError as error:
             problems.append(f"{option}: {error}")
-    if problems:
-        raise RecipeError([f"{_FLAG}: {problem}" for problem in problems])
-    if given := {role: {"folder": str(resolved(Path(folder)))} for role, folder in folders.items() if folder}:
-        settings["inputs"] = given
-    if path is None:
-        return check(Plan, "{}", _FLAG, given=settings)
-    loaded = check(Plan, read(path), str(path), given=settings)
-    inputs = {
-        role: {"folder": str(resolved(path.parent / given.folder)), "sha256": given.sha256}
-        for role, given in loaded.inputs.by_role().items()
-    }
-    return Plan.model_validate(loaded.model_dump() | {"inputs": inputs})
+    return default, modules, problems
 
 
-def _listed(curve: Any) -> Any:
-    return list(curve) if isinstance(curve, tuple) else curve
+def _scaled(before: Any, default: Any, modules: dict[str, Any]) -> Any:
+    """The scale of a plan with the options' parts in place of its own."""
+    parts = dict(before) if isinstance(before, dict) else {} if before is None else {"default": before}
+    parts |= {} if default is None else {"default": default}
+    if modules:
+        # Before the plan's: of patterns, the first that fits counts.
+        parts["modules"] = {**modules, **parts.get("modules", {}), **modules}
+    return parts["default"] if parts.keys() == {"default"} else parts
+
+
+def _located(before: Any, places: dict[str, str]) -> Any:
+    """The inputs of a plan with the options' folders; where the plan has no folder, its SHA-256 still holds."""
+    inputs = dict(before) if isinstance(before, dict) else {}
+    for role, place in places.items():
+        named = inputs.get(role)
+        kept = named if isinstance(named, dict) and not named.get("folder") else {}
+        inputs[role] = {**kept, "folder": place}
+    return inputs
 
 
 def inspect(

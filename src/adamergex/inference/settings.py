@@ -1,23 +1,12 @@
-"""What a recipe says about scoring: which items, which methods beside each other, and how they are asked."""
+"""What a recipe says about scoring: which items, which systems beside each other, and how they are asked."""
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_serializer, field_validator
 
-from adamergex.scoring.systems import NAMES, Name
+from adamergex.inference.systems import NAMES, Name
+from adamergex.merging.methods import METHODS, AnyMethod, Method, given
 from adamergex.storage.yaml_model import Section
-
-
-class Baselines(Section):
-    """Settings of the other ways to merge. TIES and DARE-TIES: shares of entries; layer swapping: numbers of layers."""
-
-    ties_density: float = Field(0.2, gt=0, le=1, description="the largest entries that TIES keeps; its paper's")
-    dare_density: float = Field(0.5, gt=0, le=1, description="the random entries that DARE keeps")
-    bottom: int = Field(
-        6, ge=0, description="layer swapping: first layers that are the target reference's; its paper's"
-    )
-    top: int = Field(2, ge=0, description="layer swapping: and last ones")
-    transition: int = Field(2, ge=0, description="layer swapping: layers that mix, next to each of the two")
 
 
 class Evaluate(Section):
@@ -32,7 +21,9 @@ class Evaluate(Section):
     length_normalization: Literal["none", "tokens", "characters"] = Field(
         "none", description="what a choice's log-likelihood is divided by"
     )
-    baselines: Baselines = Baselines()
+    baselines: dict[str, Method] = Field(
+        {}, description="merging method → its settings, for rows other than the recipe's own merge; t is merge.scale"
+    )
     batch_size: int = Field(64, ge=1, description="sequences per forward pass; halved where memory does not suffice")
     max_new_tokens: int | None = Field(
         None, ge=1, description="length of a written answer; 32, for number 320, for generation 64"
@@ -47,3 +38,26 @@ class Evaluate(Section):
             # The table has one order, whatever the recipe's.
             return sorted(value, key=lambda name: NAMES.index(name) if name in NAMES else len(NAMES))
         return value
+
+    @field_validator("baselines", mode="before")
+    @classmethod
+    def _named_by_their_keys(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {
+            name: {"method": name, **getattr(METHODS.get(name), "published", {}), **of} if isinstance(of, dict) else of
+            for name, of in value.items()
+        }
+
+    @field_validator("baselines")
+    @classmethod
+    def _are_named_rightly(cls, value: dict[str, AnyMethod]) -> dict[str, AnyMethod]:
+        for name, of in value.items():
+            if of.method != name:
+                raise ValueError(f"{name} has the method {of.method}; name it so, or leave method out")
+        return value
+
+    @field_serializer("baselines")
+    def _as_given(self, value: dict[str, AnyMethod]) -> dict[str, Any]:
+        # What is left out follows the recipe, and has to be left out where it is written down.
+        return {name: given(of) for name, of in value.items()}

@@ -4,7 +4,6 @@ The folder holds what PEFT reads, and beside it `merge.yaml` (the plan, to make 
 by module) and `README.md` (the model card).
 """
 
-import glob
 import importlib.metadata
 import json
 import math
@@ -15,20 +14,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from adamergex.adapters.adapter import CONFIG, WEIGHTS, Adapter, load
 from adamergex.errors import MergeError
+from adamergex.merging.base_method import SOURCE, TARGET, TASK
 from adamergex.merging.merge import Merged, merge
 from adamergex.merging.model_card import card
-from adamergex.merging.plan import Input, Plan
-from adamergex.storage.files import beside, remove, running
+from adamergex.merging.plan import Input, Inputs, Plan
+from adamergex.storage.files import beside, clear, resolved, sha256
 from adamergex.storage.yaml_model import dump
 
 PLAN, FIGURES, CARD = "merge.yaml", "merge.json", "README.md"
-# vLLM's own default, and the ranks that it can be set to.
-VLLM_DEFAULT_RANK = 16
-_VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 _AUTO = {
     "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM",
     "SEQ_CLS": "AutoModelForSequenceClassification",
@@ -41,19 +36,50 @@ _HEADER = "# adamergex merge --plan merge.yaml --output FOLDER makes this folder
 _ILL_CONDITIONED = 1e3
 
 
-def open_inputs(plan: Plan, folder: Path = Path()) -> dict[str, Adapter]:
+def find_inputs(plan: Plan, folder: Path) -> dict[str, Path]:
+    """Where the adapters of a plan lie, by role.
+
+    Args:
+        plan: names their folders, their SHA-256, or both.
+        folder: of the plan's file: what its folders are relative to. Adapters that it names by SHA-256 alone are looked
+            for in the run folder that it is in, the nearest one above with a recipe.yaml.
+
+    Raises:
+        MergeError: one is not there; all that are missing are in it.
+    """
+    folder = resolved(folder)
+    run_folder = next((above for above in (folder, *folder.parents) if (above / "recipe.yaml").is_file()), None)
+    digests = {}
+    if run_folder and any(given.folder is None for given in plan.inputs.by_role().values()):
+        # Backwards, so that of equal ones the first counts: what a run trained, before what it merged.
+        for weights in sorted(run_folder.glob(f"**/{WEIGHTS}"), reverse=True):
+            digests[sha256(weights)] = weights.parent
+    found, problems = {}, []
+    for role, given in plan.inputs.by_role().items():
+        if given.folder is not None:
+            found[role] = resolved(folder / given.folder)
+        elif given.sha256 in digests:
+            found[role] = digests[given.sha256]
+        else:
+            where = f"in {run_folder} no adapter has it" if run_folder else f"{folder} is in no run folder"
+            problems.append(f"{role}: the plan names SHA-256 {given.sha256} alone, and {where}; give --{role} DIR")
+    if problems:
+        raise MergeError("; ".join(problems))
+    return found
+
+
+def open_inputs(plan: Plan, folders: Mapping[str, Path]) -> dict[str, Adapter]:
     """The adapters of a plan, by role, their tensors unread.
 
     Args:
-        plan: names the folders.
-        folder: what relative ones are relative to.
+        plan: names what they are.
+        folders: where they lie, by role.
 
     Raises:
         AdapterError: one cannot be read.
         MergeError: one is not the file that the plan's SHA-256 names; all that differ are in it.
     """
-    places = {role: resolved(folder / given.folder) for role, given in plan.inputs.by_role().items()}
-    adapters = {role: load(place, lazy=True) for role, place in places.items()}
+    adapters = {role: load(place, lazy=True) for role, place in folders.items()}
     # Neither hashing nor looking for NaN holds the interpreter: both look at all files on all cores.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         looks = [(adapter, what) for adapter in adapters.values() for what in ("digest", "not_finite")]
@@ -71,14 +97,7 @@ def open_inputs(plan: Plan, folder: Path = Path()) -> dict[str, Adapter]:
 
 def merged(plan: Plan, adapters: Mapping[str, Adapter]) -> Merged:
     """What a plan says, not computed yet. Raises MergeError where it cannot be."""
-    return merge(
-        adapters["task"],
-        adapters["reference-target"],
-        adapters.get("reference-source"),
-        plan.coefficients(),
-        dtype=getattr(torch, plan.dtype) if plan.dtype else None,
-        **plan.model_dump(exclude={"scale", "layers", "modules", "dtype", "language", "inputs"}),
-    )
+    return merge(adapters[TASK], adapters[TARGET], adapters.get(SOURCE), method=plan.settings)
 
 
 def write(
@@ -93,7 +112,7 @@ def write(
 
     Args:
         result: of `merged`.
-        plan: its settings, with the folders as they are to stand in `merge.yaml`.
+        plan: its settings, with the folders, if any, as they are to stand in `merge.yaml`.
         adapters: the inputs, by role.
         folder: exists.
         about: what the card says beyond the merge itself (`adamergex.merging.model_card.card`).
@@ -103,18 +122,21 @@ def write(
     inputs = {
         role: Input(folder=given.folder, sha256=adapters[role].digest) for role, given in plan.inputs.by_role().items()
     }
-    written = plan.model_dump(mode="json", exclude_none=True) | {
-        "inputs": {role: given.model_dump() for role, given in inputs.items()}
-    }
-    (folder / PLAN).write_text(_HEADER + dump(written), "utf-8")
-    energy, condition = result.discarded_energy, result.condition
+    written = Plan(settings=plan.settings, language=plan.language, inputs=Inputs.model_validate(inputs))
+    (folder / PLAN).write_text(_HEADER + dump(written.model_dump()), "utf-8")
+    method, energy, condition = plan.settings, result.discarded_energy, result.condition
     facts = {
         "base_model": result.config.get("base_model_name_or_path"),
         "auto_class": _AUTO.get(str(result.config.get("task_type")), "AutoModelForCausalLM"),
         "structure": result.layout.structure,
-        **plan.model_dump(mode="json", include={"method", "rule", "space", "scale", "layers", "modules"}),
+        "method": method.method,
+        "title": method.title,
+        "arxiv": method.arxiv,
+        "formula": method.formula(result.layout.structure),
+        "settings": method.model_dump(mode="json", exclude_none=True, exclude={"method", "scale"}),
+        "scale": method.model_dump(mode="json")["scale"],
         "target": plan.language,
-        "inputs": {role: (Path(given.folder).name, given.sha256) for role, given in inputs.items()},
+        "inputs": {role: (Path(adapters[role].origin).name, given.sha256) for role, given in inputs.items()},
         "r": result.config.get("r"),
         "discarded": (_mean(energy), _worst(energy)) if energy else None,
         "condition": _worst(condition) if condition else None,
@@ -125,7 +147,7 @@ def write(
     figures = facts | {"kept": result.kept, "discarded_energy": energy, "condition_numbers": condition}
     text = json.dumps(writable(figures), indent=2, ensure_ascii=False, allow_nan=False)
     (folder / FIGURES).write_text(text + "\n", "utf-8")
-    (folder / CARD).write_text(card(facts | {"scale": _described(plan)}), "utf-8")
+    (folder / CARD).write_text(card(facts | {"scale": str(method.scale)}), "utf-8")
 
 
 def put(
@@ -147,13 +169,18 @@ def put(
         write(result, plan, adapters, partial, step=step)
 
 
-def check_output(plan: Plan, output: Path, overwrite: bool) -> None:
-    """Whether a folder may be written there. Raises MergeError where it is in the way of something."""
+def check_output(inputs: Mapping[str, Path], output: Path, overwrite: bool) -> None:
+    """Whether a folder may be written there. Raises MergeError where it is in the way of something.
+
+    Args:
+        inputs: where the adapters lie, by role.
+        output: the folder.
+        overwrite: whether an adapter that is there may be replaced.
+    """
     place = resolved(output)
-    for role, given in plan.inputs.by_role().items():
-        taken = resolved(Path(given.folder))
+    for role, taken in inputs.items():
         if place == taken or place in taken.parents:
-            raise MergeError(f"{output} would replace the {role} adapter {given.folder}; choose another --output")
+            raise MergeError(f"{output} would replace the {role} adapter {taken}; choose another --output")
     if place in (here := Path.cwd(), *here.parents):
         raise MergeError(f"{output} is the current folder, or above it; choose another --output")
     try:
@@ -168,31 +195,6 @@ def check_output(plan: Plan, output: Path, overwrite: bool) -> None:
         raise MergeError(
             f"{output} holds more than an adapter ({min(others)}), and is not replaced; choose another --output"
         )
-
-
-def resolved(path: Path) -> Path:
-    """The path without links and `..`, as the system would follow it. Raises MergeError where it cannot be one."""
-    try:
-        place = os.path.realpath(path)
-        place.encode("utf-8")
-    except (OSError, ValueError) as error:
-        shown = str(path).encode("utf-8", "backslashreplace").decode()
-        raise MergeError(f"{shown!r} is no path that can be written down: {error}") from error
-    return Path(place)
-
-
-def clear(output: Path) -> None:
-    """Put right what merges to the same output left behind when they were killed on this machine."""
-    for kind in (".old", ".partial"):
-        for leftover in output.parent.glob(f"{kind}-{glob.escape(f'{output.name}.{platform.node()}')}.*"):
-            owner = leftover.name.rpartition(".")[2]
-            if not owner.isdecimal() or running(int(owner)):
-                continue
-            if kind == ".old" and not output.exists():
-                # Killed between two renames: this is the only copy.
-                leftover.rename(output)
-            else:
-                remove(leftover)
 
 
 def afterwards(result: Merged) -> list[str]:
@@ -210,9 +212,9 @@ def afterwards(result: Merged) -> list[str]:
 def summary(result: Merged, plan: Plan, output: Path) -> list[tuple[str, str]]:
     """What a merge came to, as pairs of a name and its value."""
     rank, energy = result.config.get("r"), result.discarded_energy
-    rows = [("structure", result.layout.structure), ("method", f"{plan.method}, t = {_described(plan)}")]
+    rows = [("structure", result.layout.structure), ("method", f"{plan.settings.method}, t = {plan.settings.scale}")]
     if result.layout.products:
-        rows.append(("rank", f"{rank} ({len(result.layout.products)} modules, {plan.space} space)"))
+        rows.append(("rank", f"{rank} ({len(result.layout.products)} modules)"))
     if energy:
         rows.append(("energy discarded", f"{_mean(energy):.3%} on average, {_worst(energy):.3%} at worst"))
     if result.condition:
@@ -220,24 +222,6 @@ def summary(result: Merged, plan: Plan, output: Path) -> list[tuple[str, str]]:
     if result.kept:
         rows.append(("kept as they were", f"{len(result.kept)} tensors of the task's, such as {result.kept[0]}"))
     return [*rows, ("merged adapter", str(output))]
-
-
-def for_vllm(result: Merged) -> list[str]:
-    """What stands in the way of serving the folder with vLLM, or must be set for it."""
-    config, found = result.config, []
-    if result.layout.structure != "LoRA":
-        return [f"vLLM serves LoRA; this is {result.layout.structure}: load it with PEFT"]
-    if config.get("modules_to_save") or result.layout.values or result.layout.updates:
-        found.append("vLLM loads no trained biases, tokens and whole modules (modules_to_save): load it with PEFT")
-    if config["r"] > _VLLM_RANKS[-1]:
-        found.append(f"r = {config['r']} is more than vLLM takes ({_VLLM_RANKS[-1]}); choose a --rank")
-    elif config["r"] > VLLM_DEFAULT_RANK:
-        needed = next(rank for rank in _VLLM_RANKS if rank >= config["r"])
-        found.append(
-            f"r = {config['r']} is above vLLM's default: serve it with --max-lora-rank {needed}, or merge with --rank "
-            f"{VLLM_DEFAULT_RANK}"
-        )
-    return found
 
 
 def _worst(shares: Mapping[str, float]) -> float:
@@ -248,17 +232,6 @@ def _worst(shares: Mapping[str, float]) -> float:
 def _mean(shares: Mapping[str, float]) -> float:
     """Their mean, 0 where there is none."""
     return math.fsum(shares.values()) / len(shares) if shares else 0.0
-
-
-def _described(plan: Plan) -> str:
-    """The scale in a few words."""
-    first = ", ".join(f"{value:g}" for value in plan.scale) if isinstance(plan.scale, list) else f"{plan.scale:g}"
-    more = [f"{len(plan.layers)} layers"] * bool(plan.layers) + [f"{len(plan.modules)} patterns"] * bool(plan.modules)
-    return (
-        first
-        + (" over the layers" if isinstance(plan.scale, list) else "")
-        + "".join(f"; {m} of their own" for m in more)
-    )
 
 
 def writable(value: Any) -> Any:

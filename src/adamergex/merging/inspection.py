@@ -9,10 +9,11 @@ import torch
 from rich.table import Table
 
 from adamergex.adapters.adapter import Adapter, finite
-from adamergex.adapters.compatibility import cosines, differences, drift
+from adamergex.adapters.compatibility import differences
 from adamergex.adapters.low_rank import norm
 from adamergex.adapters.module_names import depths, place
-from adamergex.merging.equations import near_zero
+from adamergex.adapters.similarity import cosines, drift
+from adamergex.merging.methods.adamergex import near_zero
 
 
 def describe(adapter: Adapter) -> dict[str, Any]:

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from adamergex.adapters.adapter import Adapter
-from adamergex.adapters.low_rank import LowRank, pad, singular_values, truncate, truncate_dense
+from adamergex.adapters.low_rank import LowRank, pad, singular_values, stack, truncate, truncate_dense
 from adamergex.adapters.schema import Product
 from adamergex.adapters.tensor_file import Spec
-from adamergex.merging import baselines, equations
-from adamergex.merging.settings import SOURCE, TARGET, TASK, Facts, Settings
+from adamergex.merging.base_method import TASK, MergeMethod
+from adamergex.merging.stats import MergeStats
 
 
 class LoraFactors:
@@ -20,10 +20,11 @@ class LoraFactors:
 
     Args:
         adapters: by role.
-        settings: how to merge.
+        method: how to merge.
+        dtype: of A and B.
         weights: what each adapter counts in the sum of a module, by role.
         scale: t of a module.
-        facts: gets what is discarded, module by module.
+        stats: gets what is discarded, module by module.
 
     Attributes:
         rank: of every module.
@@ -33,25 +34,25 @@ class LoraFactors:
     def __init__(
         self,
         adapters: Mapping[str, Adapter],
-        settings: Settings,
+        method: MergeMethod,
+        dtype: torch.dtype,
         weights: Callable[[str], Mapping[str, float]],
         scale: Callable[[str], float],
-        facts: Facts,
+        stats: MergeStats,
     ):
-        self._adapters, self._settings, self._facts = adapters, settings, facts
+        self._adapters, self._method, self._dtype, self._stats = adapters, method, dtype, stats
         self._weights, self._scale = weights, scale
         self._products = adapters[TASK].layout.products
         self.modules = {name: module for module, p in self._products.items() for name in (p.a, p.b)}
-        apart = settings.space == "factors" or settings.rule == "multiplicative"
-        cut = settings.rank != "exact" or settings.energy is not None
-        self._stacked = not (apart or cut or settings.method in ("ties", "dare-ties"))
+        cut = method.wanted_rank is not None or method.wanted_energy is not None
+        self._stacked = not (cut or method.needs_equal_ranks or method.dense)
         self._memory = torch.empty(0)
         self._last: tuple[str, dict[str, Tensor]] = ("", {})
-        self.rank = self._find_rank(apart) if self._products else 0
+        self.rank = self._find_rank() if self._products else 0
 
     def spec(self, name: str) -> Spec:
         """Shape and dtype of A or B."""
-        product, dtype = self._products[self.modules[name]], self._settings.dtype or torch.float32
+        product, dtype = self._products[self.modules[name]], self._dtype
         ranks = self.rank * product.experts
         return Spec((ranks, product.columns) if name == product.a else (product.rows, ranks), dtype)
 
@@ -62,9 +63,9 @@ class LoraFactors:
         """
         module = self.modules[name]
         product = self._products[module]
-        self._facts.computed.add(module)
+        self._stats.computed.add(module)
         if self._stacked:
-            self._facts.discarded_energy[module] = 0.0
+            self._stats.discarded_energy[module] = 0.0
             if name == product.a and product.experts == 1:
                 yield from self._rows(module)
             else:
@@ -78,19 +79,17 @@ class LoraFactors:
             self._last = (module, {product.a: a, product.b: b})
         yield self._last[1][name]
 
-    def _find_rank(self, apart: bool) -> int:
+    def _find_rank(self) -> int:
         """One rank for all modules: what is asked for, or what the module that needs most needs."""
-        settings = self._settings
-        if apart:
+        method = self._method
+        if method.needs_equal_ranks:
             return max(product.rank for product in self._products.values())
         sums = {m: sum(self._of(role, m).rank for role in self._weights(m)) for m in self._products}
-        if isinstance(settings.rank, int):
+        if method.wanted_rank is not None:
             # More than there is would only be zeros.
-            dense = settings.method in ("ties", "dare-ties")
-            return min(
-                settings.rank, max(min(p.rows, p.columns) if dense else sums[m] for m, p in self._products.items())
-            )
-        if settings.energy is None:
+            full = (min(p.rows, p.columns) if method.dense else sums[m] for m, p in self._products.items())
+            return min(method.wanted_rank, max(full))
+        if method.wanted_energy is None:
             return max(sums.values())
         needed = 1
         for module in self._products:
@@ -98,7 +97,7 @@ class LoraFactors:
             energy = sigma.square().reshape(-1, sigma.shape[-1]).sum(0)
             tail = energy.flip(0).cumsum(0).flip(0)
             # Below 1e-14, the square of what float32 resolves, is rounding.
-            needed = max(needed, int((tail > max(1 - settings.energy, 1e-14) * tail[0]).sum()))
+            needed = max(needed, int((tail > max(1 - method.wanted_energy, 1e-14) * tail[0]).sum()))
         return needed
 
     def _of(self, role: str, module: str) -> Product:
@@ -145,28 +144,22 @@ class LoraFactors:
         return self._memory[:size].view(shape)
 
     def _stack(self, module: str) -> LowRank:
-        return equations.lora_product(
-            [(weight, self._adapters[role].update(module)) for role, weight in self._weights(module).items()]
-        )
+        return stack([(weight, self._adapters[role].update(module)) for role, weight in self._weights(module).items()])
 
     def _low_rank(self, module: str) -> LowRank:
-        """What is not an exact stack: factor space, truncation, and updates that only exist densely."""
-        settings, weights = self._settings, self._weights(module)
-        if settings.method in ("ties", "dare-ties"):
+        """What is not an exact stack: A and B merged apart, truncation, and updates that only exist densely."""
+        method, weights = self._method, self._weights(module)
+        if method.dense:
             return self._from_dense(module)
-        if settings.space == "product" and settings.rule != "multiplicative":
-            found = truncate(self._stack(module), self.rank)
-            self._facts.discarded_energy[module] = found.discarded_energy
-            return found.product
-        updates = {role: self._adapters[role].update(module) for role in weights}
-        if settings.rule == "multiplicative":
-            left = {role: update.left for role, update in updates.items()}
-            right = {role: update.right for role, update in updates.items()}
-            return LowRank(*(multiplied(of, self._scale(module), 0.0) for of in (left, right)))
-        return equations.lora_factors([(weight, updates[role]) for role, weight in weights.items()])
+        if method.needs_equal_ranks:
+            updates = {role: self._adapters[role].update(module) for role in weights}
+            return method.factors(updates, weights, self._scale(module))
+        found = truncate(self._stack(module), self.rank)
+        self._stats.discarded_energy[module] = found.discarded_energy
+        return found.product
 
     def _from_dense(self, module: str) -> LowRank:
-        """TIES and DARE-TIES, expert by expert, brought back to a low rank."""
+        """Dense updates, merged expert by expert, and brought back to a low rank."""
         updates = {role: self._adapters[role].update(module) for role in self._weights(module)}
         experts = self._products[module].experts
         lefts, rights, lost, total = [], [], 0.0, 0.0
@@ -175,25 +168,11 @@ class LoraFactors:
             for role, weight in self._weights(module).items():
                 left, right = updates[role]
                 terms.append((weight, left @ right if experts == 1 else left[expert] @ right[expert]))
-            dense = baselines.elected(
-                self._settings.method, terms, self._settings.share, self._settings.seed, f"{module}.{expert}"
-            )
-            found = truncate_dense(dense, self.rank, self._settings.seed)
+            dense = self._method.combine(terms, f"{module}.{expert}")
+            found = truncate_dense(dense, self.rank, self._method.svd_seed)
             energy = float(dense.square().sum())
             lost, total = lost + found.discarded_energy * energy, total + energy
             lefts.append(found.product.left)
             rights.append(found.product.right)
-        self._facts.discarded_energy[module] = lost / total if total else 0.0
+        self._stats.discarded_energy[module] = lost / total if total else 0.0
         return LowRank(lefts[0], rights[0]) if experts == 1 else LowRank(torch.stack(lefts), torch.stack(rights))
-
-
-def multiplied(of: Mapping[str, Tensor], t: float, floor: float) -> Tensor:
-    """The multiplicative rule; the task's value where the divisor is too near zero for one.
-
-    Args:
-        of: the adapters' tensors, by role.
-        t: the scale.
-        floor: how near is too near.
-    """
-    merged = equations.multiplicative(of[TASK], of[TARGET], of[SOURCE], t)
-    return torch.where(equations.near_zero(of[SOURCE], floor), of[TASK].double(), merged)

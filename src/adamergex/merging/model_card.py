@@ -4,21 +4,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-_RULES = {
-    ("LoRA", "product"): "ΔW = ΔW_T + t·(ΔW_R − ΔW_S)",
-    ("LoRA", "factors"): "A = A_T + t·(A_R − A_S) and B = B_T + t·(B_R − B_S), as in the paper's code",
-    ("DoRA", "product"): "ΔW = ΔW_T + t·(ΔW_R − ΔW_S) and m = m_T ⊙ (1 + t·(m_R ⊘ m_S − 1))",
-    ("DoRA", "factors"): "A and B merged separately, and m = m_T ⊙ (1 + t·(m_R ⊘ m_S − 1))",
-    ("(IA)³", "product"): "l = l_T ⊙ (1 + t·(l_R ⊘ l_S − 1))",
-    ("prefix tuning", "product"): "P = P_T + t·(P_R − P_S)·P_S⁺·P_T for each layer's keys and values",
-    ("p-tuning", "product"): "P = P_T + t·(P_R − P_S)·P_S⁺·P_T",
-}
-_BASELINES = {
-    "task-arithmetic": ("task arithmetic", "2212.04089", "T + t·R"),
-    "ties": ("TIES", "2306.01708", "trimmed, signs elected after weighting, merged disjointly"),
-    "dare-ties": ("DARE with TIES", "2311.03099", "entries dropped at random, signs elected after weighting"),
-    "layer-swap": ("layer swapping", "2410.01335", "the first and last layers from R, the rest from T"),
-}
 _CITATION = """```bibtex
 @inproceedings{zhao2025adamergex,
   title = {AdaMergeX: Cross-Lingual Transfer with Large Language Models via Adaptive Adapter Merging},
@@ -42,8 +27,9 @@ def card(facts: Mapping[str, Any]) -> str:
     """The README.md of a merged adapter.
 
     Args:
-        facts: base_model, structure, method, rule, space, scale, inputs (role → name and sha256), r (or None),
-            discarded (mean and worst, or None), condition (worst, or None), warnings, versions (package → version);
+        facts: base_model, structure, title, arxiv and formula (of the method), settings (of the method, by name), scale,
+            inputs (role → name and sha256), r (or None), discarded (mean and worst, or None), condition (worst, or
+            None), warnings, versions (package → version);
             and, where they are known, source and target (languages), weights (fingerprint of the base model's),
             drift, task (the prompt), corpora (language → description), trust_remote_code (whether Python code that
             comes with the base model was allowed to run).
@@ -95,23 +81,17 @@ def _title(facts: Mapping[str, Any]) -> str:
 
 def _opening(facts: Mapping[str, Any]) -> str:
     base = f"`{facts['base_model']}`" if facts["base_model"] else "a base model that its inputs do not name"
-    if facts["method"] == "adamergex":
-        name, paper = "AdaMergeX", "2402.18913"
-        rule = _RULES[facts["structure"], facts["space"]]
-        if facts["rule"] != "auto":
-            rule = f"the {facts['rule']} rule, for an ablation"
-    else:
-        name, paper, rule = _BASELINES[facts["method"]]
     return (
-        f"This {facts['structure']} adapter of {base} was merged with {name}\n"
-        f"([arXiv {paper}](https://arxiv.org/abs/{paper})) from adapters of the same base model:\n\n> {rule}"
+        f"This {facts['structure']} adapter of {base} was merged with {facts['title']}\n"
+        f"([arXiv {facts['arxiv']}](https://arxiv.org/abs/{facts['arxiv']})) from adapters of the same base model:\n\n"
+        f"> {facts['formula']}"
     )
 
 
 def _settings(facts: Mapping[str, Any]) -> str:
-    rows = [("t", facts["scale"])]
+    rows = [("t", facts["scale"]), *facts["settings"].items()]
     if facts["r"]:
-        rows += [("space", facts["space"]), ("r", facts["r"])]
+        rows.append(("r", facts["r"]))
     if facts.get("discarded"):
         mean, worst = facts["discarded"]
         rows.append(("energy discarded by truncation", f"{mean:.2%} on average over modules, {worst:.2%} at worst"))

@@ -1,28 +1,43 @@
-"""How to merge, as a file: typed, strict, and written beside every result, so that it can be made again."""
+"""A merge as a file, merge.yaml: typed, strict, and written beside every result, so that it can be made again.
 
-from typing import Annotated, Literal, Self
+method: ties
+scale: 0.5
+density: 0.2
+language: sw
+inputs:
+task: {folder: task-en, sha256: 0f…}
+reference-target: {sha256: 3a…}
+"""
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from collections.abc import Mapping
+from typing import Any
 
-from adamergex.merging.scale import Scale
-from adamergex.merging.settings import ROLES, Method, NearZero, Rule, Space
+from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_serializer, model_validator
+from pydantic_core import InitErrorDetails
 
-Number = Annotated[float, Field(allow_inf_nan=False)]
-Curve = Number | Annotated[list[Number], Field(min_length=1)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True)
+from adamergex.merging.base_method import ROLES, MergeMethod
+from adamergex.merging.methods import Method, adamergex, settings
+from adamergex.storage.yaml_model import Section, relayed
 
 
-class Input(_Section):
-    """One adapter."""
+class _ByAlias(Section):
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
 
-    folder: str = Field(description="a PEFT adapter folder; relative to the folder of this file")
+
+class Input(_ByAlias):
+    """One adapter: where it lies, or what it is, or both."""
+
+    folder: str | None = Field(None, description="a PEFT adapter folder; relative to the folder of this file")
     sha256: str | None = Field(None, description="of its adapter_model.safetensors; another one is refused")
 
+    @model_validator(mode="after")
+    def _is_named(self) -> "Input":
+        if self.folder is None and self.sha256 is None:
+            raise ValueError("expected a folder, a sha256, or both")
+        return self
 
-class Inputs(_Section):
+
+class Inputs(_ByAlias):
     """The adapters, by their part in the merge."""
 
     task: Input = Field(description="trained on the task in the source language")
@@ -37,36 +52,37 @@ class Inputs(_Section):
         return {role: given for role, given in found if given is not None}
 
 
-class Plan(_Section):
-    """A merge. `adamergex.merging.merge.merge` says what the settings mean."""
+class Plan(_ByAlias):
+    """A method's settings and what it merges; in the file the settings stand beside the other keys."""
 
-    method: Method = "adamergex"
-    rule: Rule = Field("auto", description="auto: that of the adapter's structure; others are for ablations")
-    space: Space = "product"
-    scale: Curve = Field(description="t; several numbers are interpolated over the layers, first to last")
-    layers: dict[int, Number] = Field({}, description="layer, from 0 → t there")
-    modules: dict[str, Curve] = Field({}, description="regular expression for the end of a module's name → t there")
-    rank: Annotated[int, Field(ge=1)] | Literal["exact"] = Field("exact", description="rank of a LoRA result")
-    energy: float | None = Field(
-        None, gt=0, le=1, description="in place of rank: the smallest that keeps this share of ‖ΔW‖² everywhere"
-    )
-    dtype: Literal["float32", "bfloat16", "float16"] | None = Field(None, description="float32 where left out")
-    near_zero: NearZero = Field("refuse", description="(IA)³: what to do with divisors near zero")
-    density: float | None = Field(None, gt=0, le=1, description="ties, dare-ties: the share of entries kept")
-    bottom: int = Field(0, ge=0, description="layer-swap: layers from the target reference at the beginning")
-    top: int = Field(0, ge=0, description="layer-swap: and at the end")
-    transition: int = Field(0, ge=0, description="layer-swap: layers that mix, next to each of the two")
-    seed: int = Field(0, ge=0, lt=2**63, description="of what is drawn at random in ties and dare-ties")
+    settings: Method
     language: str | None = Field(None, description="the target language, for the model card")
     inputs: Inputs
 
-    @model_validator(mode="after")
-    def _one_way_to_choose_the_rank(self) -> Self:
-        if self.energy is not None and self.rank != "exact":
-            raise ValueError("rank and energy are both given; choose one")
-        return self
+    @model_validator(mode="wrap")
+    @classmethod
+    def _settings_stand_beside(cls, values: Any, handler: ModelWrapValidatorHandler["Plan"]) -> "Plan":
+        if not isinstance(values, Mapping) or isinstance(values.get("settings"), MergeMethod):
+            return handler(values)
+        beside = {key: value for key, value in values.items() if key in ("language", "inputs")}
+        own = {"method": "adamergex"} | {key: value for key, value in values.items() if key not in beside}
+        problems, found = [], None
+        if "scale" not in own:
+            problems.append(InitErrorDetails(type="missing", loc=("scale",), input=values))
+        try:
+            found = settings(own, others=("language", "inputs"))
+        except ValidationError as error:
+            problems += relayed(error)
+        try:
+            plan = handler(beside | {"settings": found or adamergex.AdaMergeX()})
+        except ValidationError as error:
+            problems += relayed(error)
+        if problems:
+            raise ValidationError.from_exception_data("Plan", problems)
+        return plan
 
-    def coefficients(self) -> Scale:
-        """The scale of each module."""
-        modules = {pattern: tuple(c) if isinstance(c, list) else c for pattern, c in self.modules.items()}
-        return Scale(tuple(self.scale) if isinstance(self.scale, list) else self.scale, self.layers, modules)
+    @model_serializer
+    def _beside(self) -> dict[str, Any]:
+        own = self.settings.model_dump(mode="json", exclude_none=True)
+        inputs = {role: given.model_dump(exclude_none=True) for role, given in self.inputs.by_role().items()}
+        return own | ({"language": self.language} if self.language else {}) | {"inputs": inputs}

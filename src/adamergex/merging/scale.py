@@ -1,18 +1,51 @@
-"""The scale of each module: one number, a curve over the layers, single layers, or patterns of module names."""
+"""The scale t of each module: one number, a curve over the layers, single layers, or patterns of module names.
+
+A field of the type `ScaleSetting` is written in YAML as `0.6`, as `[0.2, 0.8]`, or with all that it can say:
+
+    scale: {default: 0.6, layers: {0: 0.1, 31: 0.9}, modules: {down_proj: 0}}
+"""
 
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import pairwise
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, TypeAdapter, ValidationError, WrapValidator
+from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
 
 from adamergex.adapters.module_names import ending, position
 from adamergex.errors import MergeError
 
-Curve = float | tuple[float, ...]
+_EXPECTED = "expected a finite number, or several for a curve over the layers"
 
 
-@dataclass(frozen=True)
+def _curve(value: Any, check: Any) -> Any:
+    try:
+        found = None if isinstance(value, bool) else check(value)
+    except ValidationError:
+        found = None
+    if found is None or found == () or not all(map(math.isfinite, _values(found))):
+        raise PydanticCustomError("curve", _EXPECTED)
+    return found
+
+
+def _expression(value: str) -> str:
+    try:
+        re.compile(ending(value))
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ValueError(f"{value!r} is no regular expression: {error}") from error
+    return value
+
+
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Curve = Annotated[float | tuple[float, ...], WrapValidator(_curve)]
+Pattern = Annotated[str, BeforeValidator(_expression)]
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Scale:
     """t, for each module: of `modules` the first pattern that fits, else of `layers`, else `default`.
 
@@ -23,23 +56,8 @@ class Scale:
     """
 
     default: Curve = 1.0
-    layers: Mapping[int, float] = field(default_factory=dict)
-    modules: Mapping[str, Curve] = field(default_factory=dict)
-
-    def problems(self) -> list[str]:
-        """What is wrong with it, a line each."""
-        found = []
-        curves = [("scale", self.default), *((f"the scale of {name}", curve) for name, curve in self.modules.items())]
-        curves += [(f"the scale of layer {number}", scale) for number, scale in self.layers.items()]
-        for what, curve in curves:
-            if curve == () or not all(math.isfinite(value) for value in _values(curve)):
-                found.append(f"{what} is {curve}; expected one finite number or several")
-        for expression in self.modules:
-            try:
-                re.compile(ending(expression))
-            except (re.error, RecursionError, OverflowError) as error:
-                found.append(f"the scale's pattern {expression!r} is no regular expression: {error}")
-        return found
+    layers: dict[int, Number] = field(default_factory=dict)
+    modules: dict[Pattern, Curve] = field(default_factory=dict)
 
     def of(self, module: str, layers: Mapping[str, int]) -> float:
         """The scale of one module.
@@ -64,8 +82,48 @@ class Scale:
         present = {position(name)[1] for name in names}
         return found + [f"layer {number}" for number in self.layers if number not in present]
 
+    def __str__(self) -> str:
+        """In a few words: `0.5`, `0.2, 0.8 over the layers; 2 patterns of their own`."""
+        shown = ", ".join(f"{value:g}" for value in _values(self.default))
+        more = [f"{len(self.layers)} layers"] * bool(self.layers) + [f"{len(self.modules)} patterns"] * bool(
+            self.modules
+        )
+        curve = " over the layers" if isinstance(self.default, tuple) else ""
+        return shown + curve + "".join(f"; {what} of their own" for what in more)
 
-def parse(text: str) -> Curve:
+
+_CURVE: TypeAdapter[Any] = TypeAdapter(Curve)
+
+
+def _read(value: Any) -> Any:
+    if isinstance(value, Scale):
+        return value
+    if not isinstance(value, Mapping):
+        return Scale(_CURVE.validate_python(value))
+    if unknown := [str(key) for key in value if key not in ("default", "layers", "modules")]:
+        raise ValueError(f"unknown key {unknown[0]}; expected default, layers or modules")
+    if "default" not in value:
+        raise ValueError("default is missing: the scale of what layers and modules leave")
+    return dict(value)
+
+
+def _written(scale: Scale) -> Any:
+    default = list(scale.default) if isinstance(scale.default, tuple) else scale.default
+    if not (scale.layers or scale.modules):
+        return default
+    modules = {name: list(curve) if isinstance(curve, tuple) else curve for name, curve in scale.modules.items()}
+    parts = {"default": default, "layers": dict(scale.layers), "modules": modules}
+    return {key: value for key, value in parts.items() if value != {}}
+
+
+ScaleSetting = Annotated[
+    Scale,
+    BeforeValidator(_read, json_schema_input_type=float | list[float] | Scale),
+    PlainSerializer(_written),
+]
+
+
+def parse(text: str) -> float | tuple[float, ...]:
     """A scale as it is written on the command line: `0.6`, or `0.2,0.8` for a curve.
 
     Raises:
@@ -78,11 +136,11 @@ def parse(text: str) -> Curve:
     return values[0] if len(values) == 1 else values
 
 
-def _values(curve: Curve) -> tuple[float, ...]:
+def _values(curve: float | tuple[float, ...]) -> tuple[float, ...]:
     return curve if isinstance(curve, tuple) else (curve,)
 
 
-def _at(curve: Curve, layer: int | None, layers: int) -> float:
+def _at(curve: float | tuple[float, ...], layer: int | None, layers: int) -> float:
     """The curve at a layer; outside of the layers the mean of its values."""
     values = _values(curve)
     if len(values) == 1:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -11,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 from adamergex.execution.run_folder import Stage
 from adamergex.inference.journal import Journal
 from adamergex.inference.settings import Evaluate
+from adamergex.inference.systems import METHODS
 from adamergex.pipeline.run_report import PACKAGES, PREDICTIONS, SCORING, reference_facts, versions
 from adamergex.pipeline.worker import Context
-from adamergex.scoring.systems import METHODS, Asking, Name
-from adamergex.storage.files import write_jsonl
+from adamergex.recipes.recipe import method_settings
+from adamergex.scoring.systems import Asking
+from adamergex.storage.files import sha256, write_jsonl
 from adamergex.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 SCORERS = ("babel", "regex", "rouge-score", "sacrebleu")
 
 
-def merged(context: Context, language: str, method: Name = "adamergex") -> Stage:
+def merged(context: Context, language: str, method: str) -> Stage:
     """`merged/LANGUAGE/METHOD`: the adapters of a run as one."""
     recipe, path = context.recipe, context.run_folder.path
     roles = {
@@ -32,22 +33,23 @@ def merged(context: Context, language: str, method: Name = "adamergex") -> Stage
         "reference-target": context.stage(f"adapters/reference-{language}"),
         "reference-source": context.stage(f"adapters/reference-{recipe.source}"),
     }
-    settings = _merge_settings(context, method)
-    if not method.startswith("adamergex"):
+    settings = method_settings(recipe, method)
+    if not settings.needs_source:
         # As they are published: the task's adapter and the language's, and nothing is subtracted.
         del roles["reference-source"]
 
-    def build(folder: Path) -> None:
-        from adamergex.adapters.compatibility import drift
-        from adamergex.merging import folder as merge_folder
+    def build(output: Path) -> None:
+        from adamergex.adapters.adapter import WEIGHTS
+        from adamergex.adapters.similarity import drift
+        from adamergex.merging import folder
         from adamergex.merging.plan import Input, Inputs, Plan
 
-        final = path / f"merged/{language}/{method}"
-        # Relative, so that the run folder can be moved, and does not say where it was made.
-        folders = {role: Input(folder=os.path.relpath(context.path(s), final)) for role, s in roles.items()}
-        plan = Plan(**settings, language=language, inputs=Inputs.model_validate(folders))
-        inputs = merge_folder.open_inputs(plan, final)
-        result = merge_folder.merged(plan, inputs)
+        folders = {role: context.path(stage) for role, stage in roles.items()}
+        # By what they are, not where, so that the folder can be moved, and does not say where it was made.
+        named = {role: Input(sha256=sha256(place / WEIGHTS)) for role, place in folders.items()}
+        plan = Plan(settings=settings, language=language, inputs=Inputs.model_validate(named))
+        inputs = folder.open_inputs(plan, folders)
+        result = folder.merged(plan, inputs)
         about = {
             "weights": context.checkpoint.fingerprint,
             "trust_remote_code": recipe.trust_remote_code,
@@ -58,33 +60,16 @@ def merged(context: Context, language: str, method: Name = "adamergex") -> Stage
             "drift": apart if math.isfinite(apart := drift(list(inputs.values()))) else None,
             "versions": versions(),
         }
-        merge_folder.write(result, plan, inputs, folder, about)
+        folder.write(result, plan, inputs, output, about)
 
-    described = settings | {"language": language, "prompt": recipe.task.prompt}
+    described = settings.model_dump(mode="json") | {"language": language, "prompt": recipe.task.prompt}
     if recipe.trust_remote_code:
         # The card says so.
         described["trust_remote_code"] = True
     return context.add(Stage(f"merged/{language}/{method}", described, tuple(roles.values()), build, ("torch",)))
 
 
-def _merge_settings(context: Context, method: Name) -> dict[str, Any]:
-    """A method's part of a merge plan."""
-    recipe = context.recipe
-    merge, others = recipe.merge, recipe.evaluate.baselines
-    settings: dict[str, Any] = {"scale": merge.scale, "rank": recipe.merged_rank, "space": merge.space}
-    if method == "adamergex":
-        return settings
-    if method == "adamergex-factors":
-        return settings | {"rank": "exact", "space": "factors"}
-    settings |= {"method": method, "space": "product", "seed": recipe.seed}
-    if method in ("ties", "dare-ties"):
-        settings["density"] = others.ties_density if method == "ties" else others.dare_density
-    if method == "layer-swap":
-        settings |= others.model_dump(include={"bottom", "top", "transition"})
-    return settings
-
-
-def predictions(context: Context, language: str, method: Name, trained: Stage | None) -> Stage:
+def predictions(context: Context, language: str, method: str, trained: Stage | None) -> Stage:
     """`predictions/LANGUAGE/METHOD`: a method's answers; without an adapter those of the base model."""
     evaluate, task, asking = context.recipe.evaluate, context.recipe.task, METHODS[method].asking
     data = context.stage(f"data/task-{language}-{evaluate.split}")
@@ -129,7 +114,7 @@ def _examples(context: Context, language: str) -> Stage:
     return context.stage(f"data/task-{language}-examples" if given else f"data/task-{context.recipe.source}-train")
 
 
-def _answers(context: Context, language: str, method: Name, stage: Stage) -> tuple[list[Any], int, int]:
+def _answers(context: Context, language: str, method: str, stage: Stage) -> tuple[list[Any], int, int]:
     """This process's predictions, how many prompts were shortened, and how many items there are for all processes."""
     from adamergex.inference.answering import Manner, answers, asked
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from adamergex.distributed import Processes
 from adamergex.execution.run_folder import RunFolder, Stage
+from adamergex.inference.systems import METHODS
 from adamergex.pipeline import data_stages, result_stages, training_stages
 from adamergex.pipeline.prefetch import Ahead
 from adamergex.pipeline.run_report import CURVES, PAGE, write_report
@@ -23,7 +24,6 @@ from adamergex.recipes.loading import dump
 from adamergex.recipes.preflight import check
 from adamergex.recipes.recipe import Recipe
 from adamergex.scoring.results import Row
-from adamergex.scoring.systems import METHODS
 
 
 def run(
@@ -99,7 +99,8 @@ def plan(context: Context) -> None:
         training_stages.reference(context, language)
     for language in recipe.targets:
         # What a run is for, whether it is scored or not.
-        adapters = {"adamergex": result_stages.merged(context, language)}
+        own = recipe.merge.method
+        adapters: dict[str, Stage] = {own: result_stages.merged(context, language, own)}
         for method in recipe.evaluate.methods if scored is not None else ():
             kind = METHODS[method].adapter
             if kind == "ceiling":

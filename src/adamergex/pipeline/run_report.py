@@ -10,11 +10,13 @@ from statistics import fmean
 from typing import Any
 
 from adamergex.execution.run_folder import MARK, RunFolder
-from adamergex.recipes.recipe import Recipe
+from adamergex.inference.systems import METHODS
+from adamergex.merging import methods
+from adamergex.recipes.recipe import Recipe, method_settings
 from adamergex.reporting import report
 from adamergex.reporting.report import Example, Report
 from adamergex.scoring.results import TESTS, Role, Row, Scores, rows
-from adamergex.scoring.systems import METHODS, START, Name
+from adamergex.scoring.systems import START
 from adamergex.storage.files import jsonl, read_jsonl
 
 # The files in the folders of stages.
@@ -113,7 +115,7 @@ def _report(recipe: Recipe, base_model: str, run_folder: RunFolder) -> Report:
         title=recipe.name,
         source=recipe.source,
         start="t = 0",
-        rows=scored(predictions, labels, START, items, {m: _role(m) for m in METHODS}) if languages else [],
+        rows=scored(predictions, labels, START, items, {m: _role(recipe, m) for m in METHODS}) if languages else [],
         examples=[
             example
             for language in languages
@@ -205,15 +207,14 @@ def differing(
     return found
 
 
-def _label(recipe: Recipe, method: Name, language: str) -> str:
-    return METHODS[method].label.format(
-        source=recipe.source, target=language, scale=f"{recipe.merge.scale:g}", shots=recipe.evaluate.shots
-    )
+def _label(recipe: Recipe, method: str, language: str) -> str:
+    scale = method_settings(recipe, method).scale if method in methods.METHODS else ""
+    return METHODS[method].label.format(source=recipe.source, target=language, scale=scale, shots=recipe.evaluate.shots)
 
 
-def _role(method: Name) -> Role:
+def _role(recipe: Recipe, method: str) -> Role:
     """What a recipe's method is to the report."""
-    if method == "adamergex":
+    if method == recipe.merge.method:
         return "merged"
     roles: dict[str, Role] = {"none": "base", "ceiling": "ceiling"}
     return roles.get(METHODS[method].adapter, "adapter")
@@ -221,7 +222,7 @@ def _role(method: Name) -> Role:
 
 def _hashes(recipe: Recipe, run_folder: RunFolder) -> dict[str, str]:
     """The fingerprints of what was merged and scored, by the folder's name."""
-    names = [f"merged/{language}/adamergex" for language in recipe.targets]
+    names = [f"merged/{language}/{recipe.merge.method}" for language in recipe.targets]
     if recipe.scored is not None:
         names += [f"predictions/{language}/{m}" for language in recipe.targets for m in recipe.evaluate.methods]
     return {name: json.loads((run_folder.path / name / MARK).read_bytes())["fingerprint"] for name in names}
@@ -254,16 +255,16 @@ def _facts(recipe: Recipe, run_folder: RunFolder) -> list[str]:
             + _training_facts(json.loads((run_folder.path / "adapters" / name / TRAINING).read_bytes()), name)
         )
     for language in recipe.targets:
-        merged: dict[str, Any] = json.loads((run_folder.path / "merged" / language / "adamergex" / MERGE).read_bytes())
-        parts = [f"t = {float(merged['scale']):g}"]
+        folder = run_folder.path / "merged" / language / recipe.merge.method
+        merged: dict[str, Any] = json.loads((folder / MERGE).read_bytes())
+        parts = [f"t = {merged['scale']}"]
         if merged["r"]:
             parts.append(f"r = {merged['r']}")
         if merged["discarded"]:
             parts.append("discarded energy {:.2%} (worst module {:.2%})".format(*merged["discarded"]))
         if merged["drift"] is not None:
             parts.append(f"A drift {merged['drift']:.3f}")
-        space = f" in {merged['space']} space" if merged["r"] else ""
-        facts.append(f"merged for {language}{space}: {', '.join(parts)}")
+        facts.append(f"merged for {language} with {merged['title']}: {', '.join(parts)}")
     return [*facts, f"seed {recipe.seed}; " + ", ".join(" ".join(pair) for pair in versions().items())]
 
 

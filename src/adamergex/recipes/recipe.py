@@ -1,36 +1,21 @@
 """What a run is: a typed recipe. Unknown keys are errors; the defaults are the paper's where it names them."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import langcodes
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_serializer, field_validator, model_validator
 
 from adamergex.data.settings import Language, Source, is_language
 from adamergex.inference.settings import Evaluate
+from adamergex.merging.methods import METHODS, AnyMethod, Method, adamergex, given, settings
+from adamergex.merging.scale import Scale
 from adamergex.models.adapter_settings import LEARNING_RATES, AdapterSettings, Lora
+from adamergex.scoring.systems import START
 from adamergex.storage.yaml_model import Section
 from adamergex.tasks.presets import filled
 from adamergex.tasks.task import Task
 from adamergex.training.reference_task import Reference
 from adamergex.training.settings import Train
-
-
-class Merge(Section):
-    """How the three adapters become one."""
-
-    scale: float = Field(0.5, allow_inf_nan=False, description="t: 0 is the source-language task adapter")
-    space: Literal["product", "factors"] = Field(
-        "product", description="product merges ΔW; factors merges A and B apart, as the paper's code does"
-    )
-    rank: Annotated[int, Field(ge=1)] | Literal["exact"] | None = Field(
-        None, description="rank of the result in product space; the trained rank if left out"
-    )
-
-    @model_validator(mode="after")
-    def _rank_needs_product(self) -> Self:
-        if self.space == "factors" and self.rank is not None:
-            raise ValueError("rank has no meaning in factor space; remove it or use space: product")
-        return self
 
 
 class Recipe(Section):
@@ -55,8 +40,32 @@ class Recipe(Section):
     reference: Reference
     adapter: AdapterSettings = Lora()
     train: Train = Train()
-    merge: Merge = Merge()
+    merge: Method = Field(
+        adamergex.AdaMergeX(scale=Scale(0.5)),
+        description="adamergex with a scale of 0.5, and the rank that was trained, where it says nothing else",
+    )
     evaluate: Evaluate = Evaluate()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _scores_what_it_merges(cls, value: Any) -> Any:
+        """Where the rows of the table are left out, the recipe's own merge is one of them, whichever method it has."""
+        if not isinstance(value, dict) or not isinstance(merge := value.get("merge"), dict):
+            return value
+        evaluate, method = value.get("evaluate") or {}, merge.get("method")
+        if method not in METHODS or not isinstance(evaluate, dict) or "methods" in evaluate:
+            return value
+        return value | {"evaluate": {**evaluate, "methods": ["base", START, method]}}
+
+    @field_validator("merge", mode="before")
+    @classmethod
+    def _merge_defaults(cls, value: Any) -> Any:
+        return {"method": "adamergex", "scale": 0.5} | value if isinstance(value, dict) else value
+
+    @field_serializer("merge")
+    def _merge_as_given(self, value: AnyMethod) -> dict[str, Any]:
+        # The rank that is left out is the trained one, and has to be left out where it is written down.
+        return given(value)
 
     @field_validator("task", mode="before")
     @classmethod
@@ -85,19 +94,10 @@ class Recipe(Section):
             raise ValueError("evaluate.split is dev, but the task has no dev source; add task.dev")
         if self.ceiling and not self.scored:
             raise ValueError("evaluate.methods: ceiling needs labelled items to score; add task.test or remove it")
-        if "adamergex-factors" in self.evaluate.methods and self.adapter.structure != "lora":
-            raise ValueError("evaluate.methods: adamergex-factors is for LoRA; remove it")
         if self.train.early_stopping and (self.task.dev is None or self.reference.heldout == 0):
             raise ValueError("train.early_stopping needs held-out items: give task.dev, and reference.heldout above 0")
         structure = self.adapter.structure
-        absolute = structure == "prefix" or (isinstance(self.adapter, Lora) and self.adapter.dora)
-        if absolute and (
-            refused := [m for m in ("task-arithmetic", "ties", "dare-ties") if m in self.evaluate.methods]
-        ):
-            what = "a prefix is no update" if structure == "prefix" else "DoRA's magnitudes are no updates"
-            raise ValueError(f"evaluate.methods: {', '.join(refused)} add updates, and {what}; remove them")
-        if structure != "lora" and (self.merge.rank is not None or self.merge.space == "factors"):
-            raise ValueError(f"merge.rank and merge.space: factors are for LoRA, and adapter.structure is {structure}")
+        self._methods_fit()
         if structure == "prefix" and self.train.gradient_checkpointing:
             raise ValueError(
                 "train.gradient_checkpointing drops the prefix, which is a cache of keys and values; remove it"
@@ -106,6 +106,20 @@ class Recipe(Section):
             raise ValueError("train.packing would let only the first sequence of a row see the prefix; remove it")
         self._languages_differ()
         return self
+
+    def _methods_fit(self) -> None:
+        """What merges must be defined for the structure of the adapters."""
+        if self.merge.method in self.evaluate.baselines:
+            raise ValueError(f"evaluate.baselines: {self.merge.method} is what the recipe merges with; see merge")
+        if self.adapter.structure != "lora" and (self.merge.wanted_rank or self.merge.wanted_energy):
+            raise ValueError(f"merge.rank and merge.energy are for LoRA; the adapters are {self.structure}")
+        if reason := self.merge.refuses(self.structure):
+            raise ValueError(f"merge: {reason}; the adapters are {self.structure}")
+        rows = [method_settings(self, name) for name in self.evaluate.methods if name in METHODS]
+        if reasons := [reason for row in rows if (reason := row.refuses(self.structure))]:
+            raise ValueError(
+                f"evaluate.methods: {'; '.join(reasons)}; the adapters are {self.structure}; remove what does not fit"
+            )
 
     def _languages_differ(self) -> None:
         """A source without {language} would give every language the same rows, and the merge nothing to work with."""
@@ -156,10 +170,40 @@ class Recipe(Section):
         return self.train.learning_rate or LEARNING_RATES[self.adapter.structure]
 
     @property
-    def merged_rank(self) -> int | Literal["exact"]:
-        """The rank of merged adapters: as given, or the trained one where all modules have the same."""
-        if self.merge.rank is not None:
-            return self.merge.rank
-        if isinstance(self.adapter, Lora) and self.merge.space == "product" and not self.adapter.rank_pattern:
-            return self.adapter.r
-        return "exact"
+    def structure(self) -> str:
+        """What the adapters are called where they are merged (`adamergex.adapters.schema`)."""
+        if isinstance(self.adapter, Lora):
+            return "DoRA" if self.adapter.dora else "LoRA"
+        return {"ia3": "(IA)³", "prefix": "prefix tuning"}[self.adapter.structure]
+
+
+def method_settings(recipe: Recipe, name: str) -> AnyMethod:
+    """The settings of a merging method in a recipe: of its own merge, or of a row beside it.
+
+    What is left out is the recipe's where the method has such a setting: the scale, rank, energy and dtype of `merge`, the
+    seed, and the rank that was trained.
+
+    Args:
+        recipe: has `merge` and `evaluate.baselines`.
+        name: of the method.
+    """
+    kind = METHODS[name]
+    if recipe.merge.method == name:
+        own = given(recipe.merge)
+    elif name in recipe.evaluate.baselines:
+        own = given(recipe.evaluate.baselines[name])
+    else:
+        own = {"method": name, **kind.published}
+    merge = given(recipe.merge)
+    shared = {"scale": merge.get("scale", recipe.merge.scale), "seed": recipe.seed}
+    shared |= {"dtype": merge["dtype"]} if "dtype" in merge else {}
+    found = settings({key: value for key, value in shared.items() if key in kind.model_fields} | own)
+    if found.needs_equal_ranks or not {"rank", "energy"}.isdisjoint(own):
+        return found
+    for key in ("rank", "energy"):
+        # "exact" is what is done where no rank is asked for.
+        if merge.get(key) is not None and key in kind.model_fields:
+            return found if merge[key] == "exact" else settings(given(found) | {key: merge[key]})
+    if isinstance(recipe.adapter, Lora) and not recipe.adapter.rank_pattern:
+        return settings(given(found) | {"rank": recipe.adapter.r})
+    return found

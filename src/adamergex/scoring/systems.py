@@ -1,24 +1,13 @@
-"""The methods that a recipe can set side by side: what each asks, and with which adapter."""
+"""The systems that a recipe can set side by side without merging: what each asks, and with which adapter.
+
+Each merging method is a system, too: `adamergex.inference.systems` has them all.
+"""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
-Name = Literal[
-    "base",
-    "few-shot",
-    "xlt",
-    "source-adapter",
-    "reference-target",
-    "task-arithmetic",
-    "ties",
-    "dare-ties",
-    "layer-swap",
-    "adamergex",
-    "adamergex-factors",
-    "ceiling",
-]
-NAMES: tuple[Name, ...] = get_args(Name)
-START: Name = "source-adapter"
+# What others are compared with, and the merge that a report is about where nothing else is said.
+START, MERGED = "source-adapter", "adamergex"
 Asking = Literal["plain", "few-shot", "xlt"]
 
 
@@ -37,17 +26,12 @@ class Method:
     adapter: Literal["none", "task", "reference-target", "merged", "ceiling"] = "merged"
 
 
-METHODS: dict[Name, Method] = {
+# In the order of the table; what is merged comes between them.
+BEFORE_MERGED: dict[str, Method] = {
     "base": Method("base model", adapter="none"),
     "few-shot": Method("base model, {shots} examples", "few-shot", "none"),
     "xlt": Method("base model, XLT prompt", "xlt", "none"),
-    "source-adapter": Method("{source} adapter (t = 0)", adapter="task"),
+    START: Method("{source} adapter (t = 0)", adapter="task"),
     "reference-target": Method("{target} reference adapter", adapter="reference-target"),
-    "task-arithmetic": Method("task arithmetic (t = {scale})"),
-    "ties": Method("TIES (t = {scale})"),
-    "dare-ties": Method("DARE-TIES (t = {scale})"),
-    "layer-swap": Method("layer swapping"),
-    "adamergex": Method("merged (t = {scale})"),
-    "adamergex-factors": Method("merged in factor space (t = {scale})"),
-    "ceiling": Method("{target} adapter (ceiling)", adapter="ceiling"),
 }
+AFTER_MERGED: dict[str, Method] = {"ceiling": Method("{target} adapter (ceiling)", adapter="ceiling")}

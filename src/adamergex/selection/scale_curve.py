@@ -11,7 +11,7 @@ from adamergex.storage.files import sha256
 
 # Points that make a curve.
 _ENOUGH = 3
-_SAME = ("method", "rule", "space", "inputs")
+_SAME = ("method", "settings", "inputs")
 
 
 def tried(adapters: Mapping[str, Path]) -> dict[str, float]:

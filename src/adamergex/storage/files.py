@@ -1,9 +1,11 @@
 """Files: written so that a failing disk is one line and a cut-off write is never taken for whole; read and hashed."""
 
 import errno
+import glob
 import hashlib
 import json
 import os
+import platform
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -146,3 +148,28 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Read what `write_jsonl` wrote. Lines end at line feeds alone: text may hold Unicode's other separators."""
     return [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
+
+
+def resolved(path: Path) -> Path:
+    """The path without links and `..`, as the system would follow it. Raises StorageError where it cannot be one."""
+    try:
+        place = os.path.realpath(path)
+        place.encode("utf-8")
+    except (OSError, ValueError) as error:
+        shown = str(path).encode("utf-8", "backslashreplace").decode()
+        raise StorageError(f"{shown!r} is no path that can be written down: {error}") from error
+    return Path(place)
+
+
+def clear(output: Path) -> None:
+    """Put right what commands with the same output left behind when they were killed on this machine."""
+    for kind in (".old", ".partial"):
+        for leftover in output.parent.glob(f"{kind}-{glob.escape(f'{output.name}.{platform.node()}')}.*"):
+            owner = leftover.name.rpartition(".")[2]
+            if not owner.isdecimal() or running(int(owner)):
+                continue
+            if kind == ".old" and not output.exists():
+                # Killed between two renames: this is the only copy.
+                leftover.rename(output)
+            else:
+                remove(leftover)

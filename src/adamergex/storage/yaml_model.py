@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
@@ -39,7 +40,7 @@ def check(
         text: the YAML.
         name: of the file, for messages.
         overrides: `section.key=value`, the value in YAML.
-        given: values that stand in place of the file's, section by section.
+        given: values that stand in place of the file's; None takes a key away, a function is given the file's value.
 
     Raises:
         RecipeError: with one line for every problem.
@@ -58,7 +59,7 @@ def check(
     try:
         checked = kind.model_validate(plain)
     except ValidationError as error:
-        problems += _describe(kind, name, document, error.errors())
+        problems += _describe(kind, name, document, error)
     if problems:
         raise RecipeError(problems)
     return checked
@@ -100,11 +101,12 @@ def _plain(value: Any, budget: list[int] | None = None) -> Any:
 
 
 def _replace(plain: dict[str, Any], given: Mapping[str, Any]) -> None:
-    """Put values in place, those of a section one by one."""
+    """Put values in place; None takes a key away, and a function makes of the file's value what stands in its place."""
     for key, value in given.items():
-        section = plain.get(key)
-        # Before the file's: of patterns, the first that fits counts.
-        plain[key] = {**value, **section, **value} if isinstance(section, dict) and isinstance(value, dict) else value
+        if value is None:
+            plain.pop(key, None)
+        else:
+            plain[key] = value(plain.get(key)) if callable(value) else value
 
 
 def _override(plain: dict[str, Any], override: str) -> str | None:
@@ -126,34 +128,56 @@ def _override(plain: dict[str, Any], override: str) -> str | None:
     return None
 
 
-def _describe(kind: type[BaseModel], name: str, document: CommentedMap, issues: Sequence[Any]) -> list[str]:
-    """Pydantic's errors as `file:line: key: what is wrong`, one line for each place in the recipe."""
-    messages: dict[str, list[str]] = {}
-    got: dict[str, Any] = {}
-    for issue in issues:
+def messages(error: ValidationError) -> list[str]:
+    """Pydantic's errors as `setting: what is wrong; got 3`, one line for each setting."""
+    return [f"{'.'.join(map(str, at))}: {text}" if at else text for at, text in _by_place(error).items()]
+
+
+def relayed(error: ValidationError) -> list[InitErrorDetails]:
+    """Pydantic's errors in the form in which `ValidationError.from_exception_data` takes them, with their messages."""
+    return [
+        InitErrorDetails(
+            type=PydanticCustomError(issue["type"], "{message}", {"message": issue["msg"]}),
+            loc=issue["loc"],
+            input=issue["input"],
+        )
+        for issue in error.errors()
+    ]
+
+
+def _by_place(error: ValidationError, kind: type[BaseModel] | None = None) -> dict[tuple[int | str, ...], str]:
+    """What is wrong, by the place in the settings; alternatives of one place are in one line."""
+    found: dict[tuple[int | str, ...], list[str]] = {}
+    got: dict[tuple[int | str, ...], Any] = {}
+    for issue in error.errors():
         *above, last = issue["loc"] or ("",)
         location = [part for part in above if not _is_union_branch(part)]
         if last != "" and (issue["type"] == "extra_forbidden" or not _is_union_branch(last)):
             location.append(last)
-        where = ".".join(str(part) for part in location)
-        line = _line(document, location)
-        place = f"{name}:{line}" if line else name
-        if where:
-            place += f": {where}"
+        place = tuple(location)
         if issue["type"] == "extra_forbidden":
-            message = "unknown key" + (did_you_mean(str(location[-1]), _siblings(kind, location[:-1])) or "; remove it")
+            siblings = _siblings(kind, location[:-1]) if kind else ()
+            message = "unknown key" + (did_you_mean(str(location[-1]), siblings) or "; remove it")
         elif issue["type"] == "missing":
             message = "missing; add it"
         else:
             message = str(issue["msg"]).removeprefix("Value error, ")
             message = message[:1].lower() + message[1:]
-            if isinstance(issue.get("input"), str | int | float | None) and where:
+            if isinstance(issue.get("input"), str | int | float | None) and place:
                 got[place] = issue["input"]
-        messages.setdefault(place, []).append(message)
-    return [
-        f"{place}: {' or '.join(of)}" + (f"; got {got[place]!r}" if place in got else "")
-        for place, of in messages.items()
-    ]
+        found.setdefault(place, []).append(message)
+    return {place: " or ".join(of) + (f"; got {got[place]!r}" if place in got else "") for place, of in found.items()}
+
+
+def _describe(kind: type[BaseModel], name: str, document: CommentedMap, error: ValidationError) -> list[str]:
+    """Pydantic's errors as `file:line: key: what is wrong`, one line for each place in the file."""
+    lines = []
+    for location, message in _by_place(error, kind).items():
+        line = _line(document, location)
+        where = ".".join(map(str, location))
+        place = f"{name}:{line}" if line else name
+        lines.append(f"{place}: {where}: {message}" if where else f"{place}: {message}")
+    return lines
 
 
 def _is_union_branch(part: int | str) -> bool:

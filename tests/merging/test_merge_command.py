@@ -14,7 +14,8 @@ import torch
 import adamergex
 from adamergex.adapters.adapter import CONFIG, WEIGHTS
 from adamergex.cli import main
-from adamergex.merging import folder
+from adamergex.merging.serving import for_vllm
+from adamergex.storage import files
 from tests import zoo
 
 
@@ -41,7 +42,7 @@ def test_a_merge_writes_what_python_merges_and_says_what_to_set_for_vllm(
 ) -> None:
     status, out, err = run(capsys, monkeypatch, "merge", *folders, "--scale", 0.6, "--output", tmp_path / "out")
     assert status == 0
-    assert "rank                 24 (4 modules, product space)" in out
+    assert "rank                 24 (4 modules)" in out
     assert "r = 24 is above vLLM's default: serve it with --max-lora-rank 32, or merge with --rank 16" in err
     expected = zoo.merged([Path(folder) for folder in folders[1::2]], 0.6)
     found = adamergex.load(tmp_path / "out")
@@ -93,13 +94,13 @@ def test_every_problem_of_the_command_line_and_the_plan_is_a_line(
         "error: the command line: --scale-for: 'x' is no PATTERN=T",
     ]
     plan = tmp_path / "plan.yaml"
-    plan.write_text("method: tie\nscales: 0.5\nscale: .nan\nlayers: {a: 1}\n")
+    plan.write_text("method: tie\nscales: 0.5\nscale: {default: .nan, layers: {a: 1}}\n")
     status, _, err = run(capsys, monkeypatch, "merge", "--plan", plan, "--output", tmp_path / "out")
     assert status == 2
-    assert f"error: {plan}:1: method: input should be 'adamergex', 'task-arithmetic'" in err
-    assert f"error: {plan}:2: scales: unknown key; did you mean scale?" in err
-    assert f"error: {plan}:3: scale: " in err
-    assert f"error: {plan}:4: layers.a: " in err
+    assert f"error: {plan}:1: method: expected one of task-arithmetic, ties" in err
+    assert f"error: {plan}:2: scales: is no setting of ties; did you mean scale?" in err
+    assert f"error: {plan}:3: scale.default: expected a finite number" in err
+    assert f"error: {plan}:3: scale.layers.a: " in err
     assert f"error: {plan}: inputs: missing; add it" in err
     assert os.listdir(tmp_path) == ["plan.yaml"]
 
@@ -112,12 +113,19 @@ def test_every_problem_of_the_command_line_and_the_plan_is_a_line(
             "--exact, --rank and --energy are ways to choose one rank",
         ),
         (["--rank", "2", "--energy", "0.5"], "--exact, --rank and --energy are ways to choose one rank"),
-        (["--method", "ties", "--exact"], "ties has no exact result of low rank; leave --exact out, or give --rank"),
-        (["--density", "0.5"], "density is for ties and dare-ties; the method is adamergex"),
-        (["--seed", "99999999999999999999"], "seed: input should be less than"),
+        (
+            ["--method", "ties", "--exact"],
+            "rank: expected a whole number from 1: elected signs leave no exact result of low rank; got 'exact'",
+        ),
+        (["--density", "0.5"], "density: is for ties and dare-ties; the method is adamergex"),
+        (["--method", "ties", "--seed", "99999999999999999999"], "seed: input should be less than"),
         (["--scale-for", "a{99999999999}=1"], "is no regular expression"),
         (["--reference-source", "a\0b"], "is no path that can be written down"),
-        (["--space", "factor"], "space: input should be 'product' or 'factors'; got 'factor'"),
+        (["--method", "factorspace"], "factor-space; did you mean factor-space?; got 'factorspace'"),
+        (
+            ["--method", "factor-space", "--rank", "2"],
+            "rank: is for task-arithmetic, ties, dare-ties, layer-swap and adamergex",
+        ),
         (["--rule", "pseudo-inverse"], "the pseudo-inverse rule is for prompts; the adapters are LoRA"),
         (
             ["--scale-for", "k_proj=1"],
@@ -187,7 +195,7 @@ def test_options_go_before_the_plan(
     folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = tmp_path / "plan.yaml"
-    plan.write_text("scale: 0.5\nenergy: 0.5\nmodules: {'.*_proj': 0.2}\n")
+    plan.write_text("scale: {default: 0.5, modules: {'.*_proj': 0.2}}\nenergy: 0.5\n")
     arguments = ["merge", *folders, "--plan", plan, "--scale-for", "q_proj=0.9", "--output"]
     assert run(capsys, monkeypatch, *arguments, tmp_path / "exact", "--exact")[0] == 0
     assert json.loads((tmp_path / "exact" / CONFIG).read_text())["r"] == 24
@@ -208,7 +216,7 @@ def test_the_only_copy_that_a_killed_merge_left_is_put_back(tmp_path: Path) -> N
     old = tmp_path / f".old-out.{platform.node()}.{gone.pid}"
     old.mkdir()
     (old / WEIGHTS).write_bytes(b"precious")
-    folder.clear(tmp_path / "out")
+    files.clear(tmp_path / "out")
     assert (tmp_path / "out" / WEIGHTS).read_bytes() == b"precious"
 
 
@@ -302,6 +310,6 @@ def test_what_vllm_does_not_load_is_said() -> None:
     assert loaded is adamergex.adapters.adapter.load
     config = {"peft_type": "IA3"}
     vectors = adamergex.adapters.adapter.Adapter(config, {"base_model.model.layers.0.k.ia3_l": torch.ones(3, 1)})
-    assert folder.for_vllm(adamergex.merge(vectors, vectors, vectors, scale=1.0)) == [
+    assert for_vllm(adamergex.merge(vectors, vectors, vectors, scale=1.0)) == [
         "vLLM serves LoRA; this is (IA)³: load it with PEFT"
     ]

@@ -9,9 +9,11 @@ import torch
 from adamergex.adapters.adapter import Adapter
 from adamergex.adapters.low_rank import truncate_dense
 from adamergex.errors import MergeError
-from adamergex.merging import baselines
 from adamergex.merging.merge import merge
-from tests.test_merge import SHAPES, adapter, assert_close, dense
+from adamergex.merging.methods.dare_ties import dare_ties
+from adamergex.merging.methods.layer_swap import layer_swap
+from adamergex.merging.methods.ties import elect, ties
+from tests.merging.test_merge import SHAPES, adapter, assert_close, dense
 
 
 def tensor(*values: float) -> torch.Tensor:
@@ -21,32 +23,32 @@ def tensor(*values: float) -> torch.Tensor:
 def test_signs_are_elected_by_the_sum_and_entries_are_the_mean_of_those_that_agree() -> None:
     updates = [tensor(3, 1, -2, 0, 1), tensor(-1, 1, -4, 0, -1), tensor(2, -3, 0, 5, 0)]
     # Sums 4, −1, −6, 5, 0: the first is the mean of 3 and 2, the third of −2 and −4, and the last has no sign.
-    assert baselines.elect(updates).tolist() == [2.5, -3.0, -3.0, 5.0, 0.0]
+    assert elect(updates).tolist() == [2.5, -3.0, -3.0, 5.0, 0.0]
 
 
 def test_ties_trims_then_weighs_then_elects() -> None:
     task, target = tensor(4, -3, 2, 1), tensor(1, -4, -3, 2)
     # Half of the entries: T = [4, −3, 0, 0], R = [0, −4, −3, 0].
-    assert baselines.ties([(1.0, task), (1.0, target)], 0.5).tolist() == [4.0, -3.5, -3.0, 0.0]
+    assert ties([(1.0, task), (1.0, target)], 0.5).tolist() == [4.0, -3.5, -3.0, 0.0]
     # A weight of −2 turns R into [0, 8, 6, 0], which outvotes T's −3.
-    assert baselines.ties([(1.0, task), (-2.0, target)], 0.5).tolist() == [4.0, 8.0, 6.0, 0.0]
+    assert ties([(1.0, task), (-2.0, target)], 0.5).tolist() == [4.0, 8.0, 6.0, 0.0]
     # Without trimming and with one term it is that term.
-    assert torch.equal(baselines.ties([(1.0, task)], 1.0), task)
+    assert torch.equal(ties([(1.0, task)], 1.0), task)
 
 
 def test_dare_keeps_its_share_of_entries_and_their_mean() -> None:
     update = torch.ones(100_000, dtype=torch.float64)
-    kept = baselines.dare_ties([(1.0, update)], 0.25, torch.Generator().manual_seed(1))
+    kept = dare_ties([(1.0, update)], 0.25, torch.Generator().manual_seed(1))
     assert set(kept.tolist()) == {0.0, 4.0}
     # Four standard deviations of the mean: 4·√(¼·¾/n)·4.
     assert float(kept.mean()) == pytest.approx(1, abs=4 * 4 * math.sqrt(0.1875 / 100_000))
 
 
 def test_layers_swap_at_both_ends_and_mix_in_between() -> None:
-    shares = [baselines.layer_swap(layer, 8, 2, 1, 1) for layer in range(8)]
+    shares = [layer_swap(layer, 8, 2, 1, 1) for layer in range(8)]
     assert shares == [1, 1, 0.5, 0, 0, 0, 0.5, 1]
-    assert [baselines.layer_swap(layer, 4, 1, 0, 0) for layer in range(4)] == [1, 0, 0, 0]
-    assert baselines.layer_swap(None, 8, 2, 1, 1) == 0
+    assert [layer_swap(layer, 4, 1, 0, 0) for layer in range(4)] == [1, 0, 0, 0]
+    assert layer_swap(None, 8, 2, 1, 1) == 0
 
 
 def test_task_arithmetic_adds_the_target_reference() -> None:
@@ -70,7 +72,7 @@ def test_ties_of_adapters_is_ties_of_their_updates_at_full_rank(three: bool) -> 
     weights = (1.0, 0.4, -0.4)
     for name in SHAPES:
         terms = [(weight, dense(one, name)) for weight, one in zip(weights, adapters, strict=False)]
-        expected = baselines.ties(terms, 0.2)
+        expected = ties(terms, 0.2)
         sigma = torch.linalg.svdvals(expected)
         lost = float(sigma[5:].square().sum() / sigma.square().sum())
         assert merged.discarded_energy[name] == pytest.approx(lost, abs=1e-9)
@@ -118,15 +120,22 @@ def test_what_a_baseline_cannot_mean_is_refused() -> None:
         merge(adapter(1), adapter(2), scale=0.5)
     with pytest.raises(MergeError, match="layer-swap swaps nothing; say how many layers"):
         merge(adapter(1), adapter(2), scale=0.5, method="layer-swap")
-    with pytest.raises(MergeError, match="energy cannot choose the rank of ties"):
+    with pytest.raises(
+        MergeError, match="energy: is for task-arithmetic, layer-swap and adamergex; the method is ties"
+    ):
         merge(adapter(1), adapter(2), scale=0.5, method="ties", energy=0.9)
     prompts = Adapter(
         {"peft_type": "P_TUNING", "num_virtual_tokens": 2, "num_layers": 1, "token_dim": 3},
         {"prompt_embeddings": torch.ones(2, 3)},
     )
-    with pytest.raises(MergeError, match="there is no prompt that changes nothing"):
+    with pytest.raises(
+        MergeError,
+        match="task-arithmetic adds updates, and neither a prompt nor DoRA's magnitude is one; the adapters are p-tuning",
+    ):
         merge(prompts, prompts, scale=0.5, method="task-arithmetic")
-    with pytest.raises(MergeError, match="p-tuning has no layers to swap"):
+    with pytest.raises(
+        MergeError, match="layer-swap swaps layers, and a prompt at the input has none; the adapters are p-tuning"
+    ):
         merge(prompts, prompts, scale=0.5, method="layer-swap", top=1)
     biased = Adapter(
         {**adapter(1).config, "bias": "all"},

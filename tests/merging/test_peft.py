@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests import zoo
-from tests.test_structures import T, close
+from tests.merging.test_structures import T, close
 
 WEIGHTS = [1.0, T, -T]
 

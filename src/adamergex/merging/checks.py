@@ -1,0 +1,106 @@
+"""What stands against merging given adapters with a method, and what the user should know of the result."""
+
+from collections.abc import Mapping
+
+import torch
+
+from adamergex.adapters.adapter import Adapter
+from adamergex.adapters.similarity import drift
+from adamergex.merging.base_method import LORA, SOURCE, TASK, MergeMethod
+from adamergex.merging.methods.adamergex import near_zero
+
+# Beyond it, A and B merged apart are visibly another sum.
+_FAR_APART = 0.3
+
+
+def unfit(method: MergeMethod, adapters: Mapping[str, Adapter]) -> list[str]:
+    """What a method cannot do with these adapters, a line each.
+
+    Args:
+        method: its settings.
+        adapters: by role; they agree with each other (`adamergex.adapters.compatibility.differences`).
+    """
+    name, layout = method.method, adapters[TASK].layout
+    found = []
+    if method.needs_source and SOURCE not in adapters:
+        found.append(f"{name} needs the source reference; give it, or use task-arithmetic")
+    if reason := method.refuses(layout.structure):
+        found.append(f"{reason}; the adapters are {layout.structure}")
+    if layout.structure not in LORA and (method.wanted_rank or method.wanted_energy):
+        found.append(f"rank and energy are for LoRA; the adapters are {layout.structure}")
+    if method.adds_updates and layout.values:
+        found.append(
+            f"{name} needs what the base model has in place of {min(layout.values)} ({len(layout.values)} such tensors), "
+            "and the adapters do not hold it"
+        )
+    if method.needs_equal_ranks:
+        found += _unequal(adapters)
+    if method.divisors == "refuse" and SOURCE in adapters:
+        found += _divisors(adapters[SOURCE], layout.multipliers)
+    wide = [role for role, a in adapters.items() if any(a.specs[n].dtype == torch.float64 for n in a.layout.modules())]
+    if wide and method.dtype is None:
+        found.append(
+            f"{', '.join(wide)} is stored in float64, and the result in float32 loses of it; say so with dtype"
+        )
+    return found
+
+
+def warnings(method: MergeMethod, adapters: Mapping[str, Adapter], rank: int | None) -> list[str]:
+    """What the user should know before anything is computed, a line each.
+
+    Args:
+        method: its settings.
+        adapters: by role.
+        rank: of the result, where it is a LoRA.
+    """
+    found = []
+    if method.assumes_shared_start and (apart := drift(list(adapters.values()))) > _FAR_APART:
+        found.append(
+            f"the A factors lie {apart:.2f} of their norm apart: merging A and B separately is then not the sum of "
+            "the updates; adamergex merges that"
+        )
+    heads = {role: a.layout.heads for role, a in adapters.items() if role != TASK and a.layout.heads}
+    for role, names in heads.items():
+        found.append(f"{role} has trained whole modules ({names[0]}, {len(names)} tensors); they are not in the result")
+    narrow = {role: {a.specs[n].dtype for n in a.layout.modules()} for role, a in adapters.items()}
+    if len(stored := set().union(*narrow.values())) > 1:
+        shown = ", ".join(f"{role} {'/'.join(sorted(str(d)[6:] for d in kinds))}" for role, kinds in narrow.items())
+        found.append(f"stored dtypes differ ({shown}); the result is as exact as the coarsest of {len(stored)}")
+    if method.divisors == "keep-task":
+        lines = _divisors(adapters[SOURCE], adapters[TASK].layout.multipliers)
+        found += [line.partition(", and the rule")[0] + "; the task's values were kept there" for line in lines]
+    if rank is not None and method.wanted_rank is not None and method.wanted_rank > rank:
+        found.append(f"rank {method.wanted_rank} is more than the result can have: {rank} is all of it")
+    return found
+
+
+def unused(what: str, modules: list[str]) -> str:
+    """What to say of a pattern or a layer of the scale that fits nothing."""
+    return (
+        f"the scale of {what} fits no module, or none that an earlier pattern leaves; they are named like {modules[0]}"
+    )
+
+
+def _unequal(adapters: Mapping[str, Adapter]) -> list[str]:
+    for name, mine in adapters[TASK].layout.products.items():
+        for role, adapter in adapters.items():
+            other = adapter.layout.products[name]
+            if (mine.rank, mine.scaling) != (other.rank, other.scaling):
+                return [
+                    f"rank or scaling of {name} differs: task {mine.rank}, {mine.scaling:g}, {role} {other.rank}, "
+                    f"{other.scaling:g}; merging A and B separately needs them equal"
+                ]
+    return []
+
+
+def _divisors(source: Adapter, multipliers: Mapping[str, str]) -> list[str]:
+    """The divisors that are too near zero, counted, in one line; none where there is none."""
+    counts = {module: int(near_zero(source.tensors[name]).sum()) for name, module in multipliers.items()}
+    bad = {module: count for module, count in counts.items() if count}
+    if not bad:
+        return []
+    worst = max(bad, key=lambda module: bad[module])
+    return [
+        f"reference-source is within 2^-10 of zero in {sum(bad.values())} values of {len(bad)} modules, {bad[worst]} of them "
+        f"in {worst}, and the rule divides by them; near_zero = keep-task keeps the task's values there"
+    ]
