@@ -24,10 +24,10 @@ def _unless_key(value: Any, info: SerializationInfo) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-# A path that says where something lies, not what it is: a stage's key does not depend on it.
-Place = Annotated[Path, PlainSerializer(_unless_key)]
-# A number that is of use to whoever plans, and changes no result.
-Estimate = Annotated[int, PlainSerializer(_unless_key)]
+# Marks a parameter that changes no result: a stage's key does not depend on it.
+Unkeyed = PlainSerializer(_unless_key)
+# A path that says where something lies, not what it is.
+Place = Annotated[Path, Unkeyed]
 
 
 class Params(BaseModel):

@@ -1,8 +1,8 @@
 """The base model as a parameter of stages."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from adamergex.execution.stage import Estimate, Needs, Params
+from adamergex.execution.stage import Needs, Params, Unkeyed
 
 # What every result of a model depends on.
 PACKAGES = ("torch", "transformers", "tokenizers", "peft", "numpy")
@@ -27,7 +27,7 @@ class BaseModel(Params):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     quantization: Literal["4bit", "8bit"] | None = None
     trust_remote_code: bool = False
-    weight_bytes: Estimate = 0
+    weight_bytes: Annotated[int, Unkeyed] = 0
 
     @property
     def packages(self) -> tuple[str, ...]:

@@ -3,35 +3,35 @@
 import importlib.metadata
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adamergex.execution.stage import Inputs, Kind, Params
+from adamergex.merging.base_method import ROLES
+from adamergex.merging.methods import Method
 from adamergex.pipeline.stages import corpus, items
 from adamergex.pipeline.stages.base_model import PACKAGES, BaseModel
+from adamergex.storage.files import sha256
 
 if TYPE_CHECKING:
     from adamergex.pipeline.worker import Worker
 
-ROLES = ("task", "reference-target", "reference-source")
-
 
 class MergeParams(Params):
-    """How adapters are merged. Inputs: `task`, `reference-target`, `reference-source` where it is needed, `corpus-source` and
-    `corpus-target` for the card.
+    """How adapters are merged. Inputs by role: `task`, `reference-target`, and `reference-source` where the method needs it;
+    `corpus-source` and `corpus-target`, what the references were trained on, for the card.
 
     Attributes:
         model: their base model.
-        settings: of a merge plan.
+        method: with its settings.
         source: the source language.
         target: the target language.
         prompt: of the task.
     """
 
     model: BaseModel
-    settings: dict[str, Any]
+    method: Method
     source: str
     target: str
     prompt: str
@@ -39,20 +39,20 @@ class MergeParams(Params):
 
 def make(params: MergeParams, inputs: Inputs, output: Path, scratch: Path, worker: "Worker") -> None:
     """Write the adapter, `merge.yaml` (its plan), `merge.json` (figures) and `README.md` (its card)."""
-    from adamergex.adapters.compatibility import drift
+    from adamergex.adapters.adapter import WEIGHTS
+    from adamergex.adapters.similarity import drift
     from adamergex.merging import folder
-    from adamergex.merging.plan import Input, Inputs, Plan
+    from adamergex.merging.plan import Input, Plan
+    from adamergex.merging.plan import Inputs as Named
 
-    places = {role: inputs[role][0] for role in ROLES if role in inputs}
-    # Relative, so that the run folder can be moved, and does not say where it was made.
-    given = {role: Input(folder=os.path.relpath(place, output)) for role, place in places.items()}
-    plan = Plan(**params.settings, language=params.target, inputs=Inputs.model_validate(given))
-    adapters = folder.open_inputs(plan, output)
-    result = folder.merged(plan, adapters)
-    checkpoint = worker.checkpoint(params.model)
+    folders = {role: inputs[role][0] for role in ROLES if role in inputs}
+    # By what they are, not where, so that the folder can be moved, and does not say where it was made.
+    named = {role: Input(sha256=sha256(place / WEIGHTS)) for role, place in folders.items()}
+    plan = Plan(settings=params.method, language=params.target, inputs=Named.model_validate(named))
+    adapters = folder.open_inputs(plan, folders)
     about = {
-        "weights": checkpoint.fingerprint,
-        "trust_remote_code": checkpoint.trust_remote_code,
+        "weights": params.model.fingerprint,
+        "trust_remote_code": params.model.trust_remote_code,
         "source": params.source,
         "target": params.target,
         "task": params.prompt,
@@ -63,7 +63,7 @@ def make(params: MergeParams, inputs: Inputs, output: Path, scratch: Path, worke
         "drift": apart if math.isfinite(apart := drift(list(adapters.values()))) else None,
         "versions": versions(),
     }
-    folder.write(result, plan, adapters, output, about)
+    folder.write(folder.merged(plan, adapters), plan, adapters, output, about)
 
 
 def reference_sentence(folder: Path) -> str:

@@ -5,9 +5,9 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from adamergex.execution.stage import Inputs, Kind, Params
+from adamergex.execution.stage import Inputs, Kind, Params, Unkeyed
 from adamergex.models.adapter_settings import AdapterSettings
 from adamergex.pipeline.stages import corpus, items
 from adamergex.pipeline.stages.base_model import BaseModel
@@ -18,7 +18,7 @@ from adamergex.training.settings import Schedule, Train
 if TYPE_CHECKING:
     from adamergex.adapters.adapter import Adapter
     from adamergex.models.encoded import Examples
-    from adamergex.models.resident import ResidentModel
+    from adamergex.models.resident import Workbench
     from adamergex.pipeline.worker import Worker
 
 LOG, FACTS = "training.jsonl", "training.json"
@@ -34,6 +34,7 @@ class TrainParams(Params):
     """How an adapter is trained. Inputs: `items` (and `dev`, for early stopping), or `corpus`.
 
     Attributes:
+        name: of the adapter, where its curves are shown.
         model: the frozen base model.
         adapter: structure and size.
         train: optimizer settings; those that change no result are the worker's.
@@ -47,6 +48,7 @@ class TrainParams(Params):
         processes: how many train together, where that changes the result: with dropout; else None.
     """
 
+    name: Annotated[str, Unkeyed]
     model: BaseModel
     adapter: AdapterSettings
     train: Train
@@ -82,7 +84,7 @@ def make(params: TrainParams, inputs: Inputs, output: Path, scratch: Path, worke
     model = worker.resident(params.model, "task" if params.objective is None else "text", params.classes, params.adapter)
     data = _labelled(params, inputs, model, worker) if params.objective is None else _text(params, inputs, model)
     checkpoint = scratch / "checkpoint"
-    board = worker.tensorboard(output, resumed=checkpoint.exists())
+    board = worker.tensorboard(params.name, resumed=checkpoint.exists())
 
     def on_step(step: Step) -> None:
         worker.display.step(step.step, step.steps, step.tokens, step.loss)
@@ -92,7 +94,7 @@ def make(params: TrainParams, inputs: Inputs, output: Path, scratch: Path, worke
     trained = train(
         model,
         data.examples,
-        params.train.model_copy(update=worker.train_options),
+        params.train.model_copy(update=dict(worker.options.train)),
         params.schedule,
         params.seed,
         learning_rate=params.learning_rate,
@@ -113,10 +115,11 @@ def make(params: TrainParams, inputs: Inputs, output: Path, scratch: Path, worke
     write_jsonl(output / LOG, trained.log)
 
 
-def _labelled(params: TrainParams, inputs: Inputs, model: "ResidentModel", worker: "Worker") -> Data:
+def _labelled(params: TrainParams, inputs: Inputs, model: "Workbench", worker: "Worker") -> Data:
     from adamergex.models.encode import for_training
+    from adamergex.pipeline.worker import longest as longest_item
 
-    longest = worker.longest(model, params.train.max_length)
+    longest = longest_item(model, params.train.max_length)
 
     def encoded(role: str) -> tuple[list[Any], dict[str, Any]]:
         found = items.read_all(inputs[role])
@@ -136,7 +139,7 @@ def _labelled(params: TrainParams, inputs: Inputs, model: "ResidentModel", worke
     return Data(lambda epoch: rest, heldout, facts | {"examples": len(rest)})
 
 
-def _text(params: TrainParams, inputs: Inputs, model: "ResidentModel") -> Data:
+def _text(params: TrainParams, inputs: Inputs, model: "Workbench") -> Data:
     from adamergex.training.objectives import Windows
 
     objective = params.objective
