@@ -41,7 +41,8 @@ class BaseModel:
         """Put copies in the places of all biases, for an adapter that brings its own."""
         copies: dict[int, Tensor] = {}
         for module in self._by_name.values():
-            for parts in (module._parameters, module._buffers):
+            tables: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
+            for parts in tables:
                 own = parts.get("bias")
                 if own is None:
                     continue
