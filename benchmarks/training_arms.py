@@ -121,7 +121,7 @@ def peft_model(job: dict[str, Any]) -> Any:
     base = transformers.AutoModelForCausalLM.from_pretrained(
         checkpoint.folder, trust_remote_code=False, dtype=getattr(torch, job["dtype"])
     )
-    model = adapter_setup.attach(base, adapter_setup.config(LORA, base, "causal", checkpoint.name), "default")
+    model = adapter_setup.attach(base, adapter_setup.config(LORA, base, "causal", checkpoint.name), "default", "peft")
     for name, tensor in peft.get_peft_model_state_dict(model, save_embedding_layers=False).items():
         fresh = adapter_setup.start(name, tensor, SEED, 0.0)
         assert fresh is not None

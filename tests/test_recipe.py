@@ -85,7 +85,7 @@ def test_sections_that_contradict_each_other_are_refused() -> None:
         assert "column" in problems("quickstart", f"task.prompt='{prompt}'")[0]
     assert "less than 9223372036854775808" in problems("quickstart", "seed=99999999999999999999")[0]
     assert "'q q' is not a language code" in problems("quickstart", "reference.corpora={q q: a.txt}")[0]
-    assert "listed twice" in problems("quickstart", "targets=[es, ES]")[0]
+    assert "targets lists es and ES, which are the same language" in problems("quickstart", "targets=[es, ES]")[0]
     assert "two labels have the same words" in problems("quickstart", "task.choices={a: x, b: x}")[0]
     assert "ceiling needs labelled items" in problems("quickstart", "task.test=null")[0]
 

@@ -46,5 +46,5 @@ def test_t_is_kept_as_the_number_that_it_is(tiny_model: Path, tmp_path: Path) ->
     curve = json.loads((merge(folders, "0.1,0.2", tmp_path / "curve") / "merge.json").read_bytes())
     assert curve["scale"] == [0.1, 0.2]
     patterns = merge(folders, "0.5", tmp_path / "patterns", "--scale-for", "q_proj=0.25")
-    assert json.loads((patterns / "merge.json").read_bytes())["modules"] == {"q_proj": 0.25}
+    assert json.loads((patterns / "merge.json").read_bytes())["scale"]["modules"] == {"q_proj": 0.25}
     assert tried({"1.0": merges["1.0"], str(scales[0]): merges[str(scales[0])], "patterns": patterns}) == {}

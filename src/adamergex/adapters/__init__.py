@@ -1,0 +1,1 @@
+"""PEFT folders without their model: read, check, write, compare."""

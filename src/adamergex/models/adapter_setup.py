@@ -5,9 +5,12 @@ what they learned. Every tensor is drawn by a generator of its own, seeded by th
 tensor's name, so that the start depends neither on what was trained before nor on the other modules.
 """
 
+import copy
 import hashlib
 import math
 import re
+from collections.abc import Mapping
+from typing import Any
 
 import peft
 import torch
@@ -24,6 +27,24 @@ _TASK_TYPES: dict[Kind, str] = {
     # PEFT has no name for it; this is the one whose forward pass adds nothing of its own.
     "masked": "FEATURE_EXTRACTION",
 }
+# What of an adapter's configuration says nothing about the modules that it needs, nor about what they compute.
+_NO_STRUCTURE = {
+    "auto_mapping",
+    "base_model_name_or_path",
+    "corda_config",
+    "eva_config",
+    "inference_mode",
+    "init_ia3_weights",
+    "init_lora_weights",
+    "init_weights",
+    "loftq_config",
+    "lora_ga_config",
+    "peft_version",
+    "revision",
+    "runtime_config",
+}
+# Lists of names in any order.
+_SETS = ("target_modules", "feedforward_modules", "modules_to_save", "exclude_modules")
 # (IA)³ scales keys and values, and what enters the second feed-forward layer: names of these by model.
 _KEYS_AND_VALUES = (
     ["k_proj", "v_proj"],
@@ -73,16 +94,73 @@ def config(settings: AdapterSettings, model: torch.nn.Module, kind: Kind, name: 
     )
 
 
-def attach(model: torch.nn.Module, config: peft.PeftConfig, slot: str) -> peft.PeftModel:
-    """The model with an adapter on it. Raises ModelError where PEFT cannot set it, or not on linear layers."""
+def as_given(config: Mapping[str, Any], kind: Kind, origin: str) -> peft.PeftConfig:
+    """PEFT's configuration of an adapter that is to be set on a model as it is, such as one from a folder.
+
+    Args:
+        config: the content of its `adapter_config.json`.
+        kind: how the model predicts.
+        origin: the folder, for messages.
+
+    Raises:
+        ModelError: PEFT cannot make a model with it, or what would come of it cannot be scored.
+    """
+    if config.get("peft_type") == "P_TUNING":
+        raise ModelError(
+            f"{origin}: is p-tuning, which cannot be set on a model here; expected LoRA, DoRA, (IA)³ or prefix tuning; "
+            "score it with PEFT"
+        )
+    # How it began no longer matters, PEFT's changes to lists must not reach the adapter, and it knows its own name.
+    own = copy.deepcopy(dict(config)) | {"inference_mode": False, "base_model_name_or_path": None}
+    if "init_lora_weights" in own:
+        own["init_lora_weights"] = True
+    if own.get("peft_type") == "PREFIX_TUNING":
+        # What is stored has gone through the projection.
+        own |= {"prefix_projection": False, "task_type": own.get("task_type") or _TASK_TYPES[kind]}
+    try:
+        return peft.PeftConfig.from_peft_type(**own)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{origin}: PEFT does not read adapter_config.json: {first_line(error)}") from error
+
+
+def structure(config: peft.PeftConfig) -> dict[str, Any]:
+    """What of a configuration decides which modules an adapter has and what they compute: equal ones can share them."""
+    found = {key: value for key, value in config.to_dict().items() if key not in _NO_STRUCTURE}
+    return {
+        key: frozenset(value)
+        if key in _SETS and isinstance(value, list | set | tuple)
+        else getattr(value, "value", value)
+        for key, value in found.items()
+    }
+
+
+def attach(model: torch.nn.Module, config: peft.PeftConfig, slot: str, origin: str) -> peft.PeftModel:
+    """The model with an adapter on it.
+
+    Args:
+        model: without one.
+        config: is filled in, as PEFT does.
+        slot: the adapter's name on the model.
+        origin: of the configuration, for messages.
+
+    Raises:
+        ModelError: PEFT cannot set it.
+    """
     try:
         attached = peft.get_peft_model(model, config, adapter_name=slot)
-    except (ValueError, KeyError) as error:
-        raise ModelError(f"adapter.target_modules: {first_line(error)}") from error
-    strange = [name for name, _ in attached.named_parameters() if ".lora_embedding_" in name]
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise ModelError(f"{origin}: {first_line(error)}") from error
+    # PEFT adds the names of heads each time.
+    if getattr(config, "modules_to_save", None):
+        config.modules_to_save = list(dict.fromkeys(config.modules_to_save))
+    return attached
+
+
+def check_trainable(model: peft.PeftModel) -> None:
+    """Raises ModelError where an adapter is on something else than linear layers, whose start is not known here."""
+    strange = [name for name, _ in model.named_parameters() if ".lora_embedding_" in name]
     if strange:
         raise ModelError(f"adapter.target_modules: {strange[0]} is not a linear layer's; name linear layers only")
-    return attached
 
 
 def start(name: str, tensor: Tensor, seed: int, spread: float) -> Tensor | None:

@@ -1,6 +1,7 @@
 """Items as token sequences, the same way for training and for scoring."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from adamergex.data.special_tokens import end_of_sequence
@@ -145,6 +146,5 @@ def _shortened(tokenizer: Any, item: Item, excess: int, longest: int) -> Item:
     at_the_end = not item.prompt[end:].strip()
     # Bytes of one character have the same place: at least that character goes.
     keep = column[max(offsets[excess - 1][1], 1) :] if at_the_end else column[: offsets[-excess][0]].rstrip()
-    return Item(
-        item.id, item.prompt[:begin] + keep + item.prompt[end:], item.answer, item.choices, (begin, begin + len(keep))
-    )
+    prompt = item.prompt[:begin] + keep + item.prompt[end:]
+    return replace(item, prompt=prompt, longest_column=(begin, begin + len(keep)))

@@ -1,6 +1,7 @@
 """One resident base model with one adapter slot, whose weights are set in place."""
 
 import ctypes
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,7 +10,6 @@ from typing import Any
 import peft
 import torch
 import transformers
-from peft.utils import ModulesToSaveWrapper
 from torch import Tensor
 
 from adamergex.adapters.adapter import Adapter
@@ -17,6 +17,7 @@ from adamergex.data.special_tokens import padding
 from adamergex.errors import ModelError
 from adamergex.models import adapter_setup, fsdp
 from adamergex.models.adapter_settings import AdapterSettings, Prefix
+from adamergex.models.base_model import BaseModel
 from adamergex.models.encoded import Example
 from adamergex.models.families import Kind, does_not_load, load_tokenizer
 from adamergex.models.likelihood import cross_entropy
@@ -29,11 +30,10 @@ _CLASSES: dict[Kind, Any] = {
     "masked": transformers.AutoModelForMaskedLM,
     "classes": transformers.AutoModelForSequenceClassification,
 }
-# What of an adapter's configuration its tensors' shapes and their scale follow from.
-_SHAPING = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora", "num_virtual_tokens")
-
-# And where on the model it stands.
-_PLACING = ("peft_type", "target_modules", "feedforward_modules", "modules_to_save")
+# The adapter's name on the model.
+_SLOT = "slot-0"
+# With all biases, PEFT writes those of a head once more under the places that they have on the model.
+_TWICE = re.compile(r"\.(modules_to_save\.[^.]+|original_module)\..*bias$")
 
 
 def keep_freed_memory() -> None:
@@ -84,14 +84,14 @@ class Workbench:
         self._settings = settings
         # Whether the base model can, tried once.
         self._layouts: dict[Layout, bool] = {}
-        self._name = "slot-0"
         device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
         base, self._new = _load(checkpoint, dtype, kind, classes, quantization, device)
         if not split_over and not quantization:
             base.to(device)
+        self._base = BaseModel(base)
         self._config = adapter_setup.config(settings, base, kind, checkpoint.name)
-        self.model = adapter_setup.attach(base, self._config, self._name)
-        self._prefix = _prefix(self._config)
+        self._set_on(self._config, "adapter.target_modules")
+        adapter_setup.check_trainable(self.model)
         self._given = {name: tensor.clone() for name, tensor in self._slot().items() if "lora_" not in name}
         self._given |= {name: tensor.clone() for name, tensor in self._slot().items() if "magnitude" in name}
         if split_over:
@@ -99,15 +99,15 @@ class Workbench:
 
     def _slot(self) -> dict[str, Tensor]:
         """The slot's tensors by the names they have in an adapter file; they share the parameters' memory."""
-        tensors = peft.get_peft_model_state_dict(self.model, adapter_name=self._name, save_embedding_layers=False)
+        tensors = peft.get_peft_model_state_dict(self.model, adapter_name=_SLOT, save_embedding_layers=False)
         if self._prefix:
             # PEFT hands out a copy of the prompt.
-            tensors["prompt_embeddings"] = self.model.prompt_encoder[self._name].embedding.weight.data
-        return tensors
+            tensors["prompt_embeddings"] = self.model.prompt_encoder[_SLOT].embedding.weight.data
+        return {name: tensor for name, tensor in tensors.items() if not _TWICE.search(name)}
 
     def start(self, seed: int) -> None:
         """Set the slot to the start that all adapters of a run share (`adapter_setup.start`)."""
-        self._fit(self._config.to_dict())
+        self._fit(self._config, "adapter")
         spread = self._settings.spread if isinstance(self._settings, Prefix) else self._head_spread()
         for name, tensor in self._slot().items():
             fresh = adapter_setup.start(name, tensor, seed, spread)
@@ -125,7 +125,7 @@ class Workbench:
 
     def adapter(self) -> Adapter:
         """A copy of the slot as an adapter that can be saved, float32 on the CPU."""
-        config = self.model.peft_config[self._name].to_dict()
+        config = self.model.peft_config[_SLOT].to_dict()
         config |= {"base_model_name_or_path": self.checkpoint.name, "inference_mode": True}
         tensors = {
             name: tensor.detach().to("cpu", torch.float32, copy=True).contiguous()
@@ -134,44 +134,57 @@ class Workbench:
         return Adapter({key: _jsonable(value) for key, value in config.items()}, tensors)
 
     def put(self, adapter: Adapter) -> None:
-        """Set the slot to an adapter's weights, in place where its size is the one the slot has now.
+        """Set the slot to an adapter's weights, in place where the one that is there has the same structure.
 
         Raises:
+            AdapterError: its tensors are not those that its configuration describes.
             ModelError: the adapter's modules or shapes are not those of this model.
         """
-        self._fit(adapter.config)
-        slot = self._slot()
-        if slot.keys() != adapter.tensors.keys():
-            odd = min(slot.keys() ^ adapter.tensors.keys())
-            raise ModelError(f"{adapter.origin}: its modules are not those of the run; {odd} is in one of them only")
-        for name, tensor in slot.items():
-            given = adapter.tensors[name]
-            if tensor.shape != given.shape:
+        for name in adapter.layout.frozen:
+            own = name.removeprefix("base_model.").removeprefix("model.").replace(".base_layer.", ".")
+            if not self._base.has(own, adapter.tensors[name]):
                 raise ModelError(
-                    f"{adapter.origin}: {name} has shape {tuple(given.shape)}, expected {tuple(tensor.shape)}"
+                    f"{adapter.origin}: holds {name}, which is not the one of {self.checkpoint.name}: it was trained on "
+                    "another base model or with a resized vocabulary; give that one with --base-model"
                 )
-            tensor.copy_(given)
+        self._fit(adapter_setup.as_given(adapter.config, self.kind, adapter.origin), adapter.origin)
+        slot = self._slot()
+        given = {name for name in adapter.tensors if not _TWICE.search(name)} - set(adapter.layout.frozen)
+        if odd := slot.keys() ^ given:
+            lacking = self.checkpoint.name if min(odd) in given else "the file"
+            raise ModelError(
+                f"{adapter.origin}: {lacking} lacks {len(odd)} tensors of the adapter, the first is {min(odd)}; score it on "
+                "the base model that it was trained on"
+            )
+        for name, tensor in slot.items():
+            stored = adapter.tensors[name]
+            if tensor.shape != stored.shape:
+                raise ModelError(
+                    f"{adapter.origin}: {name} has shape {tuple(stored.shape)}, expected {tuple(tensor.shape)}"
+                )
+            tensor.copy_(stored)
 
-    def _fit(self, config: dict[str, Any]) -> None:
-        """Give the slot an adapter's size."""
-        present = self.model.peft_config[self._name].to_dict()
-        shaping = {key: config[key] for key in _SHAPING if key in present and key in config}
-        if any(_listed(config.get(key)) != _listed(present.get(key)) for key in _PLACING):
-            self._attach(config)
-        elif any(present[key] != value for key, value in shaping.items()):
-            fitting = {**present, **shaping}
-            # PEFT does not take the last adapter of a model with a head: the new one comes first.
-            old, self._name = self._name, "slot-1" if self._name == "slot-0" else "slot-0"
-            self.model.add_adapter(self._name, peft.PeftConfig.from_peft_type(**fitting))
-            self.model.set_adapter(self._name)
-            self.model.delete_adapter(old)
+    def _fit(self, config: peft.PeftConfig, origin: str) -> None:
+        """Give the slot an adapter's structure."""
+        if adapter_setup.structure(config) not in self._structures:
+            self._set_on(config, origin)
 
-    def _attach(self, config: dict[str, Any]) -> None:
-        """Take the slot off the base model, and set one of another structure or on other modules in its place."""
-        base = self.model.get_base_model() if self._prefix else self.model.unload()
-        placed = peft.PeftConfig.from_peft_type(**config | {"inference_mode": False})
-        self.model = adapter_setup.attach(base, placed, self._name)
-        self._prefix = _prefix(placed)
+    def _set_on(self, config: peft.PeftConfig, origin: str) -> None:
+        """Take whatever is on the base model off it, and set an adapter of a structure on it."""
+        self._base.take_off()
+        self._structures = [adapter_setup.structure(config)]
+        if getattr(config, "bias", "none") != "none":
+            if self.is_split:
+                raise ModelError(f"{origin}: has trained biases; they cannot be set on a base model in pieces")
+            self._base.lend_biases()
+        try:
+            self.model = adapter_setup.attach(self._base.model, config, _SLOT, origin)
+        except ModelError:
+            self._base.take_off()
+            raise
+        # PEFT fills it in, and what is trained here is written with that.
+        self._structures.append(adapter_setup.structure(config))
+        self._prefix = int(config.num_virtual_tokens) if isinstance(config, peft.PrefixTuningConfig) else 0
 
     @property
     def context(self) -> int | None:
@@ -213,20 +226,12 @@ class Workbench:
     @contextmanager
     def without_adapter(self) -> Iterator[None]:
         """Within this context the model is the base model."""
-        if not self._prefix:
-            with self.model.disable_adapter():
-                yield
-            return
-        # A prefix stands beside the base model; PEFT's own way fails where the model cannot generate.
-        attached, self.model = self.model, self.model.get_base_model()
-        heads = [module for module in self.model.modules() if isinstance(module, ModulesToSaveWrapper)]
-        for head in heads:
-            head.enable_adapters(False)
+        # Not PEFT's `disable_adapter`, which leaves biases, and fails with a prefix where the model cannot generate.
+        attached, self.model = self.model, self._base.model
         try:
-            yield
+            with self._base.bare():
+                yield
         finally:
-            for head in heads:
-                head.enable_adapters(True)
             self.model = attached
 
     def loss(self, examples: Sequence[Example], model: Any = None, layout: Layout = "rows") -> Tensor:
@@ -280,16 +285,6 @@ def _bits(quantization: str, dtype: str) -> transformers.BitsAndBytesConfig:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=getattr(torch, dtype),
     )
-
-
-def _prefix(config: peft.PeftConfig) -> int:
-    """Virtual tokens in front of every sequence."""
-    return int(config.num_virtual_tokens) if isinstance(config, peft.PrefixTuningConfig) else 0
-
-
-def _listed(value: Any) -> Any:
-    """Module names in an order of their own; whatever else as it is."""
-    return sorted(value) if isinstance(value, list | set | tuple) else getattr(value, "value", value)
 
 
 def _jsonable(value: Any) -> Any:

@@ -2,9 +2,9 @@
 
 from typing import Any, Literal, Self
 
-import langcodes
 from pydantic import Field, field_serializer, field_validator, model_validator
 
+from adamergex import language_tags
 from adamergex.data.settings import Language, Source, is_language
 from adamergex.inference.settings import Evaluate
 from adamergex.merging.methods import METHODS, AnyMethod, Method, adamergex, given, settings
@@ -82,14 +82,14 @@ class Recipe(Section):
     def _targets_are_languages(cls, value: list[str]) -> list[str]:
         for code in value:
             is_language(code)
-        if len({langcodes.standardize_tag(code) for code in value}) < len(value):
-            raise ValueError("a language is listed twice")
+        language_tags.distinct(value, "targets")
         return value
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if langcodes.standardize_tag(self.source) in map(langcodes.standardize_tag, self.targets):
-            raise ValueError(f"targets lists {self.source}, which is the source language; remove it")
+        for target in self.targets:
+            if language_tags.same(self.source, target):
+                raise ValueError(f"targets lists {target}, which is the source language; remove it")
         if self.evaluate.split == "dev" and self.task.test and not self.task.dev:
             raise ValueError("evaluate.split is dev, but the task has no dev source; add task.dev")
         if self.ceiling and not self.scored:
@@ -162,7 +162,8 @@ class Recipe(Section):
         if self.reference.task is not None:
             return self.reference.task.train.in_language(language)
         assert self.reference.corpus is not None  # The section has one of the two.
-        return self.reference.corpora.get(language, self.reference.corpus).in_language(language)
+        own = language_tags.match(language, self.reference.corpora)
+        return (self.reference.corpus if own is None else self.reference.corpora[own]).in_language(language)
 
     @property
     def learning_rate(self) -> float:

@@ -1,0 +1,1 @@
+"""Results → tables, figures, one HTML page, markdown. Imports no torch."""

@@ -6,6 +6,8 @@ from html import escape
 
 import langcodes
 
+from adamergex.language_tags import standard
+
 # Lone surrogates, noncharacters and control characters, which neither HTML nor XML can hold.
 _UNWRITABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 
@@ -31,7 +33,7 @@ def shortened(value: str, most: int) -> str:
 
 def spoken(language: str) -> str:
     """The attributes of text in a language: its direction follows from its letters."""
-    known = f' lang="{text(language)}"' if langcodes.tag_is_valid(language) else ""
+    known = f' lang="{text(standard(language))}"' if langcodes.tag_is_valid(language) else ""
     return f'{known} dir="auto"'
 
 

@@ -5,6 +5,8 @@ from functools import cache
 
 import langcodes
 
+from adamergex.language_tags import standard
+
 # A set for the `regex` package: letters and marks of scripts that put no space between words.
 UNSPACED = (
     r"[[\p{scx=Han}\p{scx=Hiragana}\p{scx=Katakana}\p{scx=Bopomofo}\p{scx=Thai}\p{scx=Lao}\p{scx=Khmer}\p{scx=Myanmar}]"
@@ -14,12 +16,12 @@ UNSPACED = (
 
 @cache
 def primary_language(tag: str) -> str:
-    """The language of a BCP 47 tag, without script and region, in its shortest form: `zho-Hans` → `zh`.
+    """The language of a BCP 47 tag, without script and region, in its shortest form: `zho-Hans` and `cmn` → `zh`.
 
     Raises:
         ValueError: `tag` is no well-formed tag.
     """
-    return langcodes.get(tag).language or "und"
+    return langcodes.get(standard(tag)).language or "und"
 
 
 def folded(text: str) -> str:

@@ -7,11 +7,11 @@ from functools import cache
 from itertools import pairwise
 from typing import NamedTuple
 
-import langcodes
 import regex
 from babel import Locale, UnknownLocaleError
 from babel.numbers import list_currencies
 
+from adamergex.language_tags import standard
 from adamergex.scoring.languages import UNSPACED, primary_language
 
 # How MGSM's exemplars (Shi et al. 2022) and GSM8K (Cobbe et al. 2021) introduce the final number; regular expressions.
@@ -163,7 +163,7 @@ def _result(text: str, found: list[_Found]) -> Decimal:
 @cache
 def _locale(language: str) -> Locale:
     """What CLDR knows about a language; its root where it knows nothing."""
-    for tag in (langcodes.standardize_tag(language), primary_language(language)):
+    for tag in (standard(language), primary_language(language)):
         try:
             return Locale.parse(tag, sep="-")
         except (UnknownLocaleError, ValueError):

@@ -1,0 +1,1 @@
+"""Choosing t: tables of scores and of what is known before scoring."""

@@ -1,0 +1,1 @@
+"""Rows → items: tasks, prompts, presets; one file for each benchmark."""

@@ -18,7 +18,7 @@ class Item:
     """One labelled item.
 
     Attributes:
-        id: where it comes from, such as `train.jsonl:7`.
+        id: where it comes from, such as `data/train.es.jsonl:7`; no other row of any source has it.
         doc_id: the same for an item and its translations: the row's column `id`, or else its place in the split.
         prompt: what the model reads.
         answer: what it should write next, the separator included.
@@ -56,7 +56,12 @@ def read_items(task: Task, source: Source, folder: Path, language: str, scored: 
     Raises:
         DataError: a source is missing or empty, a row lacks a column, or its label is not among the choices.
     """
-    found = [_item(task, place, row, language, scored) for place, row in loading.rows(source, folder, language)]
+    root = loading.folder_of(source, folder)
+    found = [
+        # Nothing of where the folder lies: it may be moved.
+        replace(_item(task, place, row, language, scored), id=place.removeprefix(f"{root}/"))
+        for place, row in loading.rows(source, folder, language)
+    ]
     where = loading.name(source, language)
     if len({item.doc_id for item in found} - {""}) < len(found):
         found = [replace(item, doc_id=str(place)) for place, item in enumerate(found)]
@@ -96,7 +101,7 @@ def _item(task: Task, place: str, row: dict[str, Any], language: str, scored: bo
         raise DataError(f"{place}: the answer in column {task.answer!r} has several lines; one is expected")
     separator = wording.separator
     return Item(
-        place.rpartition("/")[2],
+        place,
         prompt,
         separator + answer,
         tuple(separator + words for words in choices.values()),

@@ -25,9 +25,14 @@ def rows(source: Source, folder: Path, language: str) -> Iterator[sources.Row]:
     """
     if source.benchmark is None:
         return sources.rows(source.in_language(language), folder, language)
-    where = None if source.folder is None else folder / Path(source.folder).expanduser()
+    where = None if source.folder is None else folder_of(source, folder)
     found = benchmarks.find(source.benchmark).rows(source.split or "", language, where)
     return islice(found, source.limit)
+
+
+def folder_of(source: Source, folder: Path) -> Path:
+    """The folder that a source's files are named from: a benchmark's own, else what relative paths are relative to."""
+    return folder if source.folder is None else folder / Path(source.folder).expanduser()
 
 
 def fingerprint(source: Source, folder: Path, language: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import langcodes
 
+from adamergex.language_tags import standard
 from adamergex.tasks.items import Item
 from adamergex.tasks.task import AnswerKind
 
@@ -53,7 +54,7 @@ def xlt(items: Sequence[Item], kind: AnswerKind, language: str) -> list[Item]:
     What the model writes up to `XLT_MARKER` belongs in front of the answer: see `answering`.
     """
     role, goal = _ROLES[kind]
-    head = f"I want you to act as {role} expert for {langcodes.get(language).display_name('en')}.\n"
+    head = f"I want you to act as {role} expert for {langcodes.get(standard(language)).display_name('en')}.\n"
     tail = (
         "\nYou should retell the request in English.\n"
         f"You should do step-by-step answer to {goal}.\n"

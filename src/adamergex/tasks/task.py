@@ -5,6 +5,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from adamergex import language_tags
 from adamergex.data.settings import Source, is_language
 from adamergex.storage.yaml_model import Section
 
@@ -90,7 +91,7 @@ class Task(Wording):
         description="the column that is learned where that is not the answer, such as a solution that ends with it",
     )
     wordings: dict[str, Wording] = Field(
-        default_factory=dict, description="language → its own wording, for scoring; that of the task elsewhere"
+        default_factory=dict, description="language, by any of its codes → its own wording; that of the task elsewhere"
     )
     train: Source
     dev: Source | None = None
@@ -115,6 +116,7 @@ class Task(Wording):
     def _keys_are_languages(cls, value: dict[str, Wording]) -> dict[str, Wording]:
         for code in value:
             is_language(code)
+        language_tags.distinct(value, "wordings")
         return value
 
     @model_validator(mode="after")
@@ -134,4 +136,5 @@ class Task(Wording):
 
     def wording(self, language: str) -> Wording:
         """The wording that items of a language are asked in."""
-        return self.wordings.get(language, self)
+        found = language_tags.match(language, self.wordings)
+        return self if found is None else self.wordings[found]

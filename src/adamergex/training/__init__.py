@@ -1,0 +1,1 @@
+"""Encoded examples → one adapter, and what a recipe says about it."""

@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from adamergex import language_tags
 from adamergex.data.settings import Source, is_language
 from adamergex.storage.yaml_model import Section
 from adamergex.tasks.task import Task
@@ -64,6 +65,7 @@ class Reference(Objective):
     def _keys_are_languages(cls, value: dict[str, Source]) -> dict[str, Source]:
         for code in value:
             is_language(code)
+        language_tags.distinct(value, "corpora")
         return value
 
     @model_validator(mode="after")

@@ -1,0 +1,1 @@
+"""Who computes answers: the resident model, vLLM, lm-evaluation-harness."""

@@ -4,12 +4,10 @@ import re
 import string
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-import langcodes
-
+from adamergex import language_tags
 from adamergex.data import sources
 from adamergex.data.settings import Source
 from adamergex.data.sources import Row
@@ -99,14 +97,10 @@ class Benchmark:
         for known, theirs in self.codes.items():
             if code in (known, theirs):
                 return known
-        try:
-            wanted = _language_and_script(code)
-        except langcodes.LanguageTagError:
-            wanted = ("", "")
-        found = [known for known in self.codes if _language_and_script(known) == wanted]
-        if not found:
+        found = language_tags.match(code, self.codes)
+        if found is None:
             raise DataError(f"{self.name}: has no data in {code!r}; it has {', '.join(self.codes)}")
-        return found[0]
+        return found
 
     def prompt(self, language: str) -> Prompt:
         """The wording in a language, or the English one where none is published. Raises DataError as `language`."""
@@ -145,13 +139,6 @@ class Benchmark:
             revision=self.revision,
         )
         return sources.rows(source, Path(), code)
-
-
-@cache
-def _language_and_script(code: str) -> tuple[str | None, str | None]:
-    """What two codes of the same written language agree in, whatever their regions are."""
-    full = langcodes.Language.get(langcodes.standardize_tag(code, macro=True)).maximize()
-    return full.language, full.script
 
 
 def text(row: Mapping[str, Any], column: str, place: str) -> str:
