@@ -3,6 +3,7 @@
 import json
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +13,7 @@ from rich.console import Console
 from adamergex.errors import AdapterError, DataError, RecipeError
 
 if TYPE_CHECKING:
-    from adamergex.tasks.task import Task
+    from adamergex.pipeline.evaluation_plan import ScoredTask
 
 _FLAG = "the command line"
 
@@ -71,19 +72,25 @@ def evaluate(
         bool,
         typer.Option("--trust-remote-code", help="Run Python code that comes with the base model; read it before."),
     ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare all results that are there with their hashes.")
+    ] = False,
 ) -> None:
     """Score adapters and their base model on the same items, with paired tests; done predictions are not done again.
 
     adamergex evaluate --task xcopa --language sw --adapter t0=adapters/task-en --adapter merged/sw/adamergex --output scores
     """
-    from adamergex.pipeline import evaluation
+    from adamergex.pipeline import evaluation_plan
+    from adamergex.pipeline.evaluation import evaluate as run
     from adamergex.progress import display
     from adamergex.reporting import report
 
     adapters = _adapters(adapter or [])
-    start = baseline or next(iter(adapters), evaluation.BASE)
-    if start not in (evaluation.BASE, *adapters):
-        raise RecipeError([f"{_FLAG}: --baseline {start}: expected one of {', '.join((evaluation.BASE, *adapters))}"])
+    start = baseline or next(iter(adapters), evaluation_plan.BASE)
+    if start not in (evaluation_plan.BASE, *adapters):
+        raise RecipeError(
+            [f"{_FLAG}: --baseline {start}: expected one of {', '.join((evaluation_plan.BASE, *adapters))}"]
+        )
     for name, value, known in (
         ("asking", asking, ("plain", "few-shot", "xlt")),
         ("dtype", dtype, ("float32", "bfloat16", "float16")),
@@ -98,11 +105,11 @@ def evaluate(
         "batch_size": batch_size,
         "max_new_tokens": max_new_tokens,
     }
-    wanted = evaluation.Comparison(
+    wanted = evaluation_plan.Comparison(
         base_model or _base_model(adapters),
         adapters,
         start,
-        {_name(one): _task(one, data, prompts, limit, split) for one in task},
+        _tasks(task, data, prompts, limit, split),
         _languages(language),
         _settings(settings),
         dtype,
@@ -118,7 +125,7 @@ def evaluate(
     warnings.filterwarnings("ignore", category=FutureWarning)
     try:
         with display(console) as shown:
-            rows = evaluation.run(wanted, output, shown)
+            rows = run(wanted, output, shown, verify=verify)
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on", file=sys.stderr)
         raise typer.Exit(130) from None
@@ -170,8 +177,22 @@ def _engine(given: list[str], backend: str, harness: str | None) -> dict[str, An
     return found
 
 
-def _name(task: str) -> str:
-    return Path(task).stem
+def _tasks(given: list[str], data: Path | None, prompts: str, limit: int | None, split: str) -> "dict[str, ScoredTask]":
+    """Tasks by name; a recipe's is called like its file, or like the folder of that where two files are called alike.
+
+    Raises:
+        RecipeError: a task is given twice.
+    """
+    found: dict[str, ScoredTask] = {}
+    for one in given:
+        name = Path(one).stem
+        alike = [other for other in given if Path(other).stem == name]
+        if len(alike) > 1:
+            name = f"{Path(one).resolve().parent.name}-{name}"
+        if name in found:
+            raise RecipeError([f"{_FLAG}: --task {one}: another task is called {name}, too; rename one of the files"])
+        found[name] = _task(one, data, prompts, limit, split)
+    return found
 
 
 def _languages(given: list[str]) -> list[str]:
@@ -200,25 +221,28 @@ def _settings(given: dict[str, Any]) -> Any:
         raise RecipeError([f"{_FLAG}: {problem}" for problem in problems]) from None
 
 
-def _task(given: str, data: Path | None, prompts: str, limit: int | None, split: str) -> "Task":
+def _task(given: str, data: Path | None, prompts: str, limit: int | None, split: str) -> "ScoredTask":
     """A benchmark by name, or the task of a recipe. Raises RecipeError or DataError where there is none to score on."""
     from pydantic import ValidationError
 
+    from adamergex.pipeline.evaluation_plan import ScoredTask
     from adamergex.recipes.loading import load
     from adamergex.tasks.presets import filled
     from adamergex.tasks.task import Task
 
     if Path(given).suffix in (".yaml", ".yml"):
-        task = load(given).task
+        recipe = load(given)
+        of = ScoredTask(recipe.task, Path(given).parent, recipe.source)
     else:
         try:
             folder = None if data is None else str(data.resolve())
-            task = Task(**filled({"benchmark": given, "prompts": prompts, "data": folder}))
+            of = ScoredTask(Task(**filled({"benchmark": given, "prompts": prompts, "data": folder})))
         except ValidationError as error:
             raise RecipeError([f"{_FLAG}: --task {given}: {e['msg']}" for e in error.errors()]) from None
         except ValueError as error:
             raise RecipeError([f"{_FLAG}: --task: {error}"]) from None
-    source = task.test if split == "test" else task.dev
+    source = of.task.test if split == "test" else of.task.dev
     if source is None:
         raise DataError(f"{given}: has no {split} split; choose another one with --split")
-    return task.model_copy(update={split: source.model_copy(update={"limit": limit})}) if limit else task
+    limited = of.task.model_copy(update={split: source.model_copy(update={"limit": limit})})
+    return replace(of, task=limited) if limit else of

@@ -70,10 +70,13 @@ def run(
         Path | None, typer.Option(help="The run folder.  [default: runs/NAME]", show_default=False)
     ] = None,
     trust_remote_code: TrustRemoteCode = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare all results that are there with their hashes.")
+    ] = False,
 ) -> None:
     """Train, merge, evaluate and report; what is done already is not done again."""
     from adamergex.distributed import Processes
-    from adamergex.pipeline import run
+    from adamergex.pipeline.run import place, run
     from adamergex.progress import display
     from adamergex.reporting import report
 
@@ -83,13 +86,13 @@ def run(
     warnings.filterwarnings("ignore", category=FutureWarning)
     try:
         with display(console) as shown:
-            rows = run.run(loaded, folder=_folder(recipe), output=output, display=shown)
+            rows = run(loaded, folder=_folder(recipe), output=output, display=shown, verify=verify)
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on", file=sys.stderr)
         raise typer.Exit(130) from None
     if not Processes().is_first:
         return
-    where = output or Path("runs") / loaded.name
+    where = output or place(loaded)
     report.show(console, report.Report(loaded.name, loaded.source, "t = 0", rows))
     for language in loaded.targets:
         console.print(
@@ -99,6 +102,21 @@ def run(
             markup=False,
         )
     console.print(f"report:         {where / 'report.html'}", highlight=False, soft_wrap=True, markup=False)
+
+
+@app.command()
+def plan(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    output: Annotated[
+        Path | None, typer.Option(help="The run folder.  [default: runs/NAME]", show_default=False)
+    ] = None,
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
+    """Say what a run consists of, and of each stage whether it is done, why it is not, or what it waits for."""
+    from adamergex.pipeline.plan_table import table
+
+    typer.echo(table(_load(recipe, overrides, trust_remote_code), _folder(recipe), output), nl=False)
 
 
 @app.command()

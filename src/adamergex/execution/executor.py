@@ -115,7 +115,9 @@ class _Execution:
             self.read(id)
         display.stage(name)
         if state.why:
-            display.warn(f"made again: {state.why}" if state.status == "outdated" else f"damaged, made again: {state.why}")
+            display.warn(
+                f"made again: {state.why}" if state.status == "outdated" else f"damaged, made again: {state.why}"
+            )
         if self.ahead is not None:
             processes.first_does(self.ahead.check)
         self._make(stage)

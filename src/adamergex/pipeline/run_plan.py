@@ -8,7 +8,7 @@
 L targets cost L + 1 reference trainings and one task training.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,7 @@ class _Planner:
         references = self._references(adapters)
         merged, cells = {}, list[Cell]()
         for language in recipe.targets:
-            by_method = {recipe.merge.method: self._merge(language, recipe.merge.method, references)}
+            by_method: dict[str, str] = {recipe.merge.method: self._merge(language, recipe.merge.method, references)}
             merged[language] = by_method[recipe.merge.method]
             for system in recipe.evaluate.methods if language in scored else ():
                 if METHODS[system].adapter == "ceiling":
@@ -100,7 +100,7 @@ class _Planner:
         return Planned(self.stages, tuple(cells), START, adapters, references, merged)
 
     def _add(
-        self, id: str, kind: str, params: Params, inputs: dict[str, tuple[str, ...]] | None = None, after: Any = ()
+        self, id: str, kind: str, params: Params, inputs: Mapping[str, tuple[str, ...]] | None = None, after: Any = ()
     ) -> str:
         self.stages[id] = Stage(id, kind, params, inputs or {}, tuple(after))
         return id
@@ -146,9 +146,7 @@ class _Planner:
         schedule, data, checks = recipe.train.reference, {}, []
         if task is not None:
             for language in recipe.languages:
-                data[language] = self._items(
-                    f"data/reference-{language}", task, task.train, language, scored=False
-                )
+                data[language] = self._items(f"data/reference-{language}", task, task.train, language, scored=False)
             counts = {language: (id,) for language, id in data.items()}
             checks = [self._add("checks/equal-counts", "equal-counts", EqualCountsParams(), counts)]
         for language in recipe.languages:
@@ -181,7 +179,7 @@ class _Planner:
         return self._add(f"data/corpus-{language}", "corpus", params)
 
     def _train(
-        self, name: str, schedule: Schedule, inputs: dict[str, tuple[str, ...]], checks: list[str], **more: Any
+        self, name: str, schedule: Schedule, inputs: Mapping[str, tuple[str, ...]], checks: list[str], **more: Any
     ) -> str:
         recipe = self.recipe
         dropout = bool(getattr(recipe.adapter, "dropout", 0))

@@ -9,7 +9,7 @@ from adamergex.data.settings import Source
 from adamergex.execution.stage import Inputs, Kind, Params, Place
 from adamergex.storage.files import read_jsonl, write_jsonl
 from adamergex.tasks.items import Item, from_row, read_items
-from adamergex.tasks.task import ItemFormat
+from adamergex.tasks.task import Task
 
 if TYPE_CHECKING:
     from adamergex.pipeline.worker import Worker
@@ -21,7 +21,7 @@ class ItemsParams(Params):
     """Which rows, and how a row becomes an item.
 
     Attributes:
-        format: prompt, choices, answer.
+        task: prompt, choices, answer.
         source: where the rows come from.
         content: what determines them: hashes of files, the commit of a data set.
         language: a BCP 47 code.
@@ -29,7 +29,7 @@ class ItemsParams(Params):
         folder: what relative paths are relative to.
     """
 
-    format: ItemFormat
+    task: Task
     source: Source
     content: dict[str, Any]
     language: str
@@ -37,15 +37,17 @@ class ItemsParams(Params):
     folder: Place
 
     def identity(self) -> dict[str, Any]:
-        """See Params; of the source counts what it holds, not where it lies."""
+        """See Params; of the source counts what it holds, of the task how a row becomes an item."""
+        wording = self.task.wording(self.language).model_dump(include={"prompt", "separator", "choices"})
+        task = self.task.model_dump(include={"answer", "learned", "kind"})
         described = super().identity()
         del described["source"]
-        return described
+        return described | {"task": wording | task}
 
 
 def make(params: ItemsParams, inputs: Inputs, output: Path, scratch: Path, worker: "Worker") -> None:
     """Write `items.jsonl`."""
-    found = read_items(params.format, params.source, params.folder, params.language, params.scored)
+    found = read_items(params.task, params.source, params.folder, params.language, params.scored)
     write_jsonl(output / FILE, map(asdict, found))
 
 

@@ -139,6 +139,4 @@ def _packages(params: PredictParams) -> Sequence[str]:
     return (*params.model.packages, *SCORERS)
 
 
-KIND = Kind(
-    PredictParams, make, revision=1, packages=_packages, together=True, needs=lambda params: params.model.needs
-)
+KIND = Kind(PredictParams, make, revision=1, packages=_packages, together=True, needs=lambda params: params.model.needs)

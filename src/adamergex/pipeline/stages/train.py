@@ -81,7 +81,9 @@ def make(params: TrainParams, inputs: Inputs, output: Path, scratch: Path, worke
     """Write the adapter, `training.jsonl` (a row for each step) and `training.json` (facts)."""
     from adamergex.training.train import Step, train
 
-    model = worker.resident(params.model, "task" if params.objective is None else "text", params.classes, params.adapter)
+    model = worker.resident(
+        params.model, "task" if params.objective is None else "text", params.classes, params.adapter
+    )
     data = _labelled(params, inputs, model, worker) if params.objective is None else _text(params, inputs, model)
     checkpoint = scratch / "checkpoint"
     board = worker.tensorboard(params.name, resumed=checkpoint.exists())
