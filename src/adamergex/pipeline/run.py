@@ -100,7 +100,7 @@ def plan(context: Context) -> None:
         training_stages.reference(context, language)
     for language in recipe.targets:
         # What a run is for, whether it is scored or not.
-        own = recipe.merge.method
+        own: str = recipe.merge.method
         adapters = {own: result_stages.merged(context, language, own)}
         for method in recipe.evaluate.methods if scored is not None else ():
             kind = METHODS[method].adapter
