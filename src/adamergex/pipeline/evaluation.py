@@ -9,6 +9,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adamergex.adapters import compatibility
+from adamergex.adapters.adapter import load
 from adamergex.errors import ModelError, RecipeError
 from adamergex.execution.run_folder import MARK, RunFolder, Stage
 from adamergex.inference.engines.backend import Backend, Engine
@@ -115,10 +117,16 @@ class _Run:
 
     def __init__(self, wanted: Comparison, run_folder: RunFolder, display: Display, folder: Path):
         self.wanted, self.run_folder, self.display, self.folder = wanted, run_folder, display, folder
+        adapters = {name: load(path, lazy=True) for name, path in wanted.adapters.items()}
+        compatibility.check_bases(adapters)
         display.stage(f"base model {wanted.base_model}")
         self.backend = Backend(
             wanted.base_model, wanted.dtype, wanted.adapters, wanted.backend, wanted.vllm, wanted.trust_remote_code
         )
+        checkpoint = self.backend.checkpoint
+        self._off_base = compatibility.off_base(adapters, checkpoint.name, checkpoint.fingerprint)
+        for line in self._off_base:
+            display.warn(line)
         display.end()
         self._asked: dict[tuple[str, str], tuple[list[Item], int]] = {}
         # Stages of predictions by task, language and name; what was answered for some that are not written yet.
