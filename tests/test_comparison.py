@@ -1,6 +1,7 @@
 """`adamergex evaluate`: adapters side by side without a recipe, and all methods of a recipe."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -8,7 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
+import torch
+import transformers
 from typer.testing import CliRunner, Result
 
 from adamergex.cli.main import app
@@ -19,6 +23,7 @@ from adamergex.pipeline import evaluation, run, run_report
 from adamergex.recipes import loading
 from adamergex.storage import files
 from adamergex.storage.checkpoints import PACKAGED
+from tests import zoo
 from tests.test_vllm_backend import SETTINGS, made
 
 
@@ -65,6 +70,88 @@ def test_all_methods_stand_side_by_side_and_adapters_score_the_same_without_the_
     for name, of_run in (("base", "base"), ("t0", "source-adapter"), ("adamergex", "adamergex")):
         ours = files.read_jsonl(out / f"predictions/recipe/es/{name}/predictions.jsonl")
         assert ours == files.read_jsonl(run / f"predictions/es/{of_run}/predictions.jsonl")
+
+
+def on(model: Path, folder: Path, seed: int, **settings: Any) -> Path:
+    """An adapter with random weights for a model in a folder, as PEFT writes it."""
+    base = transformers.AutoModelForCausalLM.from_pretrained(model)
+    adapted = peft.get_peft_model(base, zoo.lora(**settings))
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in adapted.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.3 * torch.randn(parameter.shape, generator=generator)
+    adapted.save_pretrained(folder)
+    return folder
+
+
+def test_adapters_score_in_any_order_what_they_score_alone(
+    own_data: Callable[..., Path], tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = own_data()
+    monkeypatch.chdir(path.parent)
+    several: list[dict[str, Any]] = [
+        {"modules_to_save": ["lm_head"]},
+        {},
+        {"layers_to_transform": [1], "r": 3},
+        {"exclude_modules": ["down_proj"], "modules_to_save": ["embed_tokens"]},
+    ]
+    given = [f"{n}={on(tiny_model, path.parent / f'adapter-{n}', n, **settings)}" for n, settings in enumerate(several)]
+
+    def predictions(output: str, adapters: list[str]) -> dict[str, bytes]:
+        options = [option for one in adapters for option in ("--adapter", one)]
+        evaluate("--task", str(path), "--language", "es", *options, "--output", output)
+        names = ["base", *(one.partition("=")[0] for one in adapters)]
+        return {n: Path(output, f"predictions/recipe/es/{n}/predictions.jsonl").read_bytes() for n in names}
+
+    together = predictions("together", given)
+    assert len(set(together.values())) == 5
+    assert predictions("reversed", given[::-1]) == together
+    for one in given:
+        alone = predictions(f"alone-{one[0]}", [one])
+        assert alone == {name: together[name] for name in alone}
+
+
+def test_adapters_that_name_different_base_models_are_refused_and_another_one_is_warned_of(
+    own_data: Callable[..., Path], tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = own_data()
+    monkeypatch.chdir(path.parent)
+    one, other, silent = (on(tiny_model, path.parent / name, 1) for name in ("one", "other", "silent"))
+
+    def name(folder: Path, **facts: str | None) -> None:
+        config = json.loads((folder / "adapter_config.json").read_text()) | facts
+        (folder / "adapter_config.json").write_text(json.dumps(config))
+
+    arguments = ["--task", str(path), "--language", "es", "--adapter", str(one), "--adapter", str(other)]
+    copied = path.parent / "copied"
+    copied.symlink_to(tiny_model)
+    name(other, base_model_name_or_path=str(copied))
+    # By name, as merging compares them: nothing tells that the weights are the same.
+    refused = f"base model differs: one was trained on {tiny_model}, other on {copied}; evaluate each with its own"
+    for more in ([], ["--base-model", str(tiny_model)]):
+        with pytest.raises(AdapterError, match=re.escape(refused)) as caught:
+            evaluate(*arguments, *more, "--output", "refused")
+        assert "set base_model_name_or_path alike in adapter_config.json" in str(caught.value)
+        assert "\n" not in str(caught.value)
+    name(other, base_model_name_or_path=str(tiny_model), revision="abc")
+    with pytest.raises(AdapterError, match="revision of the base model differs: one was trained on main, other on abc"):
+        evaluate(*arguments, "--output", "refused")
+    assert not list(path.parent.glob("refused/*/*"))
+
+    name(one, base_model_name_or_path="someone/else")
+    name(other, base_model_name_or_path="someone/else", revision=None)
+    name(silent, base_model_name_or_path=None)
+    done = evaluate(*arguments, "--adapter", str(silent), "--base-model", str(tiny_model), "--output", "warned")
+    report = Path("warned/report.html").read_text()
+    for said in (
+        f"one was trained on someone/else, and is scored on {tiny_model}; are the weights the same?",
+        f"silent does not say which base model it was trained on; it is scored on {tiny_model}",
+    ):
+        assert said in " ".join(done.stdout.split())
+        assert said in report
+    name(one, base_model_name_or_path=str(copied))
+    done = evaluate(*arguments[:6], "--base-model", str(tiny_model), "--output", "same-folder")
+    assert "was trained on" not in done.stdout
 
 
 def test_what_evaluate_is_given_wrongly_is_one_line(own_data: Callable[..., Path], tmp_path: Path) -> None:

@@ -89,6 +89,8 @@ class Workbench:
         if not split_over and not quantization:
             base.to(device)
         self._base = BaseModel(base)
+        # Of the adapter that is on it: as it was given, and as PEFT filled it in.
+        self._structures: list[dict[str, Any]] = []
         self._config = adapter_setup.config(settings, base, kind, checkpoint.name)
         self._set_on(self._config, "adapter.target_modules")
         adapter_setup.check_trainable(self.model)
@@ -172,7 +174,8 @@ class Workbench:
     def _set_on(self, config: peft.PeftConfig, origin: str) -> None:
         """Take whatever is on the base model off it, and set an adapter of a structure on it."""
         self._base.take_off()
-        self._structures = [adapter_setup.structure(config)]
+        self._structures = []
+        as_given = adapter_setup.structure(config)
         if getattr(config, "bias", "none") != "none":
             if self.is_split:
                 raise ModelError(f"{origin}: has trained biases; they cannot be set on a base model in pieces")
@@ -182,8 +185,7 @@ class Workbench:
         except ModelError:
             self._base.take_off()
             raise
-        # PEFT fills it in, and what is trained here is written with that.
-        self._structures.append(adapter_setup.structure(config))
+        self._structures = [as_given, adapter_setup.structure(config)]
         self._prefix = int(config.num_virtual_tokens) if isinstance(config, peft.PrefixTuningConfig) else 0
 
     @property
