@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from adamergex.pipeline.run_report import ITEMS, MANIFEST
 from adamergex.pipeline.worker import Context
 from adamergex.storage.files import write_jsonl
 from adamergex.tasks import loading
-from adamergex.tasks.items import read_items
+from adamergex.tasks.items import read_items, refuse_overlap
 from adamergex.tasks.task import Task
 from adamergex.training.objectives import overhead
 
@@ -74,3 +75,31 @@ def windows(context: Context, language: str) -> Stage:
         (folder / MANIFEST).write_text(json.dumps(about | facts, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
     return context.add(Stage(f"data/corpus-{language}", settings, (), build, corpus.PACKAGES, ahead=True))
+
+
+def refuse_seen(context: Context) -> None:
+    """Look once whether items that models see with their answers are scored; data of the hub is here by now, too.
+
+    Raises:
+        DataError: a scored item stands among them.
+    """
+    recipe = context.recipe
+    names = {
+        "train": "data/task-{}-train",
+        "dev": "data/task-{}-heldout",
+        "examples": "data/task-{}-examples",
+        "reference.task": "data/reference-{}",
+    }
+
+    def look() -> None:
+        scored = {
+            target: context.items(context.stage(f"data/task-{target}-{recipe.evaluate.split}"))
+            for target in (recipe.targets if recipe.scored is not None else ())
+        }
+        for (where, name), language in product(names.items(), recipe.languages):
+            stage = context.find(name.format(language))
+            seen = context.items(stage) if stage is not None else []
+            for target, items in scored.items():
+                refuse_overlap(seen, items, target, where)
+
+    context.once(("seen",), look)

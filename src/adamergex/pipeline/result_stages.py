@@ -5,21 +5,20 @@ import math
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from adamergex.execution.run_folder import Stage
 from adamergex.inference.journal import Journal
 from adamergex.inference.settings import Evaluate
 from adamergex.inference.systems import METHODS
+from adamergex.pipeline.data_stages import refuse_seen
 from adamergex.pipeline.run_report import PACKAGES, PREDICTIONS, SCORING, reference_facts, versions
 from adamergex.pipeline.worker import Context
 from adamergex.recipes.recipe import method_settings
 from adamergex.scoring.systems import Asking
 from adamergex.storage.files import sha256, write_jsonl
+from adamergex.tasks.items import Item
 from adamergex.tasks.task import Task
-
-if TYPE_CHECKING:
-    from adamergex.tasks.items import Item
 
 # What scores depend on beside the model.
 SCORERS = ("babel", "regex", "rouge-score", "sacrebleu")
@@ -121,7 +120,9 @@ def _answers(context: Context, language: str, method: str, stage: Stage) -> tupl
     recipe, processes, workbench = context.recipe, context.processes, context.workbench(context.recipe.task)
     manner = Manner(recipe.task, recipe.evaluate, language, METHODS[method].asking, recipe.seed)
 
-    def put() -> "tuple[list[Item], int]":
+    def put() -> tuple[list[Item], int]:
+        # Adapters may have been made before the items were replaced.
+        refuse_seen(context)
         items = context.items(context.stage(f"data/task-{language}-{recipe.evaluate.split}"))
         solved = context.items(_examples(context, language)) if manner.asking == "few-shot" else []
         return asked(workbench, manner, items, solved, context.longest(workbench))

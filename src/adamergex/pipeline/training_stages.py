@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adamergex.execution.run_folder import Stage
+from adamergex.pipeline.data_stages import refuse_seen
 from adamergex.pipeline.run_report import LEARNED_NOTHING, LOG, PACKAGES, TRAINING, learned_nothing
 from adamergex.pipeline.worker import Context
 from adamergex.storage.files import write_jsonl
-from adamergex.tasks.items import refuse_overlap, refuse_unequal
+from adamergex.tasks.items import refuse_unequal
 from adamergex.tasks.task import Task
 from adamergex.training.settings import Schedule
 
@@ -45,10 +46,7 @@ def task(context: Context, language: str) -> Stage:
     dev = context.stage(f"data/task-{language}-heldout") if recipe.train.early_stopping else None
 
     def load() -> Data:
-        # Data of the hub is here by now, too, and nothing has been learned from it yet.
-        for target in recipe.targets if recipe.scored is not None else ():
-            scored = context.stage(f"data/task-{target}-{recipe.evaluate.split}")
-            refuse_overlap(context.items(data), context.items(scored), target)
+        refuse_seen(context)
         examples, facts = _encoded(context, recipe.task, data)
         heldout = _encoded(context, recipe.task, dev)[0] if dev is not None else None
         return Data(lambda epoch: examples, heldout, facts)
@@ -95,6 +93,7 @@ def _labelled_reference(context: Context, task: Task, language: str) -> Stage:
             code: len(context.items(context.stage(f"data/reference-{code}"))) for code in context.recipe.languages
         }
         refuse_unequal(counts)
+        refuse_seen(context)
         examples, facts = _encoded(context, task, data)
         order = list(range(len(examples)))
         random.Random(context.recipe.seed).shuffle(order)
