@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from adamergex.cli.main import app
 from adamergex.errors import DataError, RecipeError
 from adamergex.pipeline import run
 from adamergex.recipes import loading, preflight
@@ -85,3 +87,35 @@ def test_adapters_are_not_chosen_by_the_items_that_they_are_scored_on(recipe: Pa
         assert len(e.value.problems) == 1
     loading.load(str(recipe), ["evaluate.split=dev", "train.early_stopping=null"])
     loading.load(str(recipe), ["task.test=null", "evaluate.methods=[adamergex]"])
+
+
+def evaluate(*arguments: str) -> None:
+    done = CliRunner().invoke(app, ["evaluate", "--language", "es", *arguments])
+    if done.exception:
+        raise done.exception
+
+
+def test_evaluate_finds_training_items_that_are_scored(
+    own_data: Callable[..., Path], tiny_model: Path, tmp_path: Path
+) -> None:
+    path, out = own_data(), tmp_path / "out"
+    arguments = ["--task", str(path), "--base-model", str(tiny_model), "--output", str(out)]
+    evaluate(*arguments)
+    said = "recipe, es: none of the scored items is among 12 training items (en, es)"
+    assert said in (out / "report.md").read_text()
+    # What is scored is done; what it is compared with changes.
+    also(path.parent / "data/test.es.jsonl", path.parent / "data/train.en.jsonl")
+    says = r"\(recipe, es\): 1 items stand both in train .*, the first as data/train\.en\.jsonl:7 and data/test\.es"
+    with pytest.raises(DataError, match=says):
+        evaluate(*arguments)
+    for language in ("en", "es"):
+        (path.parent / f"data/train.{language}.jsonl").unlink()
+    evaluate(*arguments)
+    assert "recipe, es: not compared with training items" in (out / "report.md").read_text()
+
+
+def test_evaluate_finds_solved_examples_that_are_scored(recipe: Path, tiny_model: Path, tmp_path: Path) -> None:
+    also(recipe.parent / "data/examples.es.jsonl", recipe.parent / "data/test.es.jsonl")
+    out = tmp_path / "out"
+    with pytest.raises(DataError, match="1 items stand both in examples and in the scored split"):
+        evaluate("--task", str(recipe), "--base-model", str(tiny_model), "--output", str(out), "--asking", "few-shot")

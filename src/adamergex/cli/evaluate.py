@@ -3,6 +3,7 @@
 import json
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +13,7 @@ from rich.console import Console
 from adamergex.errors import AdapterError, DataError, RecipeError
 
 if TYPE_CHECKING:
-    from adamergex.tasks.task import Task
+    from adamergex.pipeline.scored_task import ScoredTask
 
 _FLAG = "the command line"
 
@@ -21,8 +22,8 @@ def evaluate(
     task: Annotated[
         list[str],
         typer.Option(
-            metavar="TASK",
-            help="A benchmark (mgsm, xcopa, xnli, xquad, xlsum, sib200, masakhanews, …), or a recipe whose task is taken.",
+            metavar="NAME=TASK",
+            help="A benchmark (mgsm, xcopa, xnli, xquad, xlsum, sib200, masakhanews, …), or a recipe whose task is taken; NAME may be left out.",
             show_default=False,
         ),
     ],
@@ -102,7 +103,7 @@ def evaluate(
         base_model or _base_model(adapters),
         adapters,
         start,
-        {_name(one): _task(one, data, prompts, limit, split) for one in task},
+        _tasks(task, data, prompts, limit, split),
         _languages(language),
         _settings(settings),
         dtype,
@@ -170,10 +171,6 @@ def _engine(given: list[str], backend: str, harness: str | None) -> dict[str, An
     return found
 
 
-def _name(task: str) -> str:
-    return Path(task).stem
-
-
 def _languages(given: list[str]) -> list[str]:
     from adamergex.data.settings import is_language
     from adamergex.language_tags import distinct
@@ -200,25 +197,42 @@ def _settings(given: dict[str, Any]) -> Any:
         raise RecipeError([f"{_FLAG}: {problem}" for problem in problems]) from None
 
 
-def _task(given: str, data: Path | None, prompts: str, limit: int | None, split: str) -> "Task":
+def _tasks(given: list[str], data: Path | None, prompts: str, limit: int | None, split: str) -> "dict[str, ScoredTask]":
+    """Tasks by name; that of a benchmark, or of a recipe's file, where none is given. Raises as `_task`."""
+    found: dict[str, ScoredTask] = {}
+    for one in given:
+        name, equals, which = one.partition("=")
+        if not equals or Path(one).is_file():
+            name, which = Path(one).stem, one
+        if name in found:
+            raise RecipeError([f"{_FLAG}: two tasks are called {name}; give one another name: --task NAME=TASK"])
+        found[name] = _task(which, data, prompts, limit, split)
+    return found
+
+
+def _task(given: str, data: Path | None, prompts: str, limit: int | None, split: str) -> "ScoredTask":
     """A benchmark by name, or the task of a recipe. Raises RecipeError or DataError where there is none to score on."""
     from pydantic import ValidationError
 
+    from adamergex.pipeline.scored_task import ScoredTask
     from adamergex.recipes.loading import load
     from adamergex.tasks.presets import filled
     from adamergex.tasks.task import Task
 
     if Path(given).suffix in (".yaml", ".yml"):
-        task = load(given).task
+        recipe = load(given)
+        scored = ScoredTask(recipe.task, Path(given).parent, recipe.source)
     else:
         try:
             folder = None if data is None else str(data.resolve())
-            task = Task(**filled({"benchmark": given, "prompts": prompts, "data": folder}))
+            scored = ScoredTask(Task(**filled({"benchmark": given, "prompts": prompts, "data": folder})))
         except ValidationError as error:
             raise RecipeError([f"{_FLAG}: --task {given}: {e['msg']}" for e in error.errors()]) from None
         except ValueError as error:
             raise RecipeError([f"{_FLAG}: --task: {error}"]) from None
+    task = scored.task
     source = task.test if split == "test" else task.dev
     if source is None:
         raise DataError(f"{given}: has no {split} split; choose another one with --split")
-    return task.model_copy(update={split: source.model_copy(update={"limit": limit})}) if limit else task
+    limited = task.model_copy(update={split: source.model_copy(update={"limit": limit})}) if limit else task
+    return replace(scored, task=limited)

@@ -14,7 +14,7 @@ from adamergex.execution.run_folder import MARK, RunFolder, Stage
 from adamergex.inference.engines.backend import Backend, Engine
 from adamergex.inference.journal import Journal
 from adamergex.inference.settings import Evaluate
-from adamergex.pipeline.data_stages import item_settings
+from adamergex.pipeline import scored_task
 from adamergex.pipeline.result_stages import SCORERS, scoring_settings
 from adamergex.pipeline.run_report import (
     HARNESS,
@@ -27,6 +27,7 @@ from adamergex.pipeline.run_report import (
     scored,
     versions,
 )
+from adamergex.pipeline.scored_task import ScoredTask
 from adamergex.progress import Display, Silent
 from adamergex.reporting import report
 from adamergex.reporting.report import Report
@@ -34,9 +35,7 @@ from adamergex.scoring.results import TESTS, Row
 from adamergex.scoring.systems import Asking
 from adamergex.selection.scale_curve import tried
 from adamergex.storage.files import jsonl, read_jsonl, sha256, write_jsonl
-from adamergex.tasks import loading
-from adamergex.tasks.items import Item, from_row, read_items
-from adamergex.tasks.task import Task
+from adamergex.tasks.items import Item, from_row, refuse_overlap
 
 if TYPE_CHECKING:
     from adamergex.inference.answering import Manner
@@ -69,7 +68,7 @@ class Comparison:
     base_model: str
     adapters: Mapping[str, Path]
     start: str
-    tasks: Mapping[str, Task]
+    tasks: Mapping[str, ScoredTask]
     languages: Sequence[str]
     evaluate: Evaluate
     dtype: str = "float32"
@@ -84,6 +83,11 @@ class Comparison:
     def __post_init__(self) -> None:
         """Raises RecipeError where a name would be a file's outside of the results, or is the base model's."""
         problems = [
+            f"task {name}: {name!r} is no name for a folder; use letters, digits, -, _ and .: --task NAME=TASK"
+            for name in self.tasks
+            if not re.fullmatch(r"\w[\w. -]*", name)
+        ]
+        problems += [
             f"adapter {name}={folder}: {name!r} is no name for an adapter; use letters, digits, -, _ and ., not {BASE}, "
             "which is the base model's: --adapter NAME=DIR"
             for name, folder in self.adapters.items()
@@ -93,28 +97,27 @@ class Comparison:
             raise RecipeError(problems)
 
 
-def run(wanted: Comparison, output: Path, display: Display | None = None, folder: Path = Path()) -> list[Row]:
+def run(wanted: Comparison, output: Path, display: Display | None = None) -> list[Row]:
     """Do whatever of a comparison is not done yet, and write scores.jsonl, report.md and report.html.
 
     Args:
         wanted: what is compared, on what.
         output: the folder for results.
         display: where progress is shown; nowhere by default.
-        folder: what relative paths of tasks are relative to.
 
     Raises:
         AdaMergeXError: something that the user can mend; finished predictions stay done.
     """
     run_folder = RunFolder(output)
     with run_folder.held():
-        return _Run(wanted, run_folder, display or Silent(), folder).run()
+        return _Run(wanted, run_folder, display or Silent()).run()
 
 
 class _Run:
     """One comparison at work: the stages of its items and predictions, and resident models."""
 
-    def __init__(self, wanted: Comparison, run_folder: RunFolder, display: Display, folder: Path):
-        self.wanted, self.run_folder, self.display, self.folder = wanted, run_folder, display, folder
+    def __init__(self, wanted: Comparison, run_folder: RunFolder, display: Display):
+        self.wanted, self.run_folder, self.display = wanted, run_folder, display
         display.stage(f"base model {wanted.base_model}")
         self.backend = Backend(
             wanted.base_model, wanted.dtype, wanted.adapters, wanted.backend, wanted.vllm, wanted.trust_remote_code
@@ -128,8 +131,14 @@ class _Run:
     def run(self) -> list[Row]:
         wanted = self.wanted
         pairs = [(task, language) for task in wanted.tasks for language in wanted.languages]
-        data = {pair: self._data(*pair) for pair in pairs}
+        data = {
+            (name, language): scored_task.items(name, wanted.tasks[name], language, wanted.evaluate.split)
+            for name, language in pairs
+        }
         stages = [*data.values()]
+        for name, given in wanted.tasks.items():
+            items = {language: data[name, language] for language in wanted.languages}
+            stages += scored_task.overlaps(name, given, items, self.run_folder)
         for name in (BASE, *wanted.adapters):
             stages += [self._predictions(*pair, name, data[pair]) for pair in pairs]
         if wanted.harness:
@@ -146,23 +155,11 @@ class _Run:
             self.display.end()
         return self._report(pairs, stages)
 
-    def _data(self, name: str, language: str) -> Stage:
-        task, split = self.wanted.tasks[name], self.wanted.evaluate.split
-        source = task.test if split == "test" else task.dev
-        assert source is not None  # The command has looked.
-        settings = item_settings(task, language) | {"source": loading.fingerprint(source, self.folder, language)}
-
-        def build(folder: Path) -> None:
-            found = read_items(task, source, self.folder, language)
-            write_jsonl(folder / ITEMS, [asdict(item) for item in found])
-
-        return Stage(f"data/{name}-{language}-{split}", settings, (), build)
-
     def _predictions(self, task_name: str, language: str, name: str, data: Stage) -> Stage:
         from adamergex.inference.answering import Manner
 
         wanted = self.wanted
-        task = wanted.tasks[task_name]
+        task = wanted.tasks[task_name].task
         manner = Manner(task, wanted.evaluate, language, wanted.asking, wanted.seed)
 
         def build(folder: Path) -> None:
@@ -185,7 +182,8 @@ class _Run:
         key = (task, manner.language)
         if key not in self._asked:
             items = [from_row(row) for row in read_jsonl(self.run_folder.of(data) / ITEMS)]
-            solved = self._solved(manner.task, manner.language) if manner.asking == "few-shot" else []
+            solved = self.wanted.tasks[task].solved(manner.language) if manner.asking == "few-shot" else []
+            refuse_overlap(solved, items, f"{task}, {manner.language}", "examples")
             reader = self.backend.reader(len(manner.task.choices or ()))
             self._asked[key] = asked(reader, manner, items, solved, reader.context)
         items, shortened = self._asked[key]
@@ -211,11 +209,6 @@ class _Run:
     def _journal(self, stage: Stage) -> Callable[[str], Journal]:
         unfinished = self.run_folder.checkpoint(stage)
         return lambda name: Journal(unfinished.with_name(f"{unfinished.name}-{name}"))
-
-    def _solved(self, task: Task, language: str) -> list[Item]:
-        """Solved examples: the task's own in the language, or those it is learned from, which are English."""
-        source = task.examples or task.train
-        return read_items(task, source, self.folder, language if task.examples else "en", scored=False)
 
     def _harness(self, name: str) -> Stage:
         wanted = self.wanted
@@ -299,5 +292,6 @@ class _Run:
             + (f" with {wanted.evaluate.shots} examples" if wanted.asking == "few-shot" else "")
             + f"; {TESTS}",
             *(f"{name}: {folder}" for name, folder in wanted.adapters.items()),
-            *(f"prompt of {name}: {task.prompt!r}" for name, task in wanted.tasks.items()),
+            *scored_task.facts(self.run_folder, wanted.tasks, wanted.languages),
+            *(f"prompt of {name}: {given.task.prompt!r}" for name, given in wanted.tasks.items()),
         ]
