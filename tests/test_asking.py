@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from adamergex.errors import DataError
+from adamergex.errors import RecipeError
 from adamergex.inference.generation import completion
 from adamergex.pipeline import run
 from adamergex.recipes import loading
@@ -124,7 +124,7 @@ def test_training_items_that_are_scored_stop_a_run_before_anything_is_learned(ow
     train = json.loads((path.parent / "data/train.en.jsonl").read_text().splitlines()[1])
     train["text"] = f" {train['text'].upper()} !"
     test.write_text(test.read_text() + json.dumps(train) + "\n")
-    with pytest.raises(DataError, match=r"task data \(es\): 1 items stand both in train and in the scored split"):
+    with pytest.raises(RecipeError, match=r"task data \(es\): 1 items stand both in train and in the scored split"):
         run.run(loading.load(str(path), []), folder=path.parent, output=path.parent / "run")
     assert not (path.parent / "run/adapters").exists()
 

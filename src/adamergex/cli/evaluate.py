@@ -22,8 +22,8 @@ def evaluate(
     task: Annotated[
         list[str],
         typer.Option(
-            metavar="TASK",
-            help="A benchmark (mgsm, xcopa, xnli, xquad, xlsum, sib200, masakhanews, …), or a recipe whose task is taken.",
+            metavar="NAME=TASK",
+            help="A benchmark (mgsm, xcopa, xnli, xquad, xlsum, sib200, masakhanews, …), or a recipe whose task is taken; NAME may be left out.",
             show_default=False,
         ),
     ],
@@ -177,24 +177,6 @@ def _engine(given: list[str], backend: str, harness: str | None) -> dict[str, An
     return found
 
 
-def _tasks(given: list[str], data: Path | None, prompts: str, limit: int | None, split: str) -> "dict[str, ScoredTask]":
-    """Tasks by name; a recipe's is called like its file, or like the folder of that where two files are called alike.
-
-    Raises:
-        RecipeError: a task is given twice.
-    """
-    found: dict[str, ScoredTask] = {}
-    for one in given:
-        name = Path(one).stem
-        alike = [other for other in given if Path(other).stem == name]
-        if len(alike) > 1:
-            name = f"{Path(one).resolve().parent.name}-{name}"
-        if name in found:
-            raise RecipeError([f"{_FLAG}: --task {one}: another task is called {name}, too; rename one of the files"])
-        found[name] = _task(one, data, prompts, limit, split)
-    return found
-
-
 def _languages(given: list[str]) -> list[str]:
     from adamergex.data.settings import is_language
     from adamergex.language_tags import distinct
@@ -221,6 +203,19 @@ def _settings(given: dict[str, Any]) -> Any:
         raise RecipeError([f"{_FLAG}: {problem}" for problem in problems]) from None
 
 
+def _tasks(given: list[str], data: Path | None, prompts: str, limit: int | None, split: str) -> "dict[str, ScoredTask]":
+    """Tasks by name; that of a benchmark, or of a recipe's file, where none is given. Raises as `_task`."""
+    found: dict[str, ScoredTask] = {}
+    for one in given:
+        name, equals, which = one.partition("=")
+        if not equals or Path(one).is_file():
+            name, which = Path(one).stem, one
+        if name in found:
+            raise RecipeError([f"{_FLAG}: two tasks are called {name}; give one another name: --task NAME=TASK"])
+        found[name] = _task(which, data, prompts, limit, split)
+    return found
+
+
 def _task(given: str, data: Path | None, prompts: str, limit: int | None, split: str) -> "ScoredTask":
     """A benchmark by name, or the task of a recipe. Raises RecipeError or DataError where there is none to score on."""
     from pydantic import ValidationError
@@ -232,17 +227,18 @@ def _task(given: str, data: Path | None, prompts: str, limit: int | None, split:
 
     if Path(given).suffix in (".yaml", ".yml"):
         recipe = load(given)
-        of = ScoredTask(recipe.task, Path(given).parent, recipe.source)
+        scored = ScoredTask(recipe.task, Path(given).parent, recipe.source)
     else:
         try:
             folder = None if data is None else str(data.resolve())
-            of = ScoredTask(Task(**filled({"benchmark": given, "prompts": prompts, "data": folder})))
+            scored = ScoredTask(Task(**filled({"benchmark": given, "prompts": prompts, "data": folder})))
         except ValidationError as error:
             raise RecipeError([f"{_FLAG}: --task {given}: {e['msg']}" for e in error.errors()]) from None
         except ValueError as error:
             raise RecipeError([f"{_FLAG}: --task: {error}"]) from None
-    source = of.task.test if split == "test" else of.task.dev
+    task = scored.task
+    source = task.test if split == "test" else task.dev
     if source is None:
         raise DataError(f"{given}: has no {split} split; choose another one with --split")
-    limited = of.task.model_copy(update={split: source.model_copy(update={"limit": limit})})
-    return replace(of, task=limited) if limit else of
+    limited = task.model_copy(update={split: source.model_copy(update={"limit": limit})}) if limit else task
+    return replace(scored, task=limited)

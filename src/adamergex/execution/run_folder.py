@@ -91,6 +91,7 @@ class RunFolder:
                 remove(self.path / _WORK / "partial")
             yield
         finally:
+            remove(self.path / _WORK / "partial")
             lock.release()
 
     def place(self, id: str) -> Path:

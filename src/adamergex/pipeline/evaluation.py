@@ -1,9 +1,12 @@
 """`adamergex evaluate`: resolve, plan, make, report."""
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
+from adamergex.adapters.adapter import load
+from adamergex.adapters.compatibility import check_bases, off_base
 from adamergex.distributed import Processes
 from adamergex.errors import ModelError
 from adamergex.execution.executor import execute
@@ -13,6 +16,7 @@ from adamergex.pipeline.kinds import KINDS
 from adamergex.pipeline.planned import Planned
 from adamergex.pipeline.resolve import base_model, contents
 from adamergex.pipeline.run_report import Facts, held, write_report
+from adamergex.pipeline.stages import checks
 from adamergex.pipeline.worker import Options, Worker
 from adamergex.progress import Display, Silent
 from adamergex.scoring.results import TESTS, Row
@@ -40,14 +44,24 @@ def evaluate(wanted: Comparison, output: Path, display: Display | None = None, *
     shown = display if display is not None and processes.is_first else Silent()
     run_folder = RunFolder(output)
     with held(run_folder, processes):
+        adapters = {name: load(path, lazy=True) for name, path in wanted.adapters.items()}
+        check_bases(adapters)
         shown.stage(f"base model {wanted.base_model}")
         checkpoint: Checkpoint = processes.first_does(lambda: resolve(wanted.base_model, wanted.trust_remote_code))
+        for line in (others := off_base(adapters, checkpoint.name, checkpoint.fingerprint)):
+            shown.warn(line)
         shown.end()
         planned: Planned = processes.first_does(lambda: _planned(wanted, checkpoint))
         options = Options(batch_size=wanted.evaluate.batch_size, adapters=tuple(wanted.adapters.values()))
         worker = Worker({checkpoint.fingerprint: checkpoint}, processes, shown, options)
         execute(planned.stages, KINDS, run_folder, worker, read=planned.read, verify=verify)
-        return processes.first_does(lambda: write_report(planned, run_folder, _facts(wanted, checkpoint, output)))
+
+        def report() -> list[Row]:
+            facts = _facts(wanted, checkpoint, output)
+            lines = [*facts.lines, *others, *_seen(planned, run_folder)]
+            return write_report(planned, run_folder, replace(facts, lines=lines))
+
+        return processes.first_does(report)
 
 
 def _planned(wanted: Comparison, checkpoint: Checkpoint) -> Planned:
@@ -71,6 +85,17 @@ def _planned(wanted: Comparison, checkpoint: Checkpoint) -> Planned:
     digests = {name: (sha256(folder / CONFIG), sha256(folder / WEIGHTS)) for name, folder in wanted.adapters.items()}
     engines = Engines(digests, version, tuple(sha256(path) for path in files))
     return plan(wanted, model, contents(sources(wanted)), engines)
+
+
+def _seen(planned: Planned, folder: RunFolder) -> Iterator[str]:
+    """With which training items the scored ones were compared, a line for each task and language."""
+    for (name, language), id in planned.overlaps.items():
+        count, training = checks.compared(folder.place(id)), planned.stages[id].inputs.get("train", ())
+        languages = ", ".join(planned.stages[of].params.language for of in training)  # type: ignore[attr-defined]
+        what = f"none of the scored items is among {count:,} training items ({languages})"
+        yield f"{name}, {language}: " + (
+            what if training else "not compared with training items, which are not on this machine"
+        )
 
 
 def _facts(wanted: Comparison, checkpoint: Checkpoint, output: Path) -> Facts:

@@ -7,6 +7,7 @@ data/TASK-LANG-shots   solved examples          harness/ADAPTER                 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,9 +18,11 @@ from adamergex.inference.settings import Evaluate
 from adamergex.pipeline.planned import Cell, Planned
 from adamergex.pipeline.resolve import Contents, Wanted
 from adamergex.pipeline.stages.base_model import BaseModel
+from adamergex.pipeline.stages.checks import OverlapParams
 from adamergex.pipeline.stages.harness import HarnessParams
 from adamergex.pipeline.stages.items import ItemsParams
 from adamergex.pipeline.stages.predict import ForeignAdapter, PredictParams, VllmEngine
+from adamergex.scoring.results import Role
 from adamergex.scoring.systems import Asking
 from adamergex.tasks.task import Task
 
@@ -82,6 +85,11 @@ class Comparison:
 
     def __post_init__(self) -> None:
         problems = [
+            f"task {name}: {name!r} is no name for a folder; use letters, digits, -, _ and .: --task NAME=TASK"
+            for name in self.tasks
+            if not re.fullmatch(r"\w[\w. -]*", name)
+        ]
+        problems += [
             f"adapter {name}={folder}: {name!r} is no name for an adapter; use letters, digits, -, _ and ., not {BASE}, "
             "which is the base model's: --adapter NAME=DIR"
             for name, folder in self.adapters.items()
@@ -107,6 +115,15 @@ class Comparison:
             return Wanted(of.task.examples, language, True, of.folder)
         return Wanted(of.task.train, of.source, True, of.folder)
 
+    def training(self, name: str, language: str) -> list[Wanted]:
+        """Items that adapters may have been trained on: of the source language, and of this one, as a ceiling is.
+
+        A task may have come without them, and nothing is downloaded to be looked at.
+        """
+        of = self.tasks[name]
+        codes = dict.fromkeys((of.source, language))
+        return [Wanted(of.task.train, code, True, of.folder, needed=False) for code in codes]
+
 
 @dataclass(frozen=True)
 class Engines:
@@ -128,80 +145,122 @@ def sources(wanted: Comparison) -> Iterator[Wanted]:
     for name, of in wanted.tasks.items():
         for language in wanted.languages:
             yield Wanted(wanted.scored(name), language, True, of.folder)
+            yield from wanted.training(name, language)
             if wanted.asking == "few-shot":
                 yield wanted.examples(name, language)
 
 
 def plan(wanted: Comparison, model: BaseModel, contents: Contents, engines: Engines) -> Planned:
-    """The stages of a comparison: items, then predictions adapter by adapter.
+    """The stages of a comparison: items, a look at what was seen in training, then predictions adapter by adapter.
 
     Args:
         wanted: what is compared.
         model: the base model.
-        contents: of all its `sources`.
+        contents: of all its `sources` that are there.
         engines: what else was resolved.
     """
-    stages: dict[str, Stage] = {}
+    return _Planner(wanted, model, contents, engines).plan()
 
-    def items(id: str, task: Task, of: Wanted, scored: bool) -> str:
+
+class _Planner:
+    """The stages of a comparison, as they are added."""
+
+    def __init__(self, wanted: Comparison, model: BaseModel, contents: Contents, engines: Engines):
+        self.wanted, self.model, self.contents, self.engines = wanted, model, contents, engines
+        self.stages: dict[str, Stage] = {}
+
+    def plan(self) -> Planned:
+        """Items of all tasks and languages first."""
+        wanted = self.wanted
+        pairs = list(product(wanted.tasks, wanted.languages))
+        data = {pair: self._data(*pair) for pair in pairs}
+        overlaps = {pair: self._overlap(*pair, data[pair]) for pair in pairs}
+        foreign = {
+            name: ForeignAdapter(content=self.engines.adapters[name], folder=folder)
+            for name, folder in wanted.adapters.items()
+        }
+        names = (BASE, *wanted.adapters)
+        cells = tuple(
+            self._cell(name, *pair, foreign.get(name), data[pair], overlaps[pair]) for name in names for pair in pairs
+        )
+        harness = {name: self._harness(name, foreign.get(name)) for name in names if wanted.harness}
+        return Planned(self.stages, cells, wanted.start, harness=harness, overlaps=overlaps)
+
+    def _items(self, id: str, task: Task, of: Wanted) -> str:
         params = ItemsParams(
             task=task,
             source=of.source,
-            content=contents.of(of),
+            content=self.contents.of(of),
             language=of.language,
-            scored=scored,
+            scored=True,
             folder=of.folder,
         )
-        stages[id] = Stage(id, "items", params)
+        self.stages[id] = Stage(id, "items", params)
         return id
 
-    names = (BASE, *wanted.adapters)
-    foreign = {
-        name: ForeignAdapter(content=engines.adapters[name], folder=folder) for name, folder in wanted.adapters.items()
-    }
-    vllm = None if engines.vllm is None else VllmEngine(version=engines.vllm, options=dict(wanted.vllm))
-    data: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {}
-    for task_name, of in wanted.tasks.items():
-        for language in wanted.languages:
-            split = wanted.evaluate.split
-            source = Wanted(wanted.scored(task_name), language, True, of.folder)
-            inputs: dict[str, tuple[str, ...]] = {
-                "items": (items(f"data/{task_name}-{language}-{split}", of.task, source, True),)
-            }
-            if wanted.asking == "few-shot":
-                solved = wanted.examples(task_name, language)
-                # From training data they are the same in every language.
-                id = f"data/{task_name}-{solved.language}-shots"
-                inputs["examples"] = (items(id, of.task, solved, False),)
-            data[task_name, language] = inputs
-    cells = []
-    for name in names:
-        for (task_name, language), inputs in data.items():
-            id = f"predictions/{task_name}/{language}/{name}"
-            params = PredictParams(
-                model=model,
-                task=wanted.tasks[task_name].task,
-                evaluate=wanted.evaluate,
-                language=language,
-                asking=wanted.asking,
-                seed=wanted.seed,
-                adapter=foreign.get(name),
-                classes=len(wanted.tasks[task_name].task.choices or ()),
-                vllm=vllm,
-            )
-            stages[id] = Stage(id, "predict", params, inputs)
-            shown = task_name if len(wanted.tasks) > 1 else ""
-            label, role = ("base model", "base") if name == BASE else (name, "adapter")
-            cells.append(Cell(shown, language, name, label, role, inputs["items"][0], id))  # type: ignore[arg-type]
-    harness = {}
-    for name in names if wanted.harness else ():
-        harness[name] = id = f"harness/{name}"
-        measured = HarnessParams(
-            model=model,
-            tasks=tuple(wanted.harness),
-            adapter=foreign.get(name),
-            files=engines.harness_files,
-            folder=wanted.harness_folder,
+    def _data(self, name: str, language: str) -> dict[str, tuple[str, ...]]:
+        """The items of a task in one language, and solved examples for them; the inputs of all predictions."""
+        wanted, of = self.wanted, self.wanted.tasks[name]
+        source = Wanted(wanted.scored(name), language, True, of.folder)
+        inputs: dict[str, tuple[str, ...]] = {
+            "items": (self._items(f"data/{name}-{language}-{wanted.evaluate.split}", of.task, source),)
+        }
+        if wanted.asking == "few-shot":
+            solved = wanted.examples(name, language)
+            kind = "train" if of.task.examples is None else "examples"
+            inputs["examples"] = (self._items(f"data/{name}-{solved.language}-{kind}", of.task, solved),)
+        return inputs
+
+    def _overlap(self, name: str, language: str, data: dict[str, tuple[str, ...]]) -> str:
+        of = self.wanted.tasks[name]
+        training = [one for one in self.wanted.training(name, language) if self.contents.has(one)]
+        inputs: dict[str, tuple[str, ...]] = {"scored": data["items"]}
+        if training:
+            inputs["train"] = tuple(self._items(f"data/{name}-{one.language}-train", of.task, one) for one in training)
+        if "examples" in data:
+            inputs["examples"] = data["examples"]
+        id = f"checks/overlap-{name}-{language}"
+        params = OverlapParams(language=f"{name}, {language}", where={"examples": "examples"})
+        self.stages[id] = Stage(id, "overlap", params, inputs)
+        return id
+
+    def _cell(
+        self,
+        adapter: str,
+        name: str,
+        language: str,
+        foreign: ForeignAdapter | None,
+        data: dict[str, tuple[str, ...]],
+        overlap: str,
+    ) -> Cell:
+        """One adapter's answers to the items of a task in one language."""
+        wanted, task = self.wanted, self.wanted.tasks[name].task
+        id = f"predictions/{name}/{language}/{adapter}"
+        version = self.engines.vllm
+        params = PredictParams(
+            model=self.model,
+            task=task,
+            evaluate=wanted.evaluate,
+            language=language,
+            asking=wanted.asking,
+            seed=wanted.seed,
+            adapter=foreign,
+            classes=len(task.choices or ()),
+            vllm=None if version is None else VllmEngine(version=version, options=dict(wanted.vllm)),
         )
-        stages[id] = Stage(id, "harness", measured)
-    return Planned(stages, tuple(cells), wanted.start, harness=harness)
+        self.stages[id] = Stage(id, "predict", params, data, after=(overlap,))
+        role: Role = "adapter" if foreign else "base"
+        shown = name if len(wanted.tasks) > 1 else ""
+        return Cell(shown, language, adapter, adapter if foreign else "base model", role, data["items"][0], id)
+
+    def _harness(self, name: str, foreign: ForeignAdapter | None) -> str:
+        id = f"harness/{name}"
+        params = HarnessParams(
+            model=self.model,
+            tasks=tuple(self.wanted.harness),
+            adapter=foreign,
+            files=self.engines.harness_files,
+            folder=self.wanted.harness_folder,
+        )
+        self.stages[id] = Stage(id, "harness", params)
+        return id

@@ -42,6 +42,7 @@ class Planned:
         references: language → the data of its reference task.
         merged: language → the adapter that a run is for.
         harness: system → its scores on lm-evaluation-harness.
+        overlaps: task and language → the look at whether scored items were seen in training.
     """
 
     stages: Plan
@@ -51,11 +52,12 @@ class Planned:
     references: Mapping[str, str] = field(default_factory=dict)
     merged: Mapping[str, str] = field(default_factory=dict)
     harness: Mapping[str, str] = field(default_factory=dict)
+    overlaps: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     @property
     def read(self) -> list[str]:
         """The ids of all stages that a report reads."""
         ids = [id for cell in self.cells for id in (cell.items, cell.predictions)]
-        for table in (self.adapters, self.references, self.merged, self.harness):
+        for table in (self.adapters, self.references, self.merged, self.harness, self.overlaps):
             ids += table.values()
         return list(dict.fromkeys(ids))

@@ -1,12 +1,14 @@
 """A look at the world before planning: which model it is, what the data files hold."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from adamergex.data import sources
 from adamergex.data.settings import Source
+from adamergex.errors import DataError
 from adamergex.models.families import family
 from adamergex.pipeline.stages.base_model import BaseModel
 from adamergex.storage.checkpoints import Checkpoint
@@ -22,12 +24,14 @@ class Wanted:
         language: a BCP 47 code.
         labelled: whether it holds labelled items, or plain text.
         folder: what its relative paths are relative to.
+        needed: whether it is an error if it is not there; else it is looked at where it is on this machine.
     """
 
     source: Source
     language: str
     labelled: bool
     folder: Path
+    needed: bool = True
 
     @property
     def key(self) -> tuple[str, str, bool, Path]:
@@ -45,6 +49,10 @@ class Contents:
         """What determines one source's rows, as plain JSON."""
         return self._found[wanted.key]
 
+    def has(self, wanted: Wanted) -> bool:
+        """Whether a source was found."""
+        return wanted.key in self._found
+
 
 def contents(wanted: Iterable[Wanted]) -> Contents:
     """Hash and look up sources.
@@ -54,12 +62,11 @@ def contents(wanted: Iterable[Wanted]) -> Contents:
     """
     found: dict[tuple[str, str, bool, Path], dict[str, Any]] = {}
     for one in wanted:
-        if one.key not in found:
-            found[one.key] = (
-                loading.fingerprint(one.source, one.folder, one.language)
-                if one.labelled
-                else sources.fingerprint(one.source, one.folder, one.language)
-            )
+        if one.key in found or not (one.needed or one.source.is_local):
+            continue
+        with nullcontext() if one.needed else suppress(DataError):
+            look = loading.fingerprint if one.labelled else sources.fingerprint
+            found[one.key] = look(one.source, one.folder, one.language)
     return Contents(found)
 
 

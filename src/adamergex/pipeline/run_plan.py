@@ -85,18 +85,22 @@ class _Planner:
         scored = {language: self._scored(language) for language in recipe.targets if recipe.scored is not None}
         languages = [recipe.source, *(recipe.targets if recipe.ceiling else [])]
         learned = {language: self._learned(language) for language in languages}
-        adapters = {f"task-{recipe.source}": self._task(recipe.source, learned, scored)}
-        references = self._references(adapters)
+        examples = {language: self._examples(language) for language in scored if "few-shot" in recipe.evaluate.methods}
+        labelled = self._labelled_references()
+        checks = self._checks(scored, learned, examples, labelled)
+        adapters = {f"task-{recipe.source}": self._task(recipe.source, learned, checks)}
+        references = self._references(adapters, labelled, checks)
         merged, cells = {}, list[Cell]()
         for language in recipe.targets:
             by_method: dict[str, str] = {recipe.merge.method: self._merge(language, recipe.merge.method, references)}
             merged[language] = by_method[recipe.merge.method]
             for system in recipe.evaluate.methods if language in scored else ():
                 if METHODS[system].adapter == "ceiling":
-                    adapters[f"task-{language}"] = self._task(language, learned, scored)
+                    adapters[f"task-{language}"] = self._task(language, learned, checks)
                 elif METHODS[system].adapter == "merged" and system not in by_method:
                     by_method[system] = self._merge(language, system, references)
-                cells.append(self._cell(language, system, scored[language], by_method.get(system), learned))
+                shots = examples.get(language) or learned[recipe.source][:1]
+                cells.append(self._cell(language, system, scored[language], by_method.get(system), shots, checks))
         return Planned(self.stages, tuple(cells), START, adapters, references, merged)
 
     def _add(
@@ -127,12 +131,36 @@ class _Planner:
             ids.append(self._items(f"data/task-{language}-heldout", task, task.dev, language, scored=True))
         return tuple(ids)
 
-    def _task(self, language: str, learned: dict[str, tuple[str, ...]], scored: dict[str, str]) -> str:
+    def _checks(
+        self,
+        scored: Mapping[str, str],
+        learned: Mapping[str, tuple[str, ...]],
+        examples: Mapping[str, tuple[str, ...]],
+        labelled: Mapping[str, str],
+    ) -> list[str]:
+        """Looks at all items before anything is learned from them; data of the hub is here by then, too.
+
+        Args:
+            scored: language → the scored items.
+            learned: language → what a task's adapter learns, and what it is chosen by.
+            examples: language → solved examples.
+            labelled: language → the items of a labelled reference task.
+        """
+        train = [ids[0] for ids in learned.values()]
+        seen = {"train": train, "dev": [id for ids in learned.values() for id in ids[1:]]}
+        seen |= {"examples": [id for ids in examples.values() for id in ids], "reference": list(labelled.values())}
+        roles = {role: tuple(ids) for role, ids in seen.items() if ids}
+        where = {"dev": "dev", "examples": "examples", "reference": "reference.task"}
         checks = []
         for target, id in scored.items():
-            check = f"checks/overlap-{language}-{target}"
-            inputs = {"learned": learned[language], "scored": (id,)}
-            checks.append(self._add(check, "overlap", OverlapParams(language=target), inputs))
+            params = OverlapParams(language=target, where=where)
+            checks.append(self._add(f"checks/overlap-{target}", "overlap", params, {**roles, "scored": (id,)}))
+        if labelled:
+            counts = {language: (id,) for language, id in labelled.items()}
+            checks.append(self._add("checks/equal-counts", "equal-counts", EqualCountsParams(), counts))
+        return checks
+
+    def _task(self, language: str, learned: Mapping[str, tuple[str, ...]], checks: list[str]) -> str:
         inputs = {"items": learned[language][:1]}
         if len(learned[language]) > 1:
             inputs["dev"] = learned[language][1:]
@@ -140,15 +168,20 @@ class _Planner:
             f"task-{language}", self.recipe.train.task, inputs, checks, classes=len(self.recipe.task.choices or ())
         )
 
-    def _references(self, adapters: dict[str, str]) -> dict[str, str]:
+    def _labelled_references(self) -> dict[str, str]:
+        """The items of a labelled reference task, by language; none where it is plain text."""
+        task = self.recipe.reference.task
+        if task is None:
+            return {}
+        return {
+            language: self._items(f"data/reference-{language}", task, task.train, language, scored=False)
+            for language in self.recipe.languages
+        }
+
+    def _references(self, adapters: dict[str, str], labelled: Mapping[str, str], checks: list[str]) -> dict[str, str]:
         """The reference task in every language; returns the ids of its data."""
         recipe, task = self.recipe, self.recipe.reference.task
-        schedule, data, checks = recipe.train.reference, {}, []
-        if task is not None:
-            for language in recipe.languages:
-                data[language] = self._items(f"data/reference-{language}", task, task.train, language, scored=False)
-            counts = {language: (id,) for language, id in data.items()}
-            checks = [self._add("checks/equal-counts", "equal-counts", EqualCountsParams(), counts)]
+        schedule, data = recipe.train.reference, dict(labelled)
         for language in recipe.languages:
             name = f"reference-{language}"
             if task is None:
@@ -219,7 +252,13 @@ class _Planner:
         return self._add(f"merged/{language}/{method}", "merge", params, inputs)
 
     def _cell(
-        self, language: str, system: str, items: str, merged: str | None, learned: dict[str, tuple[str, ...]]
+        self,
+        language: str,
+        system: str,
+        items: str,
+        merged: str | None,
+        examples: tuple[str, ...],
+        checks: list[str],
     ) -> Cell:
         """One system's answers in one language."""
         recipe, of = self.recipe, METHODS[system]
@@ -230,9 +269,9 @@ class _Planner:
             "ceiling": f"adapters/task-{language}",
             "merged": merged,
         }[of.adapter]
-        inputs = {"items": (items,)} | ({"adapter": (adapter,)} if adapter else {})
+        inputs: dict[str, tuple[str, ...]] = {"items": (items,)} | ({"adapter": (adapter,)} if adapter else {})
         if of.asking == "few-shot":
-            inputs["examples"] = (self._examples(language, learned),)
+            inputs["examples"] = examples
         params = PredictParams(
             model=self.model,
             task=recipe.task,
@@ -243,18 +282,18 @@ class _Planner:
             classes=len(recipe.task.choices or ()),
             max_length=recipe.train.max_length,
         )
-        predictions = self._add(f"predictions/{language}/{system}", "predict", params, inputs)
+        predictions = self._add(f"predictions/{language}/{system}", "predict", params, inputs, checks)
         role: Role = "merged" if system == recipe.merge.method else _ROLES.get(of.adapter, "adapter")
         scale = str(method_settings(recipe, system).scale) if of.adapter == "merged" else ""
         label = of.label.format(source=recipe.source, target=language, scale=scale, shots=recipe.evaluate.shots)
         return Cell("", language, system, label, role, items, predictions)
 
-    def _examples(self, language: str, learned: dict[str, tuple[str, ...]]) -> str:
-        """The items that few-shot examples are from: the task's own in the language, or those it is learned from."""
+    def _examples(self, language: str) -> tuple[str, ...]:
+        """The task's own solved examples in a language; without any, few-shot examples are what is learned from."""
         task = self.recipe.task
         if task.examples is None:
-            return learned[self.recipe.source][0]
-        return self._items(f"data/task-{language}-examples", task, task.examples, language, scored=True)
+            return ()
+        return (self._items(f"data/task-{language}-examples", task, task.examples, language, scored=True),)
 
 
 _ROLES: dict[str, Role] = {"none": "base", "ceiling": "ceiling"}
