@@ -307,5 +307,6 @@ class _Run:
             + (f" with {wanted.evaluate.shots} examples" if wanted.asking == "few-shot" else "")
             + f"; {TESTS}",
             *(f"{name}: {folder}" for name, folder in wanted.adapters.items()),
+            *self._off_base,
             *(f"prompt of {name}: {task.prompt!r}" for name, task in wanted.tasks.items()),
         ]
