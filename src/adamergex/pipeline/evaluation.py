@@ -169,7 +169,7 @@ class _Run:
             items, shortened = self._put(manner, task_name, data)
             found = self._answers(manner, items, stage, self._scored[task_name, language])
             write_jsonl(folder / PREDICTIONS, [asdict(prediction) for prediction in found])
-            (folder / SCORING).write_text(json.dumps({"shortened": shortened}) + "\n")
+            (folder / SCORING).write_text(json.dumps({"shortened": shortened, "layout": self._layout(task)}) + "\n")
 
         settings = self.backend.facts(name) | scoring_settings(
             task, wanted.evaluate, language, wanted.asking, wanted.seed
@@ -177,6 +177,11 @@ class _Run:
         stage = Stage(f"predictions/{task_name}/{language}/{name}", settings, (data,), build, (*PACKAGES, *SCORERS))
         self._scored.setdefault((task_name, language), {})[name] = stage
         return stage
+
+    def _layout(self, task: Task) -> str | None:
+        """How choices lay in a batch of the resident model, and why."""
+        choices = task.choices or ()
+        return None if self.backend.at_once or not choices else str(self.backend.workbench(len(choices)).layout(False))
 
     def _put(self, manner: "Manner", task: str, data: Stage) -> tuple[list[Item], int]:
         """Items as they are put to the model, and how many of them had to be shortened; made once for all adapters."""
@@ -273,7 +278,7 @@ class _Run:
             start=wanted.start,
             rows=rows,
             examples=examples,
-            facts=self._facts(),
+            facts=self._facts(pairs),
             scales={
                 place: sorted((scales[row.method], row.score) for row in of if row.method in scales)
                 for place, of in groupby(rows, key=lambda row: row.language)
@@ -290,14 +295,16 @@ class _Run:
         self.run_folder.write(PAGE, html.page(found).encode())
         return rows
 
-    def _facts(self) -> list[str]:
+    def _facts(self, pairs: Sequence[tuple[str, str]]) -> list[str]:
         """How the numbers came to be."""
-        wanted = self.wanted
+        wanted, path = self.wanted, self.run_folder.path / "predictions"
+        places = [path / task / language / name for task, language in pairs for name in (BASE, *wanted.adapters)]
         return [
             f"base model: {self.backend.checkpoint.described}",
             f"scored on the {wanted.evaluate.split} split, prompts {wanted.asking}"
             + (f" with {wanted.evaluate.shots} examples" if wanted.asking == "few-shot" else "")
             + f"; {TESTS}",
+            *report.layouts("scoring", (json.loads((place / SCORING).read_bytes()) for place in places)),
             *(f"{name}: {folder}" for name, folder in wanted.adapters.items()),
             *(f"prompt of {name}: {task.prompt!r}" for name, task in wanted.tasks.items()),
         ]

@@ -89,7 +89,8 @@ def predictions(context: Context, language: str, method: str, trained: Stage | N
         if processes.is_first:
             rows = [asdict(prediction) for prediction in processes.joined(parts, total)]
             write_jsonl(folder / PREDICTIONS, rows)
-            (folder / SCORING).write_text(json.dumps({"shortened": shortened}) + "\n")
+            layout = str(workbench.layout(False)) if task.choices else None
+            (folder / SCORING).write_text(json.dumps({"shortened": shortened, "layout": layout}) + "\n")
 
     settings = context.model_settings() | scoring_settings(task, evaluate, language, asking, context.recipe.seed)
     settings["max_length"] = context.recipe.train.max_length

@@ -238,22 +238,32 @@ def _facts(recipe: Recipe, run_folder: RunFolder) -> list[str]:
     facts = []
     if recipe.scored is not None:
         facts.append(f"scored on the {recipe.evaluate.split} split, and compared with t = 0; {TESTS}")
-        for language in recipe.targets:
-            for method in recipe.evaluate.methods:
-                scoring = json.loads((run_folder.path / f"predictions/{language}/{method}" / SCORING).read_bytes())
-                if cut := scoring["shortened"]:
-                    facts.append(f"{language}, {method}: {cut:,} prompts were too long and lost a part of a column")
+        scorings = {
+            (language, method): json.loads(
+                (run_folder.path / f"predictions/{language}/{method}" / SCORING).read_bytes()
+            )
+            for language in recipe.targets
+            for method in recipe.evaluate.methods
+        }
+        for (language, method), scoring in scorings.items():
+            if cut := scoring["shortened"]:
+                facts.append(f"{language}, {method}: {cut:,} prompts were too long and lost a part of a column")
+        facts += report.layouts("scoring", scorings.values())
     for language in recipe.languages:
         cleaned = _cleaning(run_folder.path, language) if recipe.reference.task is None else ""
         facts.append(f"reference task of {language}: {reference_facts(recipe, run_folder.path, language)}{cleaned}")
-    for name in _adapters(recipe):
+    trainings = {
+        name: json.loads((run_folder.path / "adapters" / name / TRAINING).read_bytes()) for name in _adapters(recipe)
+    }
+    for name, training in trainings.items():
         losses = [row["loss"] for row in read_jsonl(run_folder.path / "adapters" / name / LOG)]
         few = max(1, len(losses) // 10)
         first, last = sum(losses[:few]) / few, sum(losses[-few:]) / few
         facts.append(
             f"{name}: {len(losses)} steps, training loss {first:.3f} → {last:.3f} (mean of first and last tenth)"
-            + _training_facts(json.loads((run_folder.path / "adapters" / name / TRAINING).read_bytes()), name)
+            + _training_facts(training, name)
         )
+    facts += report.layouts("training", trainings.values())
     for language in recipe.targets:
         folder = run_folder.path / "merged" / language / recipe.merge.method
         merged: dict[str, Any] = json.loads((folder / MERGE).read_bytes())
@@ -278,8 +288,6 @@ def _training_facts(training: dict[str, Any], name: str) -> str:
             said += f" ({LEARNED_NOTHING})"
     if training.get("shortened"):
         said += f"; {training['shortened']:,} items were longer than the model reads and lost the end of a column"
-    if training["packed"]:
-        said += "; packed"
     return said
 
 

@@ -172,7 +172,7 @@ def _adapter(
             context.display.warn(LEARNED_NOTHING)
         adapter = trained.adapter if task is recipe.task else _without_head(trained.adapter)
         adapter.save(folder)
-        facts = data.facts | {"heldout": trained.heldout, "best_step": trained.best_step, "packed": trained.packed}
+        facts = data.facts | {"heldout": trained.heldout, "best_step": trained.best_step, "layout": str(trained.layout)}
         facts["processes"] = context.processes.count
         (folder / TRAINING).write_text(json.dumps(facts, indent=2) + "\n")
         write_jsonl(folder / LOG, trained.log)
