@@ -63,6 +63,20 @@ def workbench(tiny_model: Path) -> Workbench:
 
 
 @pytest.fixture
+def nearly_equal(tiny_model: Path) -> Workbench:
+    """The model in bfloat16, with large logits, to which ` a` is a hair less likely than ` b` whatever was read."""
+    found = Workbench(Checkpoint("tiny-llama", tiny_model, "tiny"), "bfloat16", SETTINGS)
+    found.start(0)
+    # What answers begin with: a token each.
+    a, b = (found.tokenizer.encode(letter)[-1] for letter in "ab")
+    weight = found.model.get_base_model().lm_head.weight.data
+    weight.mul_(20)
+    weight[b] = weight[a]
+    weight[b, 0] += weight[b, 0].abs() / 64
+    return found
+
+
+@pytest.fixture
 def own_data(tmp_path: Path, tiny_model: Path) -> Callable[..., Path]:
     """Write a whole recipe with its data for the tiny model; keyword arguments replace its sections."""
 

@@ -111,6 +111,10 @@ def test_rows_and_files_say_the_same(own_data: Callable[..., Path]) -> None:
     text = (folder / "report.md").read_text()
     assert "merged (t = 0.5)" in text
     assert re.search(r"es: merging changed accuracy by [+-]\d+\.\d points", text)
+    # How sequences lay in a batch, once for all trainings and once for all scorings, and why.
+    for what in ("training", "scoring"):
+        (said,) = re.findall(rf"sequences of a batch in {what}: (.*)", text)
+        assert said.startswith("shared beginnings (tried on a small float32 LlamaForCausalLM")
 
 
 def test_the_merged_folder_is_the_merge_of_the_three_and_loads_in_peft(

@@ -13,7 +13,7 @@ from adamergex.distributed import Processes
 from adamergex.errors import DataError, NetworkError, StorageError
 from adamergex.execution.executor import execute, states
 from adamergex.execution.run_folder import MARK, RunFolder, State
-from adamergex.execution.stage import Kind, Params, Place, Plan, Stage, described, key, ordered
+from adamergex.execution.stage import Inputs, Kind, Params, Place, Plan, Stage, described, key, ordered
 from adamergex.progress import Display, Silent
 
 
@@ -50,12 +50,12 @@ class Hand:
         return Hand(display)
 
 
-def write(params: Text, inputs: dict[str, list[Path]], output: Path, scratch: Path, worker: Any) -> None:
+def write(params: Text, inputs: Inputs, output: Path, scratch: Path, worker: Any) -> None:
     (output / "text").write_text(params.text)
     (output / "seconds").write_text(str(time.monotonic_ns()))
 
 
-def join(params: Text, inputs: dict[str, list[Path]], output: Path, scratch: Path, worker: Any) -> None:
+def join(params: Text, inputs: Inputs, output: Path, scratch: Path, worker: Any) -> None:
     parts = [(folder / "text").read_text() for folders in inputs.values() for folder in folders]
     (output / "text").write_text(params.text.join(parts))
 

@@ -186,7 +186,7 @@ def _answering(workbench: Workbench, questions: Questions) -> Answering:
 
         return classified, lengths, [1] * len(items)
     options = choices.options(workbench, items)
-    layout = workbench.layout(False)
+    layout = workbench.layout(False).layout
 
     def likeliest(batch: list[int]) -> list[Prediction]:
         found = []

@@ -16,9 +16,10 @@ from adamergex.pipeline.kinds import KINDS
 from adamergex.pipeline.planned import Planned
 from adamergex.pipeline.resolve import base_model, contents
 from adamergex.pipeline.run_report import Facts, held, write_report
-from adamergex.pipeline.stages import checks
+from adamergex.pipeline.stages import checks, predict
 from adamergex.pipeline.worker import Options, Worker
 from adamergex.progress import Display, Silent
+from adamergex.reporting.report import layouts
 from adamergex.scoring.results import TESTS, Row
 from adamergex.selection.scale_curve import tried
 from adamergex.storage.checkpoints import Checkpoint, resolve
@@ -58,7 +59,8 @@ def evaluate(wanted: Comparison, output: Path, display: Display | None = None, *
 
         def report() -> list[Row]:
             facts = _facts(wanted, checkpoint, output)
-            lines = [*facts.lines, *others, *_seen(planned, run_folder)]
+            scorings = [predict.facts(run_folder.place(cell.predictions)) for cell in planned.cells]
+            lines = [*facts.lines, *others, *layouts("scoring", scorings), *_seen(planned, run_folder)]
             return write_report(planned, run_folder, replace(facts, lines=lines))
 
         return processes.first_does(report)

@@ -9,6 +9,7 @@ from adamergex.execution.run_folder import RunFolder
 from adamergex.pipeline.planned import Planned
 from adamergex.pipeline.stages import corpus, merge, predict, train
 from adamergex.recipes.recipe import Recipe
+from adamergex.reporting.report import layouts
 from adamergex.scoring.results import TESTS
 
 
@@ -23,15 +24,18 @@ def facts(recipe: Recipe, planned: Planned, folder: RunFolder) -> list[str]:
     lines = []
     if planned.cells:
         lines.append(f"scored on the {recipe.evaluate.split} split, and compared with t = 0; {TESTS}")
-    for cell in planned.cells:
-        if cut := predict.facts(folder.place(cell.predictions))["shortened"]:
+    scorings = {cell: predict.facts(folder.place(cell.predictions)) for cell in planned.cells}
+    for cell, found in scorings.items():
+        if cut := found["shortened"]:
             lines.append(f"{cell.language}, {cell.system}: {cut:,} prompts were too long and lost a part of a column")
+    lines += layouts("scoring", scorings.values())
     for language, id in planned.references.items():
         place = folder.place(id)
         cleaned = _cleaning(corpus.manifest(place)) if recipe.reference.task is None else ""
         lines.append(f"reference task of {language}: {merge.reference_sentence(place)}{cleaned}")
     references = {f"reference-{language}" for language in planned.references}
     lines += [f"{name}: {_training(folder.place(id), name in references)}" for name, id in planned.adapters.items()]
+    lines += layouts("training", [train.facts(folder.place(id)) for id in planned.adapters.values()])
     lines += [f"merged for {language} with {_merge(folder.place(id))}" for language, id in planned.merged.items()]
     return [*lines, f"seed {recipe.seed}; " + ", ".join(" ".join(pair) for pair in merge.versions().items())]
 
@@ -65,8 +69,6 @@ def _unusual(found: dict[str, Any], is_reference: bool) -> Iterator[str]:
         yield f"held-out perplexity {_perplexity(heldout['before'])} → {_perplexity(heldout['after'])}{nothing}"
     if found.get("shortened"):
         yield f"{found['shortened']:,} items were longer than the model reads and lost the end of a column"
-    if found["packed"]:
-        yield "packed"
 
 
 def _perplexity(loss: float) -> str:

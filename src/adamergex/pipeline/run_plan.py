@@ -269,7 +269,9 @@ class _Planner:
             "ceiling": f"adapters/task-{language}",
             "merged": merged,
         }[of.adapter]
-        inputs: dict[str, tuple[str, ...]] = {"items": (items,)} | ({"adapter": (adapter,)} if adapter else {})
+        inputs: dict[str, tuple[str, ...]] = {"items": (items,)}
+        if adapter is not None:
+            inputs["adapter"] = (adapter,)
         if of.asking == "few-shot":
             inputs["examples"] = examples
         params = PredictParams(

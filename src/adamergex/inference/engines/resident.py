@@ -28,6 +28,11 @@ class Resident:
     def __init__(self, model: Workbench):
         self.reader = model
 
+    @property
+    def layout(self) -> str | None:
+        """How the choices of several items lie in a batch, and why."""
+        return str(self.reader.layout(False))
+
     def holding(self, folder: Path | None) -> AbstractContextManager[None]:
         """A context in which the model has an adapter, or none. Raises AdapterError or ModelError where it does not fit."""
         if folder is None:

@@ -97,6 +97,9 @@ class Vllm:
         self._numbers = count()
         self.context: int | None = self._llm.llm_engine.model_config.max_model_len
 
+    # It makes its own batches.
+    layout: str | None = None
+
     @property
     def reader(self) -> "Vllm":
         """What prompts are made ready for."""

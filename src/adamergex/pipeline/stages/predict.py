@@ -120,7 +120,8 @@ def make(params: PredictParams, inputs: Inputs, output: Path, scratch: Path, wor
     parts: list[list[Prediction]] = processes.gathered(mine)
     if processes.is_first:
         write_jsonl(output / FILE, [asdict(prediction) for prediction in processes.joined(parts, len(questions))])
-        (output / FACTS).write_text(json.dumps({"shortened": shortened}) + "\n")
+        layout = engine.layout if params.task.choices else None
+        (output / FACTS).write_text(json.dumps({"shortened": shortened, "layout": layout}) + "\n")
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
@@ -129,7 +130,7 @@ def read(folder: Path) -> list[dict[str, Any]]:
 
 
 def facts(folder: Path) -> dict[str, Any]:
-    """How items were put: how many prompts had to be shortened."""
+    """How items were put: how many prompts had to be shortened, and how batches lay."""
     found: dict[str, Any] = json.loads((folder / FACTS).read_bytes())
     return found
 

@@ -111,7 +111,7 @@ def make(params: TrainParams, inputs: Inputs, output: Path, scratch: Path, worke
         worker.display.warn(LEARNED_NOTHING)
     adapter = trained.adapter if params.keep_head else _without_head(trained.adapter)
     adapter.save(output)
-    facts = data.facts | {"heldout": trained.heldout, "best_step": trained.best_step, "packed": trained.packed}
+    facts = data.facts | {"heldout": trained.heldout, "best_step": trained.best_step, "layout": str(trained.layout)}
     facts["processes"] = worker.processes.count
     (output / FACTS).write_text(json.dumps(facts, indent=2) + "\n")
     write_jsonl(output / LOG, trained.log)
