@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from adamergex.cli.main import app
 from adamergex.errors import RecipeError
-from adamergex.pipeline import run
+from adamergex.pipeline.run import run
 from adamergex.recipes import loading
 from adamergex.storage.files import read_jsonl
 
@@ -34,7 +34,7 @@ def test_a_recipes_task_is_asked_in_evaluate_as_in_its_run(own_data: Callable[..
     path = own_data(
         source="es", targets=["en"], evaluate={"methods": ["few-shot", "source-adapter", "adamergex"], "shots": 2}
     )
-    run.run(loading.load(str(path)), folder=path.parent, output=path.parent / "run")
+    run(loading.load(str(path)), folder=path.parent, output=path.parent / "run")
     model = json.loads(path.read_text())["base_model"]
     common = ["--task", str(path), "--language", "en", "--base-model", model]
     evaluate(*common, "--asking", "few-shot", "--shots", "2", "--output", "out")

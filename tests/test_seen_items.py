@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from adamergex.cli.main import app
 from adamergex.errors import DataError, RecipeError
-from adamergex.pipeline import run
+from adamergex.pipeline.run import run
 from adamergex.recipes import loading, preflight
 
 STOPPING = {"early_stopping": {"every": 1}, "task": {"batch_size": 4}, "reference": {"batch_size": 4}}
@@ -71,10 +71,10 @@ def test_whatever_is_seen_and_scored_is_found_before_anything_runs(
 def test_data_that_is_there_only_in_a_run_is_looked_at_in_the_run(
     recipe: Path, split: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "check", lambda recipe, folder: None)
+    monkeypatch.setattr("adamergex.pipeline.run.check", lambda recipe, folder: None)
     also(recipe.parent / f"data/{split}.es.jsonl", recipe.parent / "data/test.es.jsonl")
     with pytest.raises(DataError, match="1 items stand both in"):
-        run.run(loading.load(str(recipe)), folder=recipe.parent, output=recipe.parent / "run")
+        run(loading.load(str(recipe)), folder=recipe.parent, output=recipe.parent / "run")
     assert not list(recipe.parent.glob("run/predictions/**/predictions.jsonl"))
 
 

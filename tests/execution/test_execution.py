@@ -30,11 +30,11 @@ class Recorder(Silent):
         self._name = ""
 
     def stage(self, name: str) -> None:
-        self._name = name.split()[-1]
+        self._name = name.rsplit(maxsplit=1)[-1]
         self.said.append(f"make {self._name}")
 
     def skip(self, name: str) -> None:
-        self.said.append(f"skip {name.split()[-1]}")
+        self.said.append(f"skip {name.rsplit(maxsplit=1)[-1]}")
 
     def warn(self, text: str) -> None:
         self.said.append(f"warn {self._name}: {text}")
