@@ -1,6 +1,7 @@
 """What is compared is computed in float32, whatever the weights: nearly equal choices are not equal ones."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def halved(config: transformers.PretrainedConfig, dtype: torch.dtype = torch.bfl
     return model
 
 
-def exact(head: torch.nn.Module, hidden: torch.Tensor) -> torch.Tensor:
+def exact(head: Any, hidden: torch.Tensor) -> torch.Tensor:
     """The output embedding in float64, with an adapter where it has one."""
     base = getattr(head, "base_layer", head)
     found = hidden.double() @ base.weight.double().T
@@ -148,10 +149,10 @@ def test_nearly_equal_choices_are_told_apart(nearly_equal: Workbench) -> None:
     right, rounded = [], []
     for item in items:
         ids = torch.tensor([nearly_equal.tokenizer.encode(item.prompt)])
-        hidden, output = seen(head, lambda ids=ids: nearly_equal.model(ids).logits[0, -1])
+        hidden, output = seen(head, partial(nearly_equal.model, ids))
         logits = exact(head, hidden[0, -1])
         right.append("ab"[int(logits[b] > logits[a])])
-        rounded.append(float(output[a] - output[b]))
+        rounded.append(float(output.logits[0, -1, a] - output.logits[0, -1, b]))
     # In bfloat16 they tie, and the first would have it.
     assert rounded.count(0.0) > 12
     assert {"a", "b"} == set(right)
@@ -166,7 +167,7 @@ def test_a_classification_head_in_bfloat16_gives_float32_logits(tmp_path: Path) 
         bench.start(0)
         items = [Item(str(i), f"text {i}", "x", ("x", "y", "z")) for i in range(5)]
         head = bench.model.get_base_model().classifier
-        hidden, logits = seen(head, lambda bench=bench, items=items: choices.class_logits(bench, items))
+        hidden, logits = seen(head, partial(choices.class_logits, bench, items))
         active = head.modules_to_save[head.active_adapters[0]]
         x = hidden.double() if name == "bert" else hidden[:, 0].double()
         for layer in [active] if name == "bert" else [active.dense, active.out_proj]:
