@@ -158,8 +158,16 @@ def described(stage: Stage, kind: Kind, digests: Mapping[str, str]) -> dict[str,
         "revision": kind.revision,
         "params": stage.params.identity(),
         "inputs": {role: [digests[id] for id in ids] for role, ids in stage.inputs.items()},
-        "versions": {name: importlib.metadata.version(name) for name in kind.packages(stage.params)},
+        "versions": {name: _version(name) for name in kind.packages(stage.params)},
     }
+
+
+def _version(distribution: str) -> str | None:
+    """The installed version; None where there is none, which is for whoever needs it to say."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def key(description: Mapping[str, Any]) -> str:
