@@ -163,7 +163,7 @@ def test_what_evaluate_is_given_wrongly_is_one_line(own_data: Callable[..., Path
         evaluate("--task", "xcoppa", *common)
     with pytest.raises(AdapterError, match=r"nowhere: no adapter_config\.json; expected a PEFT adapter folder"):
         evaluate("--task", "xcopa", "--adapter", "a=nowhere", *common)
-    with pytest.raises(RecipeError, match="--baseline t0: expected one of base"):
+    with pytest.raises(RecipeError, match="baseline t0: expected one of base"):
         evaluate("--task", "xcopa", "--baseline", "t0", *common)
     with pytest.raises(RecipeError, match="--length-normalization: .* 'none', 'tokens' or 'characters'"):
         evaluate("--task", "xcopa", "--length-normalization", "words", *common)

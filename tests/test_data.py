@@ -221,5 +221,10 @@ def test_a_branch_of_a_data_set_is_what_its_commit_is(monkeypatch: pytest.Monkey
         source = Source(dataset="user/branches", split="train", revision=revision)
         return sources.fingerprint(source, Path(), "en")["content"]
 
-    assert [content(revision) for revision in (None, "main", "v2", "c" * 40)] == ["a" * 40, "a" * 40, "b" * 40, "c" * 40]
+    assert [content(revision) for revision in (None, "main", "v2", "c" * 40)] == [
+        "a" * 40,
+        "a" * 40,
+        "b" * 40,
+        "c" * 40,
+    ]
     sources._dataset_version.cache_clear()

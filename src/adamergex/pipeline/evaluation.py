@@ -1,9 +1,10 @@
 """`adamergex evaluate`: resolve, plan, make, report."""
 
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from adamergex.adapters.adapter import load
 from adamergex.adapters.compatibility import check_bases, off_base
@@ -12,6 +13,7 @@ from adamergex.errors import ModelError
 from adamergex.execution.executor import execute
 from adamergex.execution.run_folder import RunFolder
 from adamergex.pipeline.evaluation_plan import Comparison, Engines, plan, sources
+from adamergex.pipeline.evaluation_request import comparison
 from adamergex.pipeline.kinds import KINDS
 from adamergex.pipeline.planned import Planned
 from adamergex.pipeline.resolve import base_model, contents
@@ -26,7 +28,43 @@ from adamergex.storage.checkpoints import Checkpoint, resolve
 from adamergex.storage.files import sha256
 
 
-def evaluate(wanted: Comparison, output: Path, display: Display | None = None, *, verify: bool = False) -> list[Row]:
+def evaluate(
+    adapters: Mapping[str, str | Path],
+    tasks: Sequence[str] | Mapping[str, str],
+    languages: Sequence[str],
+    output: str | Path,
+    *,
+    display: Display | None = None,
+    verify: bool = False,
+    **settings: Any,
+) -> list[Row]:
+    """Score adapters and their base model on the same items, with paired tests, and write a report.
+
+        adamergex.evaluate({"t0": "adapters/task-en", "merged": "merged/sw/adamergex"}, ["xcopa"], ["sw"], "scores")
+
+    Args:
+        adapters: name → PEFT folder. The base model itself is always measured, too.
+        tasks: benchmarks by name, or recipes whose task is taken; with names for them, or without.
+        languages: BCP 47 codes of the languages that items are asked in.
+        output: the folder for results; what is done there is not done again.
+        display: where progress is shown; nowhere by default.
+        verify: compare all results that are there with their hashes.
+        settings: the options of `adamergex evaluate`, with underscores: `base_model`, `baseline` (what others are compared
+            with), `data` (a benchmark's files), `prompts`, `split`, `limit`, `asking`, `shots`, `length_normalization`,
+            `batch_size`, `max_new_tokens`, `dtype`, `harness`, `harness_folder`, `backend`, `vllm`, `seed`,
+            `trust_remote_code`.
+
+    Returns:
+        A row for each adapter, task and language.
+
+    Raises:
+        AdaMergeXError: something that the user can mend; finished predictions stay done.
+    """
+    named = tasks if isinstance(tasks, Mapping) else {Path(task).stem: task for task in tasks}
+    return compare(comparison(adapters, named, languages, **settings), Path(output), display, verify=verify)
+
+
+def compare(wanted: Comparison, output: Path, display: Display | None = None, *, verify: bool = False) -> list[Row]:
     """Do whatever of a comparison is not done yet, and write scores.jsonl, report.md and report.html.
 
     Args:

@@ -14,7 +14,7 @@ from adamergex.pipeline.run_facts import facts
 from adamergex.pipeline.run_report import FILES, Facts, held, write_report
 from adamergex.pipeline.worker import Options, Worker
 from adamergex.progress import Display, Silent
-from adamergex.recipes.loading import dump
+from adamergex.recipes.loading import dump, folder_of, load
 from adamergex.recipes.preflight import check, unsplittable, unsuited
 from adamergex.recipes.recipe import Recipe
 from adamergex.scoring.results import Row
@@ -22,20 +22,22 @@ from adamergex.storage.checkpoints import Checkpoint, resolve
 
 
 def run(
-    recipe: Recipe,
+    recipe: Recipe | str | Path,
     *,
-    folder: Path = Path(),
-    output: Path | None = None,
+    folder: Path | None = None,
+    output: str | Path | None = None,
     display: Display | None = None,
     verify: bool = False,
 ) -> list[Row]:
     """Do whatever of a run is not done yet, and write its report.
 
+        adamergex.run("own-data.yaml")
+
     Where `accelerate launch` started several processes, all of them call this; the first one writes.
 
     Args:
-        recipe: what to do.
-        folder: what the recipe's relative paths are relative to.
+        recipe: what to do: a .yaml file, the name of a shipped recipe, or a recipe itself.
+        folder: what the recipe's relative paths are relative to; the file's folder, or the current one, by default.
         output: the run folder; `runs/NAME` by default.
         display: where progress is shown; nowhere by default.
         verify: compare all results that are there with their hashes, not those that are read alone.
@@ -46,9 +48,15 @@ def run(
     Raises:
         AdaMergeXError: something that the user can mend; finished stages stay done.
     """
+    if not isinstance(recipe, Recipe):
+        recipe, folder = load(str(recipe)), folder or folder_of(str(recipe))
+    return _run(recipe, folder or Path(), Path(output) if output else place(recipe), display, verify)
+
+
+def _run(recipe: Recipe, folder: Path, output: Path, display: Display | None, verify: bool) -> list[Row]:
     processes = Processes()
     processes.first_does(lambda: check(recipe, folder))
-    run_folder = RunFolder(output or place(recipe))
+    run_folder = RunFolder(output)
     with held(run_folder, processes):
         shown = display if display is not None and processes.is_first else Silent()
         checkpoint, planned = planned_run(recipe, folder, shown, processes)
