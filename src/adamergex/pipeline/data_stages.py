@@ -33,7 +33,10 @@ def items(context: Context, name: str, task: Task, source: Source, language: str
 
 def item_settings(task: Task, language: str) -> dict[str, Any]:
     """What of a task determines its items in a language, beside their rows; for fingerprints."""
-    template = task.wording(language).model_dump(include={"prompt", "separator", "choices"})
+    wording = task.wording(language)
+    template = wording.model_dump(include={"prompt", "separator", "choices"})
+    # Items of before have nothing of what choices name that an encoder could read.
+    template |= {} if wording.shared_columns == [] else {"text_pair": True}
     return template | task.model_dump(include={"answer", "learned", "kind"})
 
 

@@ -28,6 +28,7 @@ from adamergex.pipeline.run_report import (
     versions,
 )
 from adamergex.progress import Display, Silent
+from adamergex.recipes import encoders
 from adamergex.reporting import report
 from adamergex.reporting.report import Report
 from adamergex.scoring.results import TESTS, Row
@@ -120,6 +121,12 @@ class _Run:
             wanted.base_model, wanted.dtype, wanted.adapters, wanted.backend, wanted.vllm, wanted.trust_remote_code
         )
         display.end()
+        checkpoint = self.backend.checkpoint
+        if problems := encoders.unscorable(
+            checkpoint, wanted.tasks, wanted.adapters, wanted.asking, wanted.start, bool(wanted.harness)
+        ):
+            raise RecipeError(problems)
+        self._without_base = encoders.headless(checkpoint, wanted.tasks)
         self._asked: dict[tuple[str, str], tuple[list[Item], int]] = {}
         # Stages of predictions by task, language and name; what was answered for some that are not written yet.
         self._scored: dict[tuple[str, str], dict[str, Stage]] = {}
@@ -131,7 +138,7 @@ class _Run:
         data = {pair: self._data(*pair) for pair in pairs}
         stages = [*data.values()]
         for name in (BASE, *wanted.adapters):
-            stages += [self._predictions(*pair, name, data[pair]) for pair in pairs]
+            stages += [self._predictions(*pair, name, data[pair]) for pair in pairs if name in self._names(pair[0])]
         if wanted.harness:
             if importlib.util.find_spec("lm_eval") is None:
                 raise ModelError("lm-evaluation-harness is not installed; run: pip install 'adamergex[harness]'")
@@ -145,6 +152,10 @@ class _Run:
             self.run_folder.make(stage)
             self.display.end()
         return self._report(pairs, stages)
+
+    def _names(self, task: str) -> list[str]:
+        """What is measured on a task."""
+        return [name for name in (BASE, *self.wanted.adapters) if name != BASE or task not in self._without_base]
 
     def _data(self, name: str, language: str) -> Stage:
         task, split = self.wanted.tasks[name], self.wanted.evaluate.split
@@ -174,6 +185,8 @@ class _Run:
         settings = self.backend.facts(name) | scoring_settings(
             task, wanted.evaluate, language, wanted.asking, wanted.seed
         )
+        if virtual_tokens := self.backend.virtual_tokens:
+            settings["virtual_tokens"] = virtual_tokens
         stage = Stage(f"predictions/{task_name}/{language}/{name}", settings, (data,), build, (*PACKAGES, *SCORERS))
         self._scored.setdefault((task_name, language), {})[name] = stage
         return stage
@@ -186,8 +199,8 @@ class _Run:
         if key not in self._asked:
             items = [from_row(row) for row in read_jsonl(self.run_folder.of(data) / ITEMS)]
             solved = self._solved(manner.task, manner.language) if manner.asking == "few-shot" else []
-            reader = self.backend.reader(len(manner.task.choices or ()))
-            self._asked[key] = asked(reader, manner, items, solved, reader.context)
+            reader = self.backend.reader(manner.task.outputs)
+            self._asked[key] = asked(reader, manner, items, solved, self.backend.context(manner.task.outputs))
         items, shortened = self._asked[key]
         if shortened:
             self.display.warn(f"{shortened:,} of {len(items):,} prompts were too long and lost a part of a column")
@@ -236,9 +249,10 @@ class _Run:
         return Stage(f"harness/{name}", settings, (), build, (*PACKAGES, "lm-eval"))
 
     def _report(self, pairs: Sequence[tuple[str, str]], stages: Sequence[Stage]) -> list[Row]:
-        wanted, path, names = self.wanted, self.run_folder.path, (BASE, *self.wanted.adapters)
+        wanted, path = self.wanted, self.run_folder.path
         rows, examples = [], []
         for task in wanted.tasks:
+            names = self._names(task)
             of_task = {language: f"{task} {language}" for name, language in pairs if name == task}
             if len(wanted.tasks) == 1:
                 of_task = {language: language for language in of_task}
@@ -263,7 +277,7 @@ class _Run:
                 examples += differing(place, labels[place], prompts, predictions[place], wanted.start)
         harness = [
             row | {"task": f"{row['task']} · {name}"}
-            for name in (names if wanted.harness else ())
+            for name in ((BASE, *wanted.adapters) if wanted.harness else ())
             for row in read_jsonl(path / "harness" / name / HARNESS)
         ]
         scales = tried(wanted.adapters)
@@ -295,6 +309,7 @@ class _Run:
         wanted = self.wanted
         return [
             f"base model: {self.backend.checkpoint.described}",
+            *(f"{task}: the base model {encoders.NEW_HEAD}" for task in self._without_base),
             f"scored on the {wanted.evaluate.split} split, prompts {wanted.asking}"
             + (f" with {wanted.evaluate.shots} examples" if wanted.asking == "few-shot" else "")
             + f"; {TESTS}",

@@ -69,7 +69,7 @@ def run(
                 processes.first_does(ahead.check)
                 _make(context, stage, ahead)
                 shown.end()
-        return processes.first_does(lambda: write_report(recipe, context.checkpoint.described, run_folder))
+        return processes.first_does(lambda: write_report(context.recipe, context.described, run_folder))
 
 
 def plan(context: Context) -> None:

@@ -13,6 +13,7 @@ from adamergex.execution.run_folder import RunFolder, Stage
 from adamergex.models.families import KINDS, Family, Kind, family, load_tokenizer
 from adamergex.pipeline.run_report import ITEMS
 from adamergex.progress import Display
+from adamergex.recipes.encoders import NEW_HEAD, without_new_head
 from adamergex.recipes.preflight import unsplittable, unsuited
 from adamergex.recipes.recipe import Recipe
 from adamergex.storage.checkpoints import Checkpoint, resolve
@@ -42,17 +43,23 @@ class Context:
     """
 
     def __init__(self, recipe: Recipe, folder: Path, run_folder: RunFolder, display: Display, processes: Processes):
-        self.recipe, self.folder, self.run_folder = recipe, folder, run_folder
+        self.folder, self.run_folder = folder, run_folder
         self._display, self._local = display, threading.local()
         self.processes = processes
         display.stage(f"base model {recipe.base_model}")
         # The first process downloads or converts; the others find it done.
         self.checkpoint: Checkpoint = processes.first_does(lambda: resolve(recipe.base_model, recipe.trust_remote_code))
-        display.end()
         self.family: Family = family(self.checkpoint)
         problems = unsuited(recipe, self.family, self.checkpoint.name)
         if problems := problems + (unsplittable(recipe) if processes.split_the_model else []):
             raise RecipeError(problems)
+        self.recipe = without_new_head(recipe, self.checkpoint)
+        # What the report says of the base model.
+        self.described = self.checkpoint.described
+        if self.recipe is not recipe:
+            self.described += f"; it {NEW_HEAD}"
+            display.warn(f"the base model {NEW_HEAD}")
+        display.end()
         self.stages: list[Stage] = []
         self._by_name: dict[str, Stage] = {}
         self._done: dict[tuple[str, ...], Any] = {}
@@ -92,7 +99,7 @@ class Context:
         from adamergex.models.resident import Workbench, keep_freed_memory
 
         kind, recipe = KINDS[self.family]["text" if task is None else "task"], self.recipe
-        classes = len(task.choices or ()) if task is not None and kind == "classes" else 0
+        classes = task.outputs if task is not None and kind == "classes" else 0
         if (kind, classes) not in self._workbenches:
             keep_freed_memory()
             split_over = self.processes.count if self.processes.split_the_model else 0

@@ -1,5 +1,6 @@
 """A base model and adapters for it by name, and who computes: the resident model, or vLLM."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -76,6 +77,20 @@ class Backend:
         """What prompts are made ready for, where a task has so many choices."""
         return self._engine() if self.at_once else self.workbench(choices)
 
+    def context(self, choices: int) -> int | None:
+        """The longest prompt that the model takes, with whichever adapter: all are asked the same, and prefixes take some."""
+        if self.at_once:
+            return self._engine().context
+        return self.workbench(choices).context_behind(self.virtual_tokens)
+
+    @property
+    def virtual_tokens(self) -> int:
+        """Those of the longest prefix among the adapters."""
+        from adamergex.adapters.adapter import CONFIG
+
+        configs = (json.loads((folder / CONFIG).read_bytes()) for folder in self._adapters.values())
+        return max((config.get("num_virtual_tokens") or 0 for config in configs), default=0)
+
     def workbench(self, choices: int) -> "Workbench":
         """The resident model; an encoder's has a head for so many classes."""
         from adamergex.models.adapter_settings import Lora
@@ -119,7 +134,7 @@ class Backend:
             return self._engine().answers(manner, items, journals, on_item)
         from adamergex.inference.answering import answers
 
-        workbench = self.workbench(len(manner.task.choices or ()))
+        workbench = self.workbench(manner.task.outputs)
         found = {}
         for name, journal in journals.items():
             with self.holding(name, workbench):
