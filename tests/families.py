@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from tokenizers import processors
 
 from tests.conftest import byte_tokenizer
 
@@ -61,6 +62,11 @@ def tokenizer(name: str) -> transformers.PreTrainedTokenizerFast:
         made.add_special_tokens({"mask_token": "<mask>"})
     elif name in FAMILY:
         made.add_special_tokens({"mask_token": "<mask>", "cls_token": "<bos>", "sep_token": "<eos>"})
+        made.backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single="<bos> $A <eos>",
+            pair="<bos> $A <eos> $B:1 <eos>:1" if name == "bert" else "<bos> $A <eos> <eos> $B <eos>",
+            special_tokens=[("<bos>", 1), ("<eos>", 2)],
+        )
     return made
 
 

@@ -10,7 +10,7 @@ import adamergex
 
 def test_the_names_are_those_and_come_when_they_are_asked_for() -> None:
     assert adamergex.__all__ == sorted(adamergex.__all__)
-    assert adamergex.__all__ == ["Recipe", "__version__", "evaluate", "load", "merge", "run"]
+    assert adamergex.__all__ == ["Recipe", "__version__", "evaluate", "load", "merge", "resolve", "run"]
     for name in adamergex.__all__:
         assert getattr(adamergex, name) is not None
     code = "import sys, adamergex; print(*{'torch', 'transformers', 'pydantic', 'numpy'} & sys.modules.keys())"
@@ -23,8 +23,8 @@ def test_a_whole_story_from_python(own_data: Callable[..., Path], tmp_path: Path
     rows = adamergex.run(path, output=tmp_path / "run")
     assert [row.method for row in rows] == ["source-adapter", "adamergex"]
     names = ("task-en", "reference-es", "reference-en")
-    adapters = [adamergex.load(tmp_path / "run/adapters" / name) for name in names]
-    adamergex.merge(*adapters, scale=0.5, rank=2).save(tmp_path / "again")
+    task, target, source = (adamergex.load(tmp_path / "run/adapters" / name) for name in names)
+    adamergex.merge(task, target, source, scale=0.5, rank=2).save(tmp_path / "again")
     merged = tmp_path / "run/merged/es/adamergex"
     weights = "adapter_model.safetensors"
     assert adamergex.load(tmp_path / "again").digest == adamergex.load(merged).digest, weights

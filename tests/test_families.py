@@ -83,7 +83,9 @@ def test_every_structure_on_every_family_is_trained_merged_and_loaded_by_peft(
     assert done.exit_code == 0, done.stdout
     where = path.parent / "run"
     rows = [json.loads(line) for line in (where / "scores.jsonl").read_text().splitlines()]
-    assert [row["method"] for row in rows] == ["base", "source-adapter", "adamergex", "ceiling"]
+    # The head of an encoder is new: its base model has nothing to say.
+    untrained = [] if FAMILY.get(name) == "encoder" else ["base"]
+    assert [row["method"] for row in rows] == [*untrained, "source-adapter", "adamergex", "ceiling"]
     before, after = adapter.load(where / "adapters/task-en"), adapter.load(where / "merged/es/adamergex")
     assert any(not torch.equal(after.tensors[key], before.tensors[key]) for key in before.tensors)
 
@@ -135,14 +137,14 @@ def test_the_base_model_of_an_encoder_answers_alike_before_and_after_training(
     bench = Workbench(Checkpoint("x", models("xlm-r"), ""), "float32", settings, kind="classes", classes=2)
     items = [Item(str(i), f"text {i}", (" yes", " no")[i % 2], (" yes", " no")) for i in range(4)]
     bench.model.eval()
-    with bench.without_adapter(), torch.no_grad():
-        before = class_logits(bench, items)
     learned = for_training(bench.tokenizer, items, "classes")[0]
+    with bench.without_adapter(), torch.no_grad():
+        before = class_logits(bench, learned)
     train(bench, lambda epoch: learned, Train(), Schedule(epochs=3, batch_size=4), 0, learning_rate=0.1)
     with torch.no_grad():
         with bench.without_adapter():
-            assert class_logits(bench, items) == before
-        assert class_logits(bench, items) != before
+            assert class_logits(bench, learned) == before
+        assert class_logits(bench, learned) != before
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -211,7 +213,7 @@ def test_the_reference_task_may_be_a_labelled_one(models: Callable[[str], Path],
         where = path.parent / "run"
         training = json.loads((where / "adapters/reference-es/training.json").read_bytes())
         assert training["examples"] == 5  # One of six is held out.
-        assert "reference task of es: 5 items of a labelled task" in (where / "report.md").read_text()
+        assert "reference task of es: 6 items of a labelled task" in (where / "report.md").read_text()
         assert not [key for key in adapter.load(where / "adapters/reference-es").tensors if "classifier" in key]
 
 

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from adamergex.inference import choices
 from adamergex.inference.predict import Questions, predict
+from adamergex.models import encode
 from adamergex.models import target_logits as module
 from adamergex.models.adapter_settings import Lora
 from adamergex.models.encoded import Example
@@ -167,7 +168,7 @@ def test_a_classification_head_in_bfloat16_gives_float32_logits(tmp_path: Path) 
         bench.start(0)
         items = [Item(str(i), f"text {i}", "x", ("x", "y", "z")) for i in range(5)]
         head = bench.model.get_base_model().classifier
-        hidden, logits = seen(head, partial(choices.class_logits, bench, items))
+        hidden, logits = seen(head, partial(choices.class_logits, bench, encode.classified(bench.tokenizer, items)))
         active = head.modules_to_save[head.active_adapters[0]]
         x = hidden.double() if name == "bert" else hidden[:, 0].double()
         for layer in [active] if name == "bert" else [active.dense, active.out_proj]:

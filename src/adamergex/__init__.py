@@ -8,7 +8,8 @@
     adamergex.run("quickstart")                      # a recipe: train, merge, evaluate, report
     adamergex.evaluate({"t0": "task-en", "merged": "task-sw"}, ["xcopa"], ["sw"], "scores")
 
-Importing this package imports nothing else: each name comes, with what it needs, when it is first asked for.
+`resolve` says where the files of a base model lie that a Python package carries. Importing this package imports
+nothing else: each name comes, with what it needs, when it is first asked for.
 """
 
 from importlib import import_module
@@ -21,15 +22,17 @@ if TYPE_CHECKING:
     from adamergex.pipeline.evaluation import evaluate
     from adamergex.pipeline.run import run
     from adamergex.recipes.recipe import Recipe
+    from adamergex.storage.checkpoints import resolve
 
 __version__ = version("adamergex")
-__all__ = ["Recipe", "__version__", "evaluate", "load", "merge", "run"]
+__all__ = ["Recipe", "__version__", "evaluate", "load", "merge", "resolve", "run"]
 
 _PLACES = {
     "Recipe": "adamergex.recipes.recipe",
     "evaluate": "adamergex.pipeline.evaluation",
     "load": "adamergex.adapters.adapter",
     "merge": "adamergex.merging.merge",
+    "resolve": "adamergex.storage.checkpoints",
     "run": "adamergex.pipeline.run",
 }
 

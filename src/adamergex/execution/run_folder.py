@@ -92,7 +92,14 @@ class RunFolder:
             yield
         finally:
             remove(self.path / _WORK / "partial")
+            self._prune()
             lock.release()
+
+    def _prune(self) -> None:
+        """Remove the folders of what was made that are empty now."""
+        for place in sorted((self.path / _WORK).glob("**/"), reverse=True):
+            with contextlib.suppress(OSError):  # It holds what outlives an interruption.
+                place.rmdir()
 
     def place(self, id: str) -> Path:
         """Where a stage's result lies."""

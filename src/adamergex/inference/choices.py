@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 
 from adamergex.models import likelihood
-from adamergex.models.encode import answered, classified
+from adamergex.models.encode import answered
 from adamergex.models.encoded import Example
 from adamergex.models.families import Reads
 from adamergex.models.resident import Workbench
@@ -108,9 +108,8 @@ def log_likelihoods(workbench: Workbench, batch: Sequence[Options], layout: Layo
     return [[next(sums) for _ in item.reads] for item in batch]
 
 
-def class_logits(workbench: Workbench, items: Sequence[Item]) -> list[list[float]]:
+def class_logits(workbench: Workbench, examples: Sequence[Example]) -> list[list[float]]:
     """What a classification head says of every item of a batch: for each, one logit for each choice."""
-    examples = classified(workbench.tokenizer, items)
     logits, *_ = target_logits(workbench.model, examples, workbench.pad, "classes", compared=True)
     return logits.tolist()
 

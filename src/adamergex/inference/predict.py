@@ -8,6 +8,7 @@ import torch
 from adamergex.errors import ModelError
 from adamergex.inference import choices, generation
 from adamergex.inference.journal import Journal
+from adamergex.models import encode
 from adamergex.models.resident import Workbench
 from adamergex.scoring.scorers import mark
 from adamergex.tasks.items import Item
@@ -178,13 +179,13 @@ def _answering(workbench: Workbench, questions: Questions) -> Answering:
 
         return written, [len(ids) for ids in encoded], [1] * len(items)
     if workbench.kind == "classes":
-        lengths = [len(ids) for ids in workbench.tokenizer([item.prompt for item in items])["input_ids"]]
+        examples = encode.classified(workbench.tokenizer, items)
 
         def classified(batch: list[int]) -> list[Prediction]:
-            of = choices.class_logits(workbench, [items[i] for i in batch])
+            of = choices.class_logits(workbench, [examples[i] for i in batch])
             return [chosen(items[i], scores) for i, scores in zip(batch, of, strict=True)]
 
-        return classified, lengths, [1] * len(items)
+        return classified, [e.longest for e in examples], [len(e.sequences) for e in examples]
     options = choices.options(workbench, items)
     layout = workbench.layout(False).layout
 

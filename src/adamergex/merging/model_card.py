@@ -115,7 +115,7 @@ def _is_packaged(facts: Mapping[str, Any]) -> bool:
 
 def _use(facts: Mapping[str, Any]) -> str:
     base = json.dumps(facts["base_model"] or "THE BASE MODEL")
-    resolved = "\nfrom adamergex.storage.checkpoints import resolve\n" if _is_packaged(facts) else ""
+    resolved = "\nfrom adamergex import resolve\n" if _is_packaged(facts) else ""
     where = f"resolve({base}).folder" if resolved else base
     code = ", trust_remote_code=True" if facts.get("trust_remote_code") else ""
     return f"""```python

@@ -80,3 +80,8 @@ AdapterSettings = Annotated[
 
 
 LEARNING_RATES = {"lora": 2e-4, "ia3": 3e-3, "prefix": 3e-2}
+
+
+def virtual_tokens(settings: AdapterSettings) -> int:
+    """How many tokens of a model's context an adapter takes."""
+    return settings.virtual_tokens if isinstance(settings, Prefix) else 0

@@ -44,11 +44,46 @@ def answered(
 
 
 def classified(tokenizer: Any, items: Sequence[Item]) -> list[Example]:
-    """Items for a classification head: the prompt, and which of the choices is right."""
-    prompts = tokenizer([item.prompt for item in items])["input_ids"]
+    """Items for an encoder's head, and which of the choices is right.
+
+    The head reads the prompt alone; prompt and text as a pair, where all choices speak of the same text (XNLI); or the
+    prompt with each choice as a pair, where choices are sentences of their own (XCOPA).
+    """
+    labels = [(item.choices.index(item.answer),) for item in items]
+    if not any(item.text_pair for item in items):
+        prompts = tokenizer([item.prompt for item in items])["input_ids"]
+        return [Example(ids, [], of, id=item.id) for ids, of, item in zip(prompts, labels, items, strict=True)]
+    encoded = iter(_pairs(tokenizer, [(item.prompt, second) for item in items for second in item.text_pair]))
+    examples = []
+    for of, item in zip(labels, items, strict=True):
+        own = [next(encoded) for _ in item.text_pair]
+        whole = replace(own[0], labels=of, id=item.id)
+        examples.append(whole if len(own) == 1 else Example([], [], of, id=item.id, options=tuple(own)))
+    return examples
+
+
+def _pairs(tokenizer: Any, texts: Sequence[tuple[str, str]]) -> list[Example]:
+    """Pairs of texts as one sequence each, with what the tokenizer puts before, between and behind them."""
+
+    def bare(texts: Sequence[str]) -> list[list[int]]:
+        # What looks like a special token in a text is text.
+        ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        return ids
+
+    whole = tokenizer("a", "b", return_token_type_ids=True)
+    place = whole.sequence_ids()
+    first, second = place.index(0), place.index(1)
+    last, end = (len(place) - place[::-1].index(number) for number in (0, 1))
+    before, between, behind = (whole["input_ids"][at] for at in (slice(first), slice(last, second), slice(end, None)))
+    # Many second texts may stand behind one first text.
+    unique = list(dict.fromkeys(one for one, _ in texts))
+    begun = {one: [*before, *ids, *between] for one, ids in zip(unique, bare(unique), strict=True)}
+    seconds = bare([other for _, other in texts])
+    # BERT's tokenizer tells the two texts apart, RoBERTa's does not.
+    told = whole["token_type_ids"][second] == 1
     return [
-        Example(ids, [], labels=(item.choices.index(item.answer),), id=item.id)
-        for ids, item in zip(prompts, items, strict=True)
+        Example([*begun[one], *ids, *behind], [], second=len(begun[one]) if told else 0)
+        for (one, _), ids in zip(texts, seconds, strict=True)
     ]
 
 
@@ -115,8 +150,10 @@ def fitted(
 
     def taken(items: Sequence[Item]) -> list[int]:
         prompts = [item.prompt for item in items]
-        if kind == "classes" or written is not None:
-            more = 0 if kind != "causal" else written or 0
+        if kind == "classes":
+            return [example.longest for example in classified(tokenizer, items)]
+        if written is not None:
+            more = 0 if kind != "causal" else written
             return [len(ids) + more for ids in tokenizer(prompts)["input_ids"]]
         answers = [max(item.choices or (item.answer,), key=len) for item in items]
         # What ends the answer takes a token, too. Encoder and decoder have a context each.

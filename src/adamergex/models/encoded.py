@@ -18,6 +18,8 @@ class Example:
         labels: the tokens that belong at `targets` and that `ids` hides (masked language modelling), or one class
             for the whole sequence (classification, without targets); empty where `ids` itself has them.
         source: what the encoder of a sequence-to-sequence model reads.
+        second: where in `ids` tokens of type 1 begin, those of the second text of a pair; 0 where all are of one type.
+        options: in place of `ids`, one sequence for each choice, of which `labels` has the right one's number.
         id: where the example comes from, for messages.
     """
 
@@ -26,11 +28,23 @@ class Example:
     labels: tuple[int, ...] = ()
     source: tuple[int, ...] = ()
     id: str = ""
+    second: int = 0
+    options: "tuple[Example, ...]" = ()
 
     @property
     def size(self) -> int:
         """Tokens that are read."""
-        return len(self.ids) + len(self.source)
+        return len(self.ids) + len(self.source) + sum(option.size for option in self.options)
+
+    @property
+    def sequences(self) -> "tuple[Example, ...]":
+        """Itself, or its options."""
+        return self.options or (self,)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sequence that is read."""
+        return max(len(self.source), *(len(sequence.ids) for sequence in self.sequences))
 
     @property
     def predictions(self) -> int:

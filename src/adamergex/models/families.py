@@ -1,6 +1,7 @@
 """Which family a base model belongs to, and what its tokenizer must have for it. Loads no weights."""
 
 import json
+from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
 from adamergex.data.special_tokens import end_of_sequence
@@ -40,6 +41,9 @@ class Reads(Protocol):
     def context(self) -> int | None:
         """The longest sequence that the model takes, in tokens; None where nothing says so."""
 
+    def context_behind(self, virtual_tokens: int) -> int | None:
+        """The longest sequence that the model takes behind a prefix of so many virtual tokens; None as for `context`."""
+
     @property
     def decoder_start(self) -> int | None:
         """The token that a decoder's sequences start with; None without a decoder."""
@@ -51,10 +55,7 @@ def family(checkpoint: Checkpoint) -> Family:
     Raises:
         ModelError: the configuration cannot be read.
     """
-    try:
-        config = json.loads((checkpoint.folder / "config.json").read_bytes())
-    except (OSError, ValueError) as error:
-        raise ModelError(f"base_model {checkpoint.name}: its config.json cannot be read: {error}") from error
+    config = _config(checkpoint)
     if config.get("is_encoder_decoder"):
         return "seq2seq"
     architecture = str((config.get("architectures") or [""])[0])
@@ -68,6 +69,41 @@ def family(checkpoint: Checkpoint) -> Family:
         masked, causal = auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES, auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
         return "encoder" if kind in masked and ("bert" in str(kind) or kind not in causal) else "causal"
     return "causal"
+
+
+def has_head(checkpoint: Checkpoint, labels: Sequence[str], outputs: int) -> bool:
+    """Whether a checkpoint brings a trained classification head for a task: as many outputs, and its labels in its order.
+
+    A head that it does not bring is drawn at random, and what it says before it is trained means nothing.
+
+    Args:
+        checkpoint: of an encoder.
+        labels: of the task, in order.
+        outputs: how many the head has to have.
+
+    Raises:
+        ModelError: the configuration cannot be read.
+    """
+    config = _config(checkpoint)
+    names = config.get("id2label")
+    if not str((config.get("architectures") or [""])[0]).endswith("ForSequenceClassification"):
+        return False
+    if not isinstance(names, dict):
+        return int(config.get("num_labels", 2)) == outputs
+    theirs = [str(names[key]).casefold() for key in sorted(names, key=int)]
+    if len(theirs) != outputs:
+        return False
+    # transformers calls what nobody named LABEL_0, LABEL_1 …
+    unnamed = all(name.startswith("label_") for name in theirs)
+    return unnamed or outputs != len(labels) or theirs == [label.casefold() for label in labels]
+
+
+def _config(checkpoint: Checkpoint) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads((checkpoint.folder / "config.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"base_model {checkpoint.name}: its config.json cannot be read: {error}") from error
+    return found
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> Any:

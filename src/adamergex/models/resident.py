@@ -13,9 +13,8 @@ import transformers
 from torch import Tensor
 
 from adamergex.adapters.adapter import Adapter
-from adamergex.data.special_tokens import padding
 from adamergex.errors import ModelError
-from adamergex.models import adapter_setup, fsdp
+from adamergex.models import adapter_setup, fsdp, limits
 from adamergex.models.adapter_settings import AdapterSettings, Prefix
 from adamergex.models.base_model import BaseModel
 from adamergex.models.encoded import Example
@@ -81,12 +80,14 @@ class Workbench:
     ):
         self.checkpoint, self.kind, self.is_split = checkpoint, kind, split_over > 0
         self.tokenizer = tokenizer or load_tokenizer(checkpoint)
-        self.pad = padding(self.tokenizer)
         self._settings = settings
         # What the base model can, tried once.
         self._layouts: dict[Layout, LayoutChoice] = {}
         device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
         base, self._new = _load(checkpoint, dtype, kind, classes, quantization, device)
+        self.pad = limits.pad_token(base, self.tokenizer, checkpoint.name)
+        known = [limits.positions(base), self.tokenizer.model_max_length if kind in ("masked", "classes") else None]
+        self._positions = min((limit for limit in known if limit is not None), default=None)
         if not split_over and not quantization:
             base.to(device)
         self._base = BaseModel(base)
@@ -191,15 +192,12 @@ class Workbench:
 
     @property
     def context(self) -> int | None:
-        """The longest sequence that the model takes, in tokens, or None where nothing says so.
+        """The longest sequence that the model takes now, in tokens, or None where nothing says so; a prefix takes some."""
+        return self.context_behind(self._prefix)
 
-        An encoder's configuration counts positions that no token takes; its tokenizer knows. A prefix takes some.
-        """
-        limits = [getattr(self.model.config, "max_position_embeddings", None)]
-        if self.kind in ("masked", "classes"):
-            limits.append(self.tokenizer.model_max_length)
-        known = [limit for limit in limits if limit is not None]
-        return min(known) - self._prefix if known else None
+    def context_behind(self, virtual_tokens: int) -> int | None:
+        """The longest sequence that the model takes behind a prefix of so many virtual tokens; None as for `context`."""
+        return None if self._positions is None else self._positions - virtual_tokens
 
     @property
     def decoder_start(self) -> int | None:

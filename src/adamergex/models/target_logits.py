@@ -163,9 +163,10 @@ def target_logits(
     """
     device = next(model.parameters()).device
     if kind == "classes":
-        ids, mask = _padded([example.ids for example in examples], pad, device)
+        read = _classified(examples, pad, getattr(model, "module", model))
+        # One number for each class of a sequence, or for each sequence of an item: either way a number for each choice.
         with float32_logits(model) if compared else nullcontext():
-            logits = model(input_ids=ids, attention_mask=mask).logits
+            logits = model(**{name: tensor.to(device) for name, tensor in read.items()}).logits.view(len(examples), -1)
         labels = torch.tensor([example.labels[0] for example in examples], device=device)
         return logits.float(), torch.arange(len(labels), device=device), labels
     laid = _shared(examples, pad, model) if layout == "shared" else None
@@ -205,6 +206,18 @@ def rows(examples: Sequence[Example], pad: int, kind: Kind = "causal") -> Laid:
         return {"input_ids": ids[:, :-1]}, row, column - 1
     source, mask = _padded([list(example.source) for example in examples], pad)
     return {"input_ids": source, "attention_mask": mask, "decoder_input_ids": ids[:, :-1]}, row, column - 1
+
+
+def _classified(examples: Sequence[Example], pad: int, model: Any) -> dict[str, Tensor]:
+    """What a model with a classification head is given; the two texts of a pair by number where it tells them apart."""
+    sequences = [sequence for example in examples for sequence in example.sequences]
+    ids, mask = _padded([sequence.ids for sequence in sequences], pad)
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    if any(sequence.second for sequence in sequences) and getattr(model.config, "type_vocab_size", 0) > 1:
+        place = torch.arange(ids.shape[1])
+        begin = torch.tensor([sequence.second or len(sequence.ids) for sequence in sequences])
+        inputs["token_type_ids"] = (place >= begin[:, None]).long() * mask
+    return inputs
 
 
 def packed(examples: Sequence[Example]) -> Laid:

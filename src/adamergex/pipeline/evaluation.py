@@ -1,6 +1,7 @@
 """`adamergex evaluate`: resolve, plan, make, report."""
 
 import importlib.util
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 from adamergex.adapters.adapter import load
 from adamergex.adapters.compatibility import check_bases, off_base
 from adamergex.distributed import Processes
-from adamergex.errors import ModelError
+from adamergex.errors import ModelError, RecipeError
 from adamergex.execution.executor import execute
 from adamergex.execution.run_folder import RunFolder
 from adamergex.pipeline.evaluation_plan import Comparison, Engines, plan, sources
@@ -21,6 +22,7 @@ from adamergex.pipeline.run_report import Facts, held, write_report
 from adamergex.pipeline.stages import checks, predict
 from adamergex.pipeline.worker import Options, Worker
 from adamergex.progress import Display, Silent
+from adamergex.recipes import encoders
 from adamergex.reporting.report import layouts
 from adamergex.scoring.results import TESTS, Row
 from adamergex.selection.scale_curve import tried
@@ -109,6 +111,10 @@ def _planned(wanted: Comparison, checkpoint: Checkpoint) -> Planned:
     from adamergex.adapters.adapter import CONFIG, WEIGHTS
 
     model = base_model(checkpoint, wanted.dtype)
+    tasks = {name: of.task for name, of in wanted.tasks.items()}
+    asked = (wanted.adapters, wanted.asking, wanted.start, bool(wanted.harness))
+    if problems := encoders.unscorable(checkpoint, tasks, *asked):
+        raise RecipeError(problems)
     version = None
     if wanted.backend == "vllm":
         from adamergex.inference.engines.vllm import version as vllm_version
@@ -123,7 +129,14 @@ def _planned(wanted: Comparison, checkpoint: Checkpoint) -> Planned:
     given = wanted.harness_folder
     files = sorted(path for path in given.rglob("*") if path.is_file()) if given else []
     digests = {name: (sha256(folder / CONFIG), sha256(folder / WEIGHTS)) for name, folder in wanted.adapters.items()}
-    engines = Engines(digests, version, tuple(sha256(path) for path in files))
+    configs = [json.loads((folder / CONFIG).read_bytes()) for folder in wanted.adapters.values()]
+    engines = Engines(
+        digests,
+        version,
+        tuple(sha256(path) for path in files),
+        max((config.get("num_virtual_tokens") or 0 for config in configs), default=0),
+        tuple(encoders.headless(checkpoint, tasks)),
+    )
     return plan(wanted, model, contents(sources(wanted)), engines)
 
 
@@ -140,9 +153,11 @@ def _seen(planned: Planned, folder: RunFolder) -> Iterator[str]:
 
 def _facts(wanted: Comparison, checkpoint: Checkpoint, output: Path) -> Facts:
     """How the numbers came to be."""
+    headless = encoders.headless(checkpoint, {name: of.task for name, of in wanted.tasks.items()})
     shots = f" with {wanted.evaluate.shots} examples" if wanted.asking == "few-shot" else ""
     lines = [
         f"base model: {checkpoint.described}",
+        *(f"{name}: the base model {encoders.NEW_HEAD}" for name in headless),
         f"scored on the {wanted.evaluate.split} split, prompts {wanted.asking}{shots}; {TESTS}",
         *(f"{name}: {folder}" for name, folder in wanted.adapters.items()),
         *(f"prompt of {name}: {of.task.prompt!r}" for name, of in wanted.tasks.items()),

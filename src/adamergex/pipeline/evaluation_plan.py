@@ -133,11 +133,15 @@ class Engines:
         adapters: name → SHA-256 of its configuration and weights.
         vllm: its version, where it computes.
         harness_files: SHA-256 of the user's own task files.
+        virtual_tokens: of the longest prefix among the adapters.
+        without_base: tasks that the base model has no head for, and no row.
     """
 
     adapters: Mapping[str, tuple[str, ...]]
     vllm: str | None = None
     harness_files: tuple[str, ...] = ()
+    virtual_tokens: int = 0
+    without_base: tuple[str, ...] = ()
 
 
 def sources(wanted: Comparison) -> Iterator[Wanted]:
@@ -181,7 +185,10 @@ class _Planner:
         }
         names = (BASE, *wanted.adapters)
         cells = tuple(
-            self._cell(name, *pair, foreign.get(name), data[pair], overlaps[pair]) for name in names for pair in pairs
+            self._cell(name, *pair, foreign.get(name), data[pair], overlaps[pair])
+            for name in names
+            for pair in pairs
+            if name != BASE or pair[0] not in self.engines.without_base
         )
         harness = {name: self._harness(name, foreign.get(name)) for name in names if wanted.harness}
         return Planned(self.stages, cells, wanted.start, harness=harness, overlaps=overlaps)
@@ -245,7 +252,8 @@ class _Planner:
             asking=wanted.asking,
             seed=wanted.seed,
             adapter=foreign,
-            classes=len(task.choices or ()),
+            classes=task.outputs,
+            virtual_tokens=self.engines.virtual_tokens,
             vllm=None if version is None else VllmEngine(version=version, options=dict(wanted.vllm)),
         )
         self.stages[id] = Stage(id, "predict", params, data, after=(overlap,))

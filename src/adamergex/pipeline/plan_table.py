@@ -25,7 +25,7 @@ def table(recipe: Recipe, folder: Path, output: Path | None = None) -> str:
         AdaMergeXError: the recipe cannot be run.
     """
     check(recipe, folder)
-    _, planned = planned_run(recipe, folder, Silent())
+    _, _, planned = planned_run(recipe, folder, Silent())
     found = states(planned.stages, KINDS, RunFolder(output or place(recipe), make=False))
     rows = [(id, planned.stages[id].kind, _needs(planned.stages[id]), _said(state)) for id, state in found.items()]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]

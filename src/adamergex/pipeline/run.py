@@ -14,6 +14,7 @@ from adamergex.pipeline.run_facts import facts
 from adamergex.pipeline.run_report import FILES, Facts, held, write_report
 from adamergex.pipeline.worker import Options, Worker
 from adamergex.progress import Display, Silent
+from adamergex.recipes import encoders
 from adamergex.recipes.loading import dump, folder_of, load
 from adamergex.recipes.preflight import check, unsplittable, unsuited
 from adamergex.recipes.recipe import Recipe
@@ -53,13 +54,13 @@ def run(
     return _run(recipe, folder or Path(), Path(output) if output else place(recipe), display, verify)
 
 
-def _run(recipe: Recipe, folder: Path, output: Path, display: Display | None, verify: bool) -> list[Row]:
+def _run(whole: Recipe, folder: Path, output: Path, display: Display | None, verify: bool) -> list[Row]:
     processes = Processes()
-    processes.first_does(lambda: check(recipe, folder))
+    processes.first_does(lambda: check(whole, folder))
     run_folder = RunFolder(output)
     with held(run_folder, processes):
         shown = display if display is not None and processes.is_first else Silent()
-        checkpoint, planned = planned_run(recipe, folder, shown, processes)
+        checkpoint, recipe, planned = planned_run(whole, folder, shown, processes)
         board = run_folder.path / "tensorboard" if recipe.train.tensorboard else None
         options = Options(
             batch_size=recipe.evaluate.batch_size,
@@ -72,12 +73,13 @@ def _run(recipe: Recipe, folder: Path, output: Path, display: Display | None, ve
             """A report of other results must not lie beside what is made now, should the run be cut off."""
             run_folder.remove(*FILES)
 
-        if processes.is_first and run_folder.write("recipe.yaml", dump(recipe).encode()):
+        if processes.is_first and run_folder.write("recipe.yaml", dump(whole).encode()):
             forget()
         execute(planned.stages, KINDS, run_folder, worker, read=planned.read, verify=verify, before_first=forget)
 
         def report() -> list[Row]:
-            lines = [f"base model: {checkpoint.described}", *facts(recipe, planned, run_folder)]
+            left_out = f"; it {encoders.NEW_HEAD}" if recipe is not whole else ""
+            lines = [f"base model: {checkpoint.described}{left_out}", *facts(recipe, planned, run_folder)]
             return write_report(planned, run_folder, Facts(recipe.name, recipe.source, "t = 0", lines))
 
         return processes.first_does(report)
@@ -90,8 +92,8 @@ def place(recipe: Recipe) -> Path:
 
 def planned_run(
     recipe: Recipe, folder: Path, display: Display, processes: Processes | None = None
-) -> tuple[Checkpoint, Planned]:
-    """The base model of a recipe, and its plan.
+) -> tuple[Checkpoint, Recipe, Planned]:
+    """The base model of a recipe, the recipe without rows that the model cannot have, and its plan.
 
     Args:
         recipe: what to do.
@@ -108,10 +110,13 @@ def planned_run(
     display.stage(f"base model {recipe.base_model}")
     # The first process downloads or converts; the others find it done.
     checkpoint: Checkpoint = processes.first_does(lambda: resolve(recipe.base_model, recipe.trust_remote_code))
-    display.end()
     model = base_model(checkpoint, recipe.dtype, recipe.quantization)
     problems = unsuited(recipe, model.family, checkpoint.name)
     if problems := problems + (unsplittable(recipe) if processes.split_the_model else []):
         raise RecipeError(problems)
+    whole, recipe = recipe, encoders.without_new_head(recipe, checkpoint)
+    if recipe is not whole:
+        display.warn(f"the base model {encoders.NEW_HEAD}")
+    display.end()
     found = processes.first_does(lambda: contents(run_plan.sources(recipe, folder)))
-    return checkpoint, run_plan.plan(recipe, model, found, folder, processes.count)
+    return checkpoint, recipe, run_plan.plan(recipe, model, found, folder, processes.count)

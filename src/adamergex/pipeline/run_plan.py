@@ -15,6 +15,7 @@ from typing import Any
 from adamergex.data.settings import Source
 from adamergex.execution.stage import Params, Stage
 from adamergex.inference.systems import METHODS
+from adamergex.models.adapter_settings import virtual_tokens
 from adamergex.pipeline.planned import Cell, Planned
 from adamergex.pipeline.resolve import Contents, Wanted
 from adamergex.pipeline.stages.base_model import BaseModel
@@ -164,9 +165,7 @@ class _Planner:
         inputs = {"items": learned[language][:1]}
         if len(learned[language]) > 1:
             inputs["dev"] = learned[language][1:]
-        return self._train(
-            f"task-{language}", self.recipe.train.task, inputs, checks, classes=len(self.recipe.task.choices or ())
-        )
+        return self._train(f"task-{language}", self.recipe.train.task, inputs, checks, classes=self.recipe.task.outputs)
 
     def _labelled_references(self) -> dict[str, str]:
         """The items of a labelled reference task, by language; none where it is plain text."""
@@ -189,7 +188,7 @@ class _Planner:
                 more: dict[str, Any] = {"objective": recipe.reference.learned}
                 inputs = {"corpus": (data[language],)}
             else:
-                more = {"heldout": recipe.reference.heldout, "classes": len(task.choices or ())}
+                more = {"heldout": recipe.reference.heldout, "classes": task.outputs}
                 inputs = {"items": (data[language],)}
             adapters[name] = self._train(name, schedule, inputs, checks, keep_head=False, **more)
         return data
@@ -281,7 +280,8 @@ class _Planner:
             language=language,
             asking=of.asking,
             seed=recipe.seed,
-            classes=len(recipe.task.choices or ()),
+            classes=recipe.task.outputs,
+            virtual_tokens=virtual_tokens(recipe.adapter),
             max_length=recipe.train.max_length,
         )
         predictions = self._add(f"predictions/{language}/{system}", "predict", params, inputs, checks)

@@ -161,6 +161,12 @@ class Worker:
         return writer(self.options.tensorboard / name, resumed)
 
 
-def longest(reader: Reads, most: int | None) -> int | None:
-    """The most tokens of a labelled item, in training and in scoring; None where nothing limits it."""
-    return min((limit for limit in (most, reader.context) if limit is not None), default=None)
+def longest(reader: Reads, most: int | None, virtual_tokens: int) -> int | None:
+    """The most tokens of a labelled item, in training and in scoring; None where nothing limits it.
+
+    Args:
+        reader: the model.
+        most: what the user sets.
+        virtual_tokens: of a prefix, which takes some of the model's context.
+    """
+    return min((limit for limit in (most, reader.context_behind(virtual_tokens)) if limit is not None), default=None)

@@ -9,6 +9,7 @@ from adamergex.data import sources
 from adamergex.data.settings import Source
 from adamergex.errors import AdaMergeXError, DataError, RecipeError
 from adamergex.models.families import OBJECTIVES, Family, family, refuse_code
+from adamergex.recipes import encoders
 from adamergex.recipes.recipe import Recipe
 from adamergex.storage import checkpoints
 from adamergex.tasks.items import Item, read_items, refuse_overlap, refuse_unequal
@@ -56,6 +57,7 @@ def check(recipe: Recipe, folder: Path) -> None:
     if model is not None:
         attempt(lambda: refuse_code(model))
         attempt(lambda: problems.extend(unsuited(recipe, family(model), recipe.base_model)))
+        attempt(lambda: encoders.without_new_head(recipe, model))
     if problems:
         raise RecipeError(problems)
 
@@ -70,13 +72,7 @@ def unsuited(recipe: Recipe, family: Family, name: str) -> list[str]:
     """
     reference, problems = recipe.reference, []
     if family == "encoder":
-        for place, task in (("task", recipe.task), ("reference.task", reference.task)):
-            if task is not None and not task.choices:
-                problems.append(f"{place}.choices: missing; an encoder chooses, it does not write")
-        if asked := [m for m in ("few-shot", "xlt", "reference-target") if m in recipe.evaluate.methods]:
-            problems.append(
-                f"evaluate.methods: {', '.join(asked)} need a model that writes; an encoder's head is learned"
-            )
+        problems += encoders.unsuited(recipe)
     objective = reference.objective or OBJECTIVES[family][0]
     if objective not in OBJECTIVES[family]:
         problems.append(

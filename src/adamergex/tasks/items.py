@@ -10,7 +10,7 @@ from adamergex.data.settings import Source
 from adamergex.errors import DataError
 from adamergex.tasks import loading
 from adamergex.tasks.overlap import normalised
-from adamergex.tasks.task import Task
+from adamergex.tasks.task import Task, Wording
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class Item:
         choices: the answers to choose from, each with the separator; empty where the answer is generated.
         longest_column: where in the prompt the row's longest column stands, as start and end.
         golds: all right answers, as they are compared with a model's.
+        text_pair: what an encoder reads behind the prompt, as the second text of a pair: nothing; what all choices speak
+            of, such as a hypothesis; or each choice, in a sequence of its own.
     """
 
     id: str
@@ -34,12 +36,13 @@ class Item:
     longest_column: tuple[int, int] = (0, 0)
     golds: tuple[str, ...] = ()
     doc_id: str = ""
+    text_pair: tuple[str, ...] = ()
 
 
 def from_row(row: Mapping[str, Any]) -> Item:
     """An item as it was written to a file of JSON lines."""
-    tuples = ("choices", "longest_column", "golds")
-    return Item(**(dict(row) | {key: tuple(row[key]) for key in tuples}))
+    tuples = ("choices", "longest_column", "golds", "text_pair")
+    return Item(**(dict(row) | {key: tuple(row.get(key, ())) for key in tuples}))
 
 
 def read_items(task: Task, source: Source, folder: Path, language: str, scored: bool = True) -> list[Item]:
@@ -108,7 +111,15 @@ def _item(task: Task, place: str, row: dict[str, Any], language: str, scored: bo
         longest,
         tuple(gold.strip() for gold in golds),
         "" if row.get("id") is None else str(row["id"]),
+        _text_pair(wording, row, choices),
     )
+
+
+def _text_pair(wording: Wording, row: dict[str, Any], choices: Mapping[str, str]) -> tuple[str, ...]:
+    shared = wording.shared_columns
+    if shared is None:
+        return tuple(words.strip() for words in choices.values())
+    return (" ".join(str(row[column]).strip() for column in shared),) if shared else ()
 
 
 def _listed(value: Any) -> list[Any]:

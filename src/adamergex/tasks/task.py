@@ -62,6 +62,25 @@ class Wording(Section):
         """The columns that the prompt and the choices name."""
         return [name for text in (self.prompt, *(self.choices or {}).values()) for name in _columns(text)]
 
+    @property
+    def shared_columns(self) -> list[str] | None:
+        """The columns that every choice names, such as a hypothesis that labels are said of; mostly there are none.
+
+        None where choices name columns of their own: these are not labels, but sentences to choose from.
+        """
+        named = [list(dict.fromkeys(_columns(words))) for words in (self.choices or {}).values()]
+        if any(set(columns) != set(named[0]) for columns in named):
+            return None
+        return named[0] if named else []
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers an encoder's head gives: one for each label, or one for each sequence with a choice in it.
+
+        0 where answers are written.
+        """
+        return len(self.choices or ()) if self.shared_columns is not None else 1
+
 
 _RULE = "named by letters, digits and underscores alone; double a brace that is meant as such"
 

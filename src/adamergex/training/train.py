@@ -167,6 +167,9 @@ class _Training:
             base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
     def _check_lengths(self, apart: list[int]) -> None:
+        if self.workbench.kind == "classes":
+            # Labelled items were made to fit, and one may have a sequence for each choice.
+            return
         longest, context = max([*self.lengths, *apart]), self.workbench.context
         if self.workbench.kind == "seq2seq":
             # Encoder and decoder have a context each; labelled items were made to fit.

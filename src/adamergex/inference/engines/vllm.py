@@ -97,6 +97,10 @@ class Vllm:
         self._numbers = count()
         self.context: int | None = self._llm.llm_engine.model_config.max_model_len
 
+    def context_behind(self, virtual_tokens: int) -> int | None:
+        """The longest sequence that the model takes: it reads no prefixes."""
+        return self.context
+
     # It makes its own batches.
     layout: str | None = None
 

@@ -40,6 +40,8 @@ class ItemsParams(Params):
         """See Params; of the source counts what it holds, of the task how a row becomes an item."""
         wording = self.task.wording(self.language).model_dump(include={"prompt", "separator", "choices"})
         task = self.task.model_dump(include={"answer", "learned", "kind"})
+        # What an encoder reads as the second text of a pair.
+        task |= {"shared_columns": self.task.wording(self.language).shared_columns}
         described = super().identity()
         del described["source"]
         return described | {"task": wording | task}

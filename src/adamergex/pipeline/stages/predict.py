@@ -60,6 +60,7 @@ class PredictParams(Params):
         seed: of the draw of examples.
         adapter: one that no stage made, in place of the input.
         classes: of an encoder's head; 0 without one.
+        virtual_tokens: of the longest prefix among the adapters that are compared: all are asked the same.
         max_length: the most tokens of an item; None where the model's context alone limits it.
         vllm: the engine, where it is not the resident model.
     """
@@ -72,6 +73,7 @@ class PredictParams(Params):
     seed: int = 0
     adapter: ForeignAdapter | None = None
     classes: int = 0
+    virtual_tokens: int = 0
     max_length: int | None = None
     vllm: VllmEngine | None = None
 
@@ -100,7 +102,9 @@ def make(params: PredictParams, inputs: Inputs, output: Path, scratch: Path, wor
 
     def put() -> "tuple[list[items.Item], int]":
         found, solved = items.read_all(inputs["items"]), items.read_all(inputs.get("examples", ()))
-        return asked(engine.reader, manner, found, solved, longest(engine.reader, params.max_length))
+        return asked(
+            engine.reader, manner, found, solved, longest(engine.reader, params.max_length, params.virtual_tokens)
+        )
 
     # Made ready for the first adapter that answers them.
     key = (params.model_copy(update={"adapter": None}).model_dump_json(), *inputs["items"], *inputs.get("examples", ()))

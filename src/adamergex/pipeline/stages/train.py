@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from adamergex.execution.stage import Inputs, Kind, Params, Unkeyed
-from adamergex.models.adapter_settings import AdapterSettings
+from adamergex.models.adapter_settings import AdapterSettings, virtual_tokens
 from adamergex.pipeline.stages import corpus, items
 from adamergex.pipeline.stages.base_model import BaseModel
 from adamergex.storage.files import read_jsonl, write_jsonl
@@ -86,7 +86,7 @@ def make(params: TrainParams, inputs: Inputs, output: Path, scratch: Path, worke
     )
     data = _labelled(params, inputs, model, worker) if params.objective is None else _text(params, inputs, model)
     checkpoint = scratch / "checkpoint"
-    board = worker.tensorboard(params.name, resumed=checkpoint.exists())
+    board = worker.tensorboard(f"adapters/{params.name}", resumed=checkpoint.exists())
 
     def on_step(step: Step) -> None:
         worker.display.step(step.step, step.steps, step.tokens, step.loss)
@@ -121,7 +121,7 @@ def _labelled(params: TrainParams, inputs: Inputs, model: "Workbench", worker: "
     from adamergex.models.encode import for_training
     from adamergex.pipeline.worker import longest as longest_item
 
-    longest = longest_item(model, params.train.max_length)
+    longest = longest_item(model, params.train.max_length, virtual_tokens(params.adapter))
 
     def encoded(role: str) -> tuple[list[Any], dict[str, Any]]:
         found = items.read_all(inputs[role])
