@@ -31,6 +31,25 @@ def byte_tokenizer() -> transformers.PreTrainedTokenizerFast:
     )
 
 
+def unigram_tokenizer() -> transformers.PreTrainedTokenizerFast:
+    """As XLM-R's: its special tokens are pieces of the vocabulary, too, and the likeliest ones."""
+    specials = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    pieces = [(piece, 0.0) for piece in specials] + [(piece, -5.0) for piece in "▁abcs<>/mkeo"]
+    backend = Tokenizer(models.Unigram(pieces, unk_id=3))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    backend.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        mask_token="<mask>",
+    )
+
+
 def save_model(model: torch.nn.Module, folder: Path) -> Path:
     model.save_pretrained(folder)  # type: ignore[operator]
     byte_tokenizer().save_pretrained(folder)

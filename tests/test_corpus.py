@@ -11,7 +11,7 @@ import pytest
 from adamergex.data import corpus
 from adamergex.data.cleaning import Boilerplate, Duplicates, Languages
 from adamergex.errors import DataError
-from tests.conftest import byte_tokenizer
+from tests.conftest import byte_tokenizer, unigram_tokenizer
 
 PLAIN = corpus.Request(
     language="es", tokens=96, characters=None, window=16, heldout=0, seed=0, duplicates=False, boilerplate=False
@@ -317,3 +317,12 @@ def test_progress_ends_at_the_whole_budget(tmp_path: Path) -> None:
     assert len(told) > 1
     assert told[-1][:2] == (105_600, 105_600)
     assert told[0][0] < told[-1][0]
+
+
+def test_a_vocabulary_that_holds_special_tokens_as_pieces_finds_none_in_text(tmp_path: Path) -> None:
+    made = unigram_tokenizer()
+    corpus.build(["a <s>b</s> c"] * 30, made, tmp_path, replace(PLAIN, tokens=64), name="corpus of xx")
+    windows = np.load(tmp_path / corpus.WINDOWS).reshape(-1).tolist()
+    assert made.bos_token_id not in windows
+    assert set(made.all_special_ids) & set(windows) == {made.eos_token_id}
+    assert "".join(made.convert_ids_to_tokens(windows)).count("</s>") > windows.count(made.eos_token_id) > 0

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import transformers
+from tokenizers.processors import TemplateProcessing
 
 from adamergex.errors import ModelError
 from adamergex.models.encoded import Example
@@ -16,12 +17,20 @@ BOS, EOS, MASK = 1, 2, 259
 
 
 def tokenizer(*more: str) -> transformers.PreTrainedTokenizerFast:
+    """With nothing more as causal models have it; with a mask token as BERT's and BART's, else as T5's."""
     made = byte_tokenizer()
+    ends = [("<bos>", BOS), ("<eos>", EOS)]
     if "<mask>" in more:
         made.add_special_tokens({"mask_token": "<mask>", "cls_token": "<bos>", "sep_token": "<eos>"})
-    else:
+        around(made, "<bos> $A <eos>", ends)
+    elif more:
         made.add_tokens(list(more), special_tokens=True)
+        around(made, "$A <eos>", ends)
     return made
+
+
+def around(made: transformers.PreTrainedTokenizerFast, template: str, tokens: list[tuple[str, int]]) -> None:
+    made.backend_tokenizer.post_processor = TemplateProcessing(single=template, special_tokens=tokens)
 
 
 def windows(family: Family, made: transformers.PreTrainedTokenizerFast, epoch: int = 0, **settings: object) -> Windows:
@@ -133,5 +142,13 @@ def test_a_tokenizer_that_can_hide_nothing_is_refused() -> None:
 def test_what_is_not_text_in_a_window_is_counted() -> None:
     made = tokenizer("<mask>")
     assert [overhead(family, made) for family in ("causal", "seq2seq", "encoder")] == [1, 2, 2]
-    made.bos_token = None
+    assert [overhead("causal", tokenizer()), overhead("seq2seq", SENTINELS)] == [1, 1]
+
+
+def test_windows_begin_as_the_tokenizer_begins_a_text_and_not_with_whatever_it_knows() -> None:
+    made = tokenizer()
+    around(made, "$A", [])
+    assert made.bos_token_id == BOS
     assert overhead("causal", made) == 0
+    for made_of in (windows("causal", made), windows("causal", made, objective="prefix", completion=3)):
+        assert made_of[0].ids == BODY

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from adamergex.data.cleaning import Boilerplate, Duplicates, Languages
 from adamergex.data.shuffle_buffer import Pool
-from adamergex.data.special_tokens import end_of_sequence
+from adamergex.data.special_tokens import end_of_sequence, text_tokens
 from adamergex.data.windows import Part, WindowFile
 from adamergex.errors import DataError
 from adamergex.storage.files import sha256
@@ -175,11 +175,7 @@ def build(
         )
 
     def encode(texts: Sequence[str]) -> list[list[int]]:
-        # What looks like a special token in plain text is text.
-        encoded = tokenizer(
-            list(texts), add_special_tokens=False, split_special_tokens=True, return_attention_mask=False, verbose=False
-        )
-        return [[*ids, end] for ids in encoded["input_ids"]]
+        return [[*ids, end] for ids in text_tokens(tokenizer, texts)]
 
     with ExitStack() as stack:
         heldout, training = parts = _parts(request, folder, stack)

@@ -1,5 +1,6 @@
-"""The tokens that end sequences and fill them up."""
+"""Texts as tokens, and the special tokens that begin and end sequences, and fill them up."""
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -12,3 +13,55 @@ def padding(tokenizer: Any) -> int:
     """What sequences are filled up with."""
     pad: int | None = tokenizer.pad_token_id
     return end_of_sequence(tokenizer) if pad is None else pad  # type: ignore[return-value]
+
+
+def text_tokens(tokenizer: Any, texts: Sequence[str], target: bool = False) -> list[list[int]]:
+    """Texts as tokens, nothing around them: the same for plain text, prompts and answers.
+
+    What looks like a special token in a text is text: `<s>` strikes words out on a web page, and begins nothing.
+
+    Args:
+        tokenizer: the model's.
+        texts: to be encoded.
+        target: as a decoder writes them, which some tokenizers encode otherwise.
+    """
+    if not texts:
+        return []
+    encoded: list[list[int]] = tokenizer(
+        **{"text_target" if target else "text": list(texts)},
+        add_special_tokens=False,
+        split_special_tokens=True,
+        return_attention_mask=False,
+        verbose=False,
+    )["input_ids"]
+    special = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
+    special.discard(tokenizer.unk_token_id)
+    return [ids if special.isdisjoint(ids) else _spelled(tokenizer, ids, special) for ids in encoded]
+
+
+def _spelled(tokenizer: Any, ids: list[int], special: set[int]) -> list[int]:
+    """Tokens of a text without special ones: a Unigram vocabulary (XLM-R, T5) has them as pieces, and finds them."""
+    model = tokenizer.backend_tokenizer.model
+    spelled: list[int] = []
+    for token in ids:
+        text = tokenizer.convert_ids_to_tokens(token)
+        parts = (text[:1], text[1:]) if token in special else ()
+        spelled += [piece.id for part in parts for piece in model.tokenize(part)] or [token]
+    return spelled
+
+
+def around(tokenizer: Any, target: bool = False) -> tuple[list[int], list[int]]:
+    """The special tokens before and behind a text: those that the tokenizer itself puts there, and no others.
+
+    This is the rule for how every sequence begins: prompts in training and in scoring, windows of the reference task,
+    and what a decoder writes. A tokenizer that knows a beginning-of-sequence token and does not add it (GPT-2, BLOOM)
+    gets none: that is how transformers, vLLM and lm-evaluation-harness read a prompt when the adapter is used.
+
+    Args:
+        tokenizer: the model's.
+        target: around what a decoder writes.
+    """
+    name = "text_target" if target else "text"
+    bare, whole = (tokenizer(**{name: "a"}, add_special_tokens=added)["input_ids"] for added in (False, True))
+    begin = next((i for i in range(len(whole)) if whole[i : i + len(bare)] == bare), 0)
+    return whole[:begin], whole[begin + len(bare) :]

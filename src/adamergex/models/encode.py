@@ -4,11 +4,23 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from adamergex.data.special_tokens import end_of_sequence
+from adamergex.data.special_tokens import around, end_of_sequence, text_tokens
 from adamergex.errors import DataError
 from adamergex.models.encoded import Example
 from adamergex.models.families import Kind
 from adamergex.tasks.items import Item
+
+
+def sequences(tokenizer: Any, texts: Sequence[str], kind: Kind = "causal") -> list[list[int]]:
+    """Prompts as the tokens that a model reads (`around`).
+
+    A causal model goes on where the prompt stops: nothing stands behind it. A prompt of no tokens is the token that
+    begins a sequence, or that keeps documents apart: something has to be read.
+    """
+    before, behind = around(tokenizer)
+    whole = [[*before, *ids, *(behind if kind != "causal" else ())] for ids in text_tokens(tokenizer, texts)]
+    first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else end_of_sequence(tokenizer)
+    return [ids or [first] for ids in whole]
 
 
 def answered(
@@ -17,29 +29,35 @@ def answered(
     """Prompts and answers as examples, the answer's tokens being the targets; without what ends an answer.
 
     A causal model reads both as one text. The answer starts where the tokens of the whole part from those of
-    the prompt alone, so a token that reaches over the seam counts as the answer's. A sequence-to-sequence model
-    reads the prompt in its encoder, and the answer after `start` in its decoder.
+    the prompt alone, so a token that reaches over the seam counts as the answer's; but the first token of a sequence
+    cannot be predicted, so where it would (`Ans`, `wer`, and no beginning of sequence) both are encoded apart.
+    A sequence-to-sequence model reads the prompt in its encoder, and the answer after `start` in its decoder.
     """
     if not prompts:
         return []
-    alone = tokenizer(list(prompts))["input_ids"]
+    # Many answers may stand behind one prompt.
+    unique = list(dict.fromkeys(prompts))
+    alone = dict(zip(unique, sequences(tokenizer, unique, kind), strict=True))
     if kind == "seq2seq":
         assert start is not None
-        ending = tokenizer.eos_token_id
-        written = tokenizer(text_target=[answer.strip() for answer in answers])["input_ids"]
-        decoded = [[start, *(ids[:-1] if ids and ids[-1] == ending else ids)] for ids in written]
+        begun, _ = around(tokenizer, target=True)
+        written = text_tokens(tokenizer, [answer.strip() for answer in answers], target=True)
+        decoded = [[start, *begun, *ids] for ids in written]
         return [
-            Example(ids, list(range(1, len(ids))), source=tuple(prompt))
-            for prompt, ids in zip(alone, decoded, strict=True)
+            Example(ids, list(range(1, len(ids))), source=tuple(alone[prompt]))
+            for prompt, ids in zip(prompts, decoded, strict=True)
         ]
-    whole = tokenizer([prompt + answer for prompt, answer in zip(prompts, answers, strict=True)])["input_ids"]
+    begun, _ = around(tokenizer)
+    whole = text_tokens(tokenizer, [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)])
     examples = []
-    for before, after in zip(alone, whole, strict=True):
-        ids = after[:-1] if after[-1] == tokenizer.eos_token_id else after
+    for prompt, answer, text in zip(prompts, answers, whole, strict=True):
+        before, ids = alone[prompt], [*begun, *text]
         begin = next(
             (i for i, (a, b) in enumerate(zip(before, ids, strict=False)) if a != b), min(len(before), len(ids))
         )
-        examples.append(Example(ids, list(range(max(begin, 1), len(ids)))))
+        if begin == 0:
+            ids, begin = [*before, *text_tokens(tokenizer, [answer])[0]], len(before)
+        examples.append(Example(ids, list(range(begin, len(ids)))))
     return examples
 
 
@@ -51,7 +69,7 @@ def classified(tokenizer: Any, items: Sequence[Item]) -> list[Example]:
     """
     labels = [(item.choices.index(item.answer),) for item in items]
     if not any(item.text_pair for item in items):
-        prompts = tokenizer([item.prompt for item in items])["input_ids"]
+        prompts = sequences(tokenizer, [item.prompt for item in items], "classes")
         return [Example(ids, [], of, id=item.id) for ids, of, item in zip(prompts, labels, items, strict=True)]
     encoded = iter(_pairs(tokenizer, [(item.prompt, second) for item in items for second in item.text_pair]))
     examples = []
@@ -64,12 +82,6 @@ def classified(tokenizer: Any, items: Sequence[Item]) -> list[Example]:
 
 def _pairs(tokenizer: Any, texts: Sequence[tuple[str, str]]) -> list[Example]:
     """Pairs of texts as one sequence each, with what the tokenizer puts before, between and behind them."""
-
-    def bare(texts: Sequence[str]) -> list[list[int]]:
-        # What looks like a special token in a text is text.
-        ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        return ids
-
     whole = tokenizer("a", "b", return_token_type_ids=True)
     place = whole.sequence_ids()
     first, second = place.index(0), place.index(1)
@@ -77,8 +89,8 @@ def _pairs(tokenizer: Any, texts: Sequence[tuple[str, str]]) -> list[Example]:
     before, between, behind = (whole["input_ids"][at] for at in (slice(first), slice(last, second), slice(end, None)))
     # Many second texts may stand behind one first text.
     unique = list(dict.fromkeys(one for one, _ in texts))
-    begun = {one: [*before, *ids, *between] for one, ids in zip(unique, bare(unique), strict=True)}
-    seconds = bare([other for _, other in texts])
+    begun = {one: [*before, *ids, *between] for one, ids in zip(unique, text_tokens(tokenizer, unique), strict=True)}
+    seconds = text_tokens(tokenizer, [other for _, other in texts])
     # BERT's tokenizer tells the two texts apart, RoBERTa's does not.
     told = whole["token_type_ids"][second] == 1
     return [
@@ -135,7 +147,7 @@ def fitted(
         start: the token that a decoder starts with.
         longest: the most tokens that the model reads. Of a longer item, the longest column of the prompt loses its
             end, or its beginning where the prompt ends with it; the rest of the prompt and the answer stay whole. An
-            item with choices has room for the longest of them.
+            item with choices has room for the one of the most tokens.
         written: room for an answer that is generated, in tokens, in place of the item's own.
 
     Returns:
@@ -154,10 +166,12 @@ def fitted(
             return [example.longest for example in classified(tokenizer, items)]
         if written is not None:
             more = 0 if kind != "causal" else written
-            return [len(ids) + more for ids in tokenizer(prompts)["input_ids"]]
-        answers = [max(item.choices or (item.answer,), key=len) for item in items]
+            return [len(ids) + more for ids in sequences(tokenizer, prompts, kind)]
+        pairs = [(item.prompt, answer) for item in items for answer in item.choices or (item.answer,)]
+        read = answered(tokenizer, [prompt for prompt, _ in pairs], [answer for _, answer in pairs], kind, start)
         # What ends the answer takes a token, too. Encoder and decoder have a context each.
-        return [max(len(e.source), len(e.ids) + 1) for e in answered(tokenizer, prompts, answers, kind, start)]
+        lengths = iter([max(len(e.source), len(e.ids) + 1) for e in read])
+        return [max(next(lengths) for _ in item.choices or (item.answer,)) for item in items]
 
     long = [(i, length) for i, length in enumerate(taken(result) if result else []) if length > longest]
     for i, length in long:
@@ -173,7 +187,9 @@ def _shortened(tokenizer: Any, item: Item, excess: int, longest: int) -> Item:
     """The item without the last `excess` tokens of its longest column; the first ones where the prompt ends with it."""
     begin, end = item.longest_column
     column = item.prompt[begin:end]
-    offsets = tokenizer(column, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    offsets = tokenizer(
+        column, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True, verbose=False
+    )["offset_mapping"]
     if len(offsets) <= excess:
         raise DataError(
             f"{item.id}: longer than {longest} tokens even without the text of its longest column; "

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from adamergex.data.special_tokens import end_of_sequence
+from adamergex.data.special_tokens import around, end_of_sequence
 from adamergex.errors import ModelError
 from adamergex.models.encoded import Example
 from adamergex.models.families import Family
@@ -25,9 +25,8 @@ _SENTINELS = ("<extra_id_{}>", "▁<extra_id_{}>")
 
 def overhead(family: Family, tokenizer: Any) -> int:
     """How many tokens of a window are not text: what begins a sequence, and what ends it."""
-    if family == "encoder":
-        return 2
-    return int(tokenizer.bos_token_id is not None) + (family == "seq2seq")
+    before, behind = around(tokenizer)
+    return len(before) + (0 if family == "causal" else len(behind))
 
 
 class Windows:
@@ -57,7 +56,9 @@ class Windows:
         start: int | None = None,
     ):
         self._bodies, self._reference, self._tokenizer = bodies, reference, tokenizer
-        self._family, self._seed, self._epoch, self._start = family, seed, epoch, start
+        self._family, self._seed, self._epoch = family, seed, epoch
+        self._before, self._behind = around(tokenizer)
+        self._begun = [] if start is None else [start, *around(tokenizer, target=True)[0]]
         self._sentinels: list[int] = []
         objective = reference.objective or {"causal": "causal", "seq2seq": "span", "encoder": "masked"}[family]
         self._make = {"causal": self._causal, "prefix": self._prefix, "masked": self._masked, "span": self._span}[
@@ -77,12 +78,8 @@ class Windows:
         generator = np.random.default_rng([self._seed, self._epoch, index])
         return self._make(self._bodies[index].tolist(), generator, f"window {index}")
 
-    def _begun(self, body: list[int]) -> list[int]:
-        first = self._tokenizer.bos_token_id
-        return body if first is None else [first, *body]
-
     def _causal(self, body: list[int], generator: np.random.Generator, name: str) -> Example:
-        ids = self._begun(body)
+        ids = [*self._before, *body]
         targets = list(range(1, len(ids)))
         positions = self._reference.positions
         if positions is not None and positions < len(targets):
@@ -93,21 +90,19 @@ class Windows:
         assert self._reference.completion is not None
         cut = len(body) - self._reference.completion
         if self._family == "seq2seq":
-            assert self._start is not None
-            ids = [self._start, *body[cut:]]
-            source = (*body[:cut], end_of_sequence(self._tokenizer) or 0)
+            ids = [*self._begun, *body[cut:]]
+            source = (*self._before, *body[:cut], *self._behind)
             return Example(ids, list(range(1, len(ids))), source=source, id=name)
-        ids = self._begun(body)
+        ids = [*self._before, *body]
         return Example(ids, list(range(len(ids) - len(body) + cut, len(ids))), id=name)
 
     def _masked(self, body: list[int], generator: np.random.Generator, name: str) -> Example:
         """Of the chosen tokens 80 % are hidden, 10 % replaced at random and 10 % left; all are predicted."""
         tokenizer = self._tokenizer
-        first = tokenizer.bos_token_id if tokenizer.cls_token_id is None else tokenizer.cls_token_id
-        last = tokenizer.sep_token_id if tokenizer.sep_token_id is not None else end_of_sequence(tokenizer)
-        ids = [first, *body, last]
+        ids = [*self._before, *body, *self._behind]
+        begin = len(self._before)
         # What keeps documents apart is not text: it is neither hidden nor predicted.
-        free = [i for i in range(1, len(ids) - 1) if ids[i] != end_of_sequence(tokenizer)]
+        free = [i for i in range(begin, begin + len(body)) if ids[i] != end_of_sequence(tokenizer)]
         count = max(1, round(self._reference.noise * len(free)))
         chosen = sorted(generator.choice(free, min(count, len(free)), replace=False).tolist())
         labels = tuple(ids[i] for i in chosen)
@@ -120,7 +115,6 @@ class Windows:
 
     def _span(self, body: list[int], generator: np.random.Generator, name: str) -> Example:
         """T5 writes the hidden spans, each after its sentinel; BART, which has one mask token, the whole text."""
-        assert self._start is not None
         spans = _spans(len(body), self._reference.noise, self._reference.span, generator)
         if self._sentinels:
             spans = spans[: len(self._sentinels) - 1]
@@ -135,12 +129,9 @@ class Windows:
         source += body[at:]
         last = end_of_sequence(self._tokenizer)
         assert last is not None
-        if self._sentinels:
-            ids = [self._start, *written, self._sentinels[len(spans)], last]
-        else:
-            source = self._begun(source)
-            ids = [self._start, *self._begun(body), last]
-        return Example(ids, list(range(1, len(ids))), source=(*source, last), id=name)
+        written = [*written, self._sentinels[len(spans)]] if self._sentinels else body
+        ids = [*self._begun, *written, last]
+        return Example(ids, list(range(1, len(ids))), source=(*self._before, *source, *self._behind), id=name)
 
 
 def _sentinels(tokenizer: Any) -> list[int]:
