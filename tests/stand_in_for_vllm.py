@@ -15,6 +15,7 @@ class SamplingParams:
     def __init__(self, **given: Any):
         self.max_tokens: int = given["max_tokens"]
         self.scores: bool = given.get("prompt_logprobs") == 0
+        self.ends = {2, *given.get("stop_token_ids", ())}
         assert given["temperature"] == 0
         assert given["detokenize"] is False
 
@@ -81,7 +82,7 @@ class Engine:
                 {token: types.SimpleNamespace(logprob=float(log_p[i, token]))} for i, token in enumerate(prompt[1:])
             ]
             read = [None, *rows]
-        finished = len(written) == params.max_tokens or written[-1] == 2
+        finished = len(written) == params.max_tokens or written[-1] in params.ends
         if finished:
             del self.queue[key]
         output = types.SimpleNamespace(token_ids=written)

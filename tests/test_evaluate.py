@@ -1,6 +1,7 @@
 """Choices by likelihood, generation, and evaluations that are cut off."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,10 +12,21 @@ import torch
 
 from adamergex.errors import ModelError
 from adamergex.inference import choices, generation
+from adamergex.inference.answering import Manner, asked, rounds
 from adamergex.inference.journal import Journal
 from adamergex.inference.predict import Prediction, Questions, _batches, predict
+from adamergex.inference.settings import Evaluate
+from adamergex.models.adapter_settings import Lora
+from adamergex.models.encode import fitted, for_training
 from adamergex.models.resident import Workbench
+from adamergex.storage.checkpoints import Checkpoint
 from adamergex.tasks.items import Item
+from adamergex.tasks.prompting import BETWEEN, XLT_TOKENS, answering, few_shot
+from adamergex.tasks.task import Task
+from adamergex.training.settings import Schedule, Train
+from adamergex.training.train import train
+from tests.conftest import SETTINGS
+from tests.families import save
 
 CHOICES = (" a", " ab", " abc", " b", " 犬", " ax")
 ITEMS = [
@@ -27,12 +39,12 @@ WRITTEN = Questions(
 )
 
 
-def naive(workbench: Workbench, item: Item) -> list[float]:
-    """One plain forward pass for each choice, log-softmax over everything, in float64."""
+def naive(workbench: Workbench, item: Item, end: Sequence[int] = (2,)) -> list[float]:
+    """One plain forward pass for each choice and its end, log-softmax over everything, in float64."""
     scores = []
     for choice in item.choices:
         prompt = workbench.tokenizer.encode(item.prompt)
-        ids = workbench.tokenizer.encode(item.prompt + choice)
+        ids = [*workbench.tokenizer.encode(item.prompt + choice), *end]
         with torch.no_grad():
             log_p = workbench.model(torch.tensor([ids])).logits[0].double().log_softmax(-1)
         scores.append(sum(float(log_p[i - 1, ids[i]]) for i in range(len(prompt), len(ids))))
@@ -46,6 +58,113 @@ def test_log_likelihoods_equal_one_plain_pass_for_each_choice(workbench: Workben
         found = choices.log_likelihoods(workbench, choices.options(workbench, ITEMS), layout)
     for item, of_item in zip(ITEMS, found, strict=True):
         assert of_item == pytest.approx(naive(workbench, item), abs=1e-4)
+
+
+def test_where_no_choice_begins_another_nothing_is_added_to_them(workbench: Workbench) -> None:
+    workbench.start(0)
+    items = [Item("a", "q:", " ab", (" ab", " x", " 犬")), ITEMS[0]]
+    with torch.inference_mode():
+        found = choices.log_likelihoods(workbench, choices.options(workbench, items), "rows")
+    assert found[0] == pytest.approx(naive(workbench, items[0], ()), abs=1e-4)
+    assert found[1] == pytest.approx(naive(workbench, items[1]), abs=1e-4)
+
+
+def test_behind_solved_examples_a_choice_ends_as_theirs_do(workbench: Workbench) -> None:
+    nested, apart = Item("a", "q:", " 1", (" 1", " 10")), Item("b", "q:", " 1", (" 1", " 2"))
+    found = choices.options(workbench, [apart, nested], "\n\n")
+    assert [workbench.tokenizer.decode(ids) for of in found for ids in of.tokens] == [" 1", " 2", " 1\n\n", " 10\n\n"]
+    asked = few_shot([nested], [apart], 1, 0)
+    task = Task.model_validate({"prompt": "{a}", "answer": "b", "train": "x.jsonl", "choices": ["1", "10"]})
+    for asking, ending in (("few-shot", "\n\n"), ("plain", "")):
+        _, questions = next(rounds(Manner(task, Evaluate(), "en", asking, 0), asked))  # type: ignore[arg-type]
+        assert questions.ending == ending
+    assert f" 1{BETWEEN}" in asked[0].prompt
+
+
+def test_a_choice_that_another_begins_wins_where_it_was_learned(tiny_model: Path) -> None:
+    bench = Workbench(Checkpoint("tiny-llama", tiny_model, "tiny"), "float32", SETTINGS)
+    labels = tuple(f" {n}" for n in range(1, 11))
+    items = [Item(label, f"{word}:", label, labels, golds=(label,)) for word, label in (("x", " 1"), ("y", " 10"))]
+    learned, _ = for_training(bench.tokenizer, items)
+    train(bench, lambda epoch: learned, Train(), Schedule(epochs=60, batch_size=2), 0, learning_rate=0.02)
+    found = predict(bench, Questions(items, "choice", "en"))
+    assert [prediction.prediction for prediction in found] == ["1", "10"]
+
+
+def test_the_longest_choice_is_the_one_of_the_most_tokens(tmp_path: Path) -> None:
+    """On GPT-2, which has no place for a token behind its context."""
+    save("gpt2", tmp_path / "gpt2")
+    bench = Workbench(Checkpoint("gpt2", tmp_path / "gpt2", "tiny"), "float32", Lora(r=2))
+    text = "word " * 300
+    long = Item(
+        "a", f"{text}:", " 犬犬犬犬", (" abcdef", " 犬犬犬犬"), longest_column=(0, len(text)), golds=("犬犬犬犬",)
+    )
+    context = bench.context
+    assert context is not None
+    items, shortened = fitted(bench.tokenizer, [long], "causal", None, context)
+    assert shortened == 1
+    assert max(of.size for of in choices.options(bench, items)) == context - 1
+    assert len(predict(bench, Questions(items, "choice", "en"))) == 1
+
+
+def test_behind_thoughts_there_is_room_for_the_marker_and_the_longest_choice(workbench: Workbench) -> None:
+    text = "word " * 300
+    items = [Item("a", f"{text}:", " 1", (" 1", " 10"), longest_column=(0, len(text)))]
+    task = Task.model_validate({"prompt": "{a}", "answer": "b", "train": "x.jsonl", "choices": ["1", "10"]})
+    put, shortened = asked(workbench, Manner(task, Evaluate(), "en", "xlt", 0), items, [], 1024)
+    (behind,) = choices.options(workbench, answering(put, ["t" * XLT_TOKENS]))
+    assert shortened == 1
+    assert behind.size <= 1024
+
+
+def checkpoint_with(tiny_model: Path, folder: Path, **generation: Any) -> Checkpoint:
+    """The tiny model with a `generation_config.json` of its own."""
+    shutil.copytree(tiny_model, folder)
+    (folder / "generation_config.json").write_text(json.dumps(generation))
+    return Checkpoint("tiny-llama", folder, "tiny")
+
+
+def likeliest(bench: Workbench, prompt: str, count: int) -> list[int]:
+    """The likeliest token, so many times."""
+    ids = bench.tokenizer.encode(prompt)
+    with torch.no_grad():
+        for _ in range(count):
+            ids.append(int(bench.model(torch.tensor([ids])).logits[0, -1].argmax()))
+    return list(ids[-count:])
+
+
+def test_greedy_takes_the_likeliest_token_whatever_the_checkpoint_asks_for(tiny_model: Path, tmp_path: Path) -> None:
+    asks: dict[str, Any] = {"repetition_penalty": 5.0, "no_repeat_ngram_size": 1, "do_sample": True, "temperature": 9.0}
+    asks |= {"num_beams": 3, "min_new_tokens": 3, "suppress_tokens": list(range(100, 250)), "max_length": 2}
+    bench = Workbench(checkpoint_with(tiny_model, tmp_path / "own", **asks), "float32", SETTINGS)
+    bench.start(0)
+    for prompt in ("words words 3:", "q"):
+        expected = bench.tokenizer.decode(likeliest(bench, prompt, 12)).partition("<eos>")[0]
+        item = Item("a", prompt, " x", golds=("x",))
+        asked = Questions([item], "text", "en", max_new_tokens=12, until="never")
+        assert predict(bench, asked)[0].written == expected
+        # lm-evaluation-harness calls it like this.
+        ids = torch.tensor([bench.tokenizer.encode(prompt)])
+        whole = bench.model.generate(input_ids=ids, max_length=ids.shape[1] + 12, do_sample=False, pad_token_id=0)
+        assert bench.tokenizer.decode(whole[0, ids.shape[1] :]).partition("<eos>")[0] == expected
+
+
+@pytest.mark.parametrize("file", ["generation_config.json", "config.json"])
+def test_a_text_ends_at_each_of_the_checkpoint_s_end_tokens(tiny_model: Path, tmp_path: Path, file: str) -> None:
+    plain = Workbench(Checkpoint("tiny-llama", tiny_model, "tiny"), "float32", SETTINGS)
+    plain.start(0)
+    token = next(token for i, token in enumerate(likeliest(plain, "q", 8)) if i > 1)
+    checkpoint = checkpoint_with(tiny_model, tmp_path / "own")
+    path = checkpoint.folder / file
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"eos_token_id": [2, token]}))
+    if file == "config.json":
+        (checkpoint.folder / "generation_config.json").unlink()
+    bench = Workbench(checkpoint, "float32", SETTINGS)
+    bench.start(0)
+    assert bench.ends == (2, token)
+    asked = Questions([Item("a", "q", " x", golds=("x",))], "text", "en", max_new_tokens=8, until="never")
+    written = likeliest(plain, "q", 8)
+    assert predict(bench, asked)[0].written == bench.tokenizer.decode(written[: written.index(token)])
 
 
 def test_choices_of_one_token_cost_one_sequence_for_each_item(workbench: Workbench) -> None:

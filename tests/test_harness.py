@@ -1,6 +1,7 @@
 """lm-evaluation-harness on the resident model: its numbers are ours, and those of a plain computation."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,6 +39,19 @@ doc_to_target: label
 target_delimiter: ""
 metric_list:
   - metric: acc
+"""
+WRITTEN = """
+task: own_written
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {data}}}, cache_dir: {cache}}}
+output_type: generate_until
+test_split: test
+doc_to_text: "{{{{prompt}}}}"
+doc_to_target: "{{{{answer}}}}"
+target_delimiter: ""
+generation_kwargs: {{until: ["never"], max_gen_toks: 8}}
+metric_list:
+  - metric: exact_match
 """
 
 
@@ -144,6 +158,32 @@ def test_a_sequence_to_sequence_model_is_measured_as_one(folder: Path, tmp_path:
             scores.append(float(log_p[range(ids.shape[1]), ids[0]].sum()))
         right.append(item.choices[scores.index(max(scores))] == item.answer)
     assert row["value"] == pytest.approx(sum(right) / len(ITEMS))
+
+
+def test_what_is_written_is_greedy_whatever_the_checkpoint_asks_for(tiny_model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("lm_eval")
+    model, tasks, data = tmp_path / "model", tmp_path / "tasks", tmp_path / "rows.jsonl"
+    shutil.copytree(tiny_model, model)
+    asks = {"repetition_penalty": 5.0, "no_repeat_ngram_size": 1, "num_beams": 3}
+    (model / "generation_config.json").write_text(json.dumps(asks))
+    bench = Workbench(Checkpoint("tiny-llama", model, "tiny"), "float32", Lora(r=2))
+    rows = []
+    for item in ITEMS[:4]:
+        ids = bench.tokenizer.encode(item.prompt)
+        begin = len(ids)
+        while len(ids) < begin + 8:
+            with torch.no_grad():
+                ids.append(int(bench.model(torch.tensor([ids])).logits[0, -1].argmax()))
+        ended = [*ids[begin:], 2]
+        answer = bench.tokenizer.decode(ended[: ended.index(2)], skip_special_tokens=True)
+        asked = Questions([item], "text", "en", max_new_tokens=8, until="never")
+        assert predict(bench, asked)[0].written == answer
+        rows.append(json.dumps({"prompt": item.prompt, "answer": answer}) + "\n")
+    data.write_text("".join(rows))
+    tasks.mkdir()
+    (tasks / "own.yaml").write_text(WRITTEN.format(data=data, cache=tmp_path / "cache"))
+    (row,) = measure(bench, ["own_written"], tasks)
+    assert row["value"] == 1
 
 
 @pytest.mark.parametrize(

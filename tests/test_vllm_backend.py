@@ -1,10 +1,13 @@
 """`--backend vllm` beside the resident model: on a stand-in everywhere, on vLLM itself where it is installed."""
 
 import importlib.util
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from adamergex.cli.main import app
@@ -81,6 +84,36 @@ def test_answers_are_those_of_the_resident_model(
     asked = [path is None for _, path in llm.last.log]
     assert asked == sorted(asked, reverse=True)
     assert 0 < sum(asked) < len(asked)
+
+
+def test_what_ends_a_text_and_how_it_is_written_is_the_checkpoint_s_and_greedy_for_both(
+    own_data: Callable[..., Path],
+    adapters: dict[str, Path],
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    llm = stand_in_for_vllm.install(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    bench = Workbench(Checkpoint("tiny-llama", tiny_model, "tiny"), "float32", SETTINGS["a"])
+    with bench.without_adapter(), torch.no_grad():
+        ids = bench.tokenizer("test 0 bueno:", return_tensors="pt")["input_ids"]
+        second = bench.model.generate(input_ids=ids, max_new_tokens=2, do_sample=False)[0, -1]
+    asks = {"eos_token_id": [2, int(second)], "repetition_penalty": 3.0, "num_beams": 2}
+    (model / "generation_config.json").write_text(json.dumps(asks))
+    recipe = own_data(task=WRITTEN)
+    for backend in ("transformers", "vllm"):
+        evaluate(recipe, adapters, model, tmp_path / backend, "--max-new-tokens", "12", "--backend", backend)
+    for name in ("base", *adapters):
+        file = f"predictions/recipe/es/{name}/predictions.jsonl"
+        one, other = (files.read_jsonl(tmp_path / backend / file) for backend in ("transformers", "vllm"))
+        assert [row["prediction"] for row in one] == [row["prediction"] for row in other]
+        assert name != "base" or len(bench.tokenizer.encode(one[0]["written"], add_special_tokens=False)) <= 1
+    # Nothing is computed behind the end.
+    assert llm.last.written
+    assert not any({2, int(second)} & set(ids[:-1]) for ids in llm.last.written.values())
 
 
 def test_a_cut_off_evaluation_goes_on(

@@ -11,7 +11,7 @@ from adamergex.models.families import Reads
 from adamergex.models.resident import Workbench
 from adamergex.scoring.systems import Asking
 from adamergex.tasks.items import Item
-from adamergex.tasks.prompting import XLT_MARKER, XLT_TOKENS, answering, few_shot, xlt
+from adamergex.tasks.prompting import BETWEEN, XLT_MARKER, XLT_THEN, XLT_TOKENS, answering, few_shot, xlt
 from adamergex.tasks.task import Task
 
 
@@ -60,8 +60,9 @@ def asked(
         items = few_shot(items, solved, manner.evaluate.shots, manner.seed)
     elif manner.asking == "xlt":
         items = xlt(items, kind, manner.language)
-        # A choice is read behind the thoughts; a byte is a token at most.
-        room = XLT_TOKENS + (room or max(len(choice.encode()) for item in items for choice in item.choices))
+        # What follows the thoughts; a byte is a token at most, and what may end a choice one more.
+        room = room or 1 + max(len(choice.encode()) for item in items for choice in item.choices)
+        room += XLT_TOKENS + len(XLT_THEN.encode())
     return fitted(reader.tokenizer, items, reader.kind, reader.decoder_start, longest, room)
 
 
@@ -112,6 +113,7 @@ def rounds(
         evaluate.batch_size,
         manner.new_tokens,
         evaluate.length_normalization,
+        ending=BETWEEN if manner.asking == "few-shot" else "",
     )
     if manner.asking == "xlt":
         plain = [replace(item, choices=()) for item in items]

@@ -1,11 +1,13 @@
 """Which of several answers a model finds likeliest: by the log-likelihood of the whole answer, never by parsing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 import torch
 
+from adamergex.data.special_tokens import end_of_sequence
 from adamergex.models import likelihood
 from adamergex.models.encode import answered
 from adamergex.models.encoded import Example
@@ -24,7 +26,7 @@ class Options:
     Attributes:
         sequences: without those that another one begins with: what is read there tells of both.
         reads: for each choice, its sequence.
-        tokens: of each choice, without the prompt.
+        tokens: of each choice, without the prompt; with what ends it where one begins another.
     """
 
     sequences: tuple[Example, ...]
@@ -42,17 +44,55 @@ class Options:
         return [*read.ids[: read.targets[0]], *self.tokens[choice]]
 
 
-def options(reader: Reads, items: Sequence[Item]) -> list[Options]:
-    """Encode the choices of items: prompt and choice together, as they are learned (`encode.answered`)."""
-    pairs = [(item.prompt, choice) for item in items for choice in item.choices]
+def options(reader: Reads, items: Sequence[Item], ending: str = "") -> list[Options]:
+    """Encode the choices of items: prompt and choice together, as they are learned (`encode.answered`).
+
+    Where one choice of an item begins another (` 1`, ` 10`), the end of an answer is a token of each of its choices:
+    of ` 10`, every further token costs something, and without an end it could never win. What is compared then is
+    how likely each is as the whole answer. Elsewhere no answer is a part of another and nothing is added: the scores
+    are those of lm-evaluation-harness, a base model that never learned where an answer ends is not asked for it, and
+    choices of one token are read at one position.
+
+    Args:
+        reader: the model that will read them.
+        items: with choices.
+        ending: what ends the answers of solved examples in the prompts, and by that the choices of a causal model;
+            by default an answer ends as it is learned, with the end-of-sequence token.
+    """
+    encoded = _encoded(reader, items)
+    nested = [number for number, choices in enumerate(encoded) if _one_begins_another(choices)]
+    if ending and reader.kind == "causal":
+        ended = _encoded(reader, [items[number] for number in nested], ending)
+    else:
+        end = end_of_sequence(reader.tokenizer)
+        assert end is not None
+        ended = [
+            [replace(e, ids=[*e.ids, end], targets=[*e.targets, len(e.ids)]) for e in encoded[number]]
+            for number in nested
+        ]
+    for number, choices in zip(nested, ended, strict=True):
+        encoded[number] = choices
+    return [_options(choices, reader.pad) for choices in encoded]
+
+
+def _encoded(reader: Reads, items: Sequence[Item], ending: str = "") -> list[list[Example]]:
+    """The choices of every item behind its prompt."""
+    pairs = [(item.prompt, choice + ending) for item in items for choice in item.choices]
     prompts, choices = [prompt for prompt, _ in pairs], [choice for _, choice in pairs]
     encoded = iter(answered(reader.tokenizer, prompts, choices, reader.kind, reader.decoder_start))
-    return [_options([next(encoded) for _ in item.choices], reader.pad) for item in items]
+    return [[next(encoded) for _ in item.choices] for item in items]
+
+
+def _one_begins_another(choices: Sequence[Example]) -> bool:
+    """Whether the tokens of one choice are the first ones of another."""
+    # In order, what begins another stands right before one that it begins.
+    ordered = sorted(choice.ids for choice in choices)
+    return any(len(one) < len(other) and other[: len(one)] == one for one, other in pairwise(ordered))
 
 
 def _options(choices: list[Example], pad: int) -> Options:
     # All are read from where the first of them parts from the prompt: a sum over the same text.
-    start = min(choice.targets[0] for choice in choices)
+    start = min(len(choice.ids) - len(choice.targets) for choice in choices)
     kept: list[list[int]] = []
     for choice in sorted(choices, key=lambda choice: -len(choice.ids)):
         # The last token of a choice is predicted, never read.

@@ -1,4 +1,4 @@
-"""Greedy answers to batches of prompts, each until it has ended."""
+"""Greedy answers to batches of prompts, each until it has ended (`families.greedy`)."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -8,7 +8,6 @@ import torch
 import transformers
 from torch import Tensor
 
-from adamergex.models.families import Reads
 from adamergex.models.resident import Workbench
 from adamergex.tasks.task import AnswerKind
 
@@ -58,13 +57,11 @@ def _breaks(tokenizer: Any, token: int) -> bool:
     return "\n" in tokenizer.decode([token])
 
 
-def prompts(reader: Reads, texts: Sequence[str]) -> list[list[int]]:
-    """Prompts as tokens. A causal model goes on where the prompt stops, so what ends a sequence is left off."""
-    tokenizer = reader.tokenizer
-    encoded = tokenizer(list(texts))["input_ids"] if texts else []
-    if reader.kind == "seq2seq":
-        return list(encoded)
-    return [ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids for ids in encoded]
+def written(tokenizer: Any, ids: Sequence[int], ends: Sequence[int]) -> str:
+    """What a model wrote, up to the first token that ends it; special tokens left out."""
+    end = next((i for i, token in enumerate(ids) if token in ends), len(ids))
+    text: str = tokenizer.decode(list(ids[:end]), skip_special_tokens=True)
+    return text
 
 
 def generate(
@@ -74,7 +71,7 @@ def generate(
 
     Args:
         workbench: the model, in the state to be measured.
-        batch: prompts, as `prompts` makes them.
+        batch: prompts, as `encode.sequences` makes them.
         kind: of answer; see `completion` for where it ends.
         longest: the most tokens that are written.
         until: text that ends an answer in place of that.
@@ -90,14 +87,12 @@ def generate(
     ids = torch.tensor([sided(own, [workbench.pad] * len(more)) for own, more in zip(batch, filling, strict=True)])
     mask = torch.tensor([sided([1] * len(own), more) for own, more in zip(batch, filling, strict=True)])
     device = workbench.model.device
-    start = 0 if both else width
+    # A decoder's output begins with what it starts with, which may be what ends a text, too.
+    start = 1 if both else width
     output = workbench.model.generate(
         input_ids=ids.to(device),
         attention_mask=mask.to(device),
         max_new_tokens=longest,
-        do_sample=False,
-        pad_token_id=workbench.pad,
-        eos_token_id=tokenizer.eos_token_id,
         stopping_criteria=transformers.StoppingCriteriaList([_Ended(tokenizer, kind, start, until)]),
     )
-    return tokenizer.batch_decode(output[:, start:], skip_special_tokens=True)
+    return [written(tokenizer, ids, workbench.ends) for ids in output[:, start:].tolist()]

@@ -31,6 +31,7 @@ class Questions:
         max_new_tokens: bound of a written answer.
         normalization: what a choice's log-likelihood is divided by.
         until: text that ends what is written, in place of a line's or paragraph's end.
+        ending: what the prompts' solved examples have behind their answers; see `choices.options`.
     """
 
     items: Sequence[Item]
@@ -41,6 +42,7 @@ class Questions:
     max_new_tokens: int = 32
     normalization: choices.Normalization = "none"
     until: str | None = None
+    ending: str = ""
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,7 @@ def _answering(workbench: Workbench, questions: Questions) -> Answering:
     """What answers a batch of items, and of each item how long its longest sequence is and how many it has."""
     items = questions.items
     if questions.kind != "choice":
-        encoded = generation.prompts(workbench, [item.prompt for item in items])
+        encoded = encode.sequences(workbench.tokenizer, [item.prompt for item in items], workbench.kind)
 
         def written(batch: list[int]) -> list[Prediction]:
             texts = generation.generate(
@@ -186,7 +188,7 @@ def _answering(workbench: Workbench, questions: Questions) -> Answering:
             return [chosen(items[i], scores) for i, scores in zip(batch, of, strict=True)]
 
         return classified, [e.longest for e in examples], [len(e.sequences) for e in examples]
-    options = choices.options(workbench, items)
+    options = choices.options(workbench, items, questions.ending)
     layout = workbench.layout(False).layout
 
     def likeliest(batch: list[int]) -> list[Prediction]:

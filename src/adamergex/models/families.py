@@ -31,11 +31,13 @@ class Reads(Protocol):
         tokenizer: the model's.
         kind: how the model predicts.
         pad: what sequences are filled up with.
+        ends: the tokens that end what the model writes (`end_tokens`).
     """
 
     tokenizer: Any
     kind: Kind
     pad: int
+    ends: tuple[int, ...]
 
     @property
     def context(self) -> int | None:
@@ -145,6 +147,53 @@ def refuse_code(checkpoint: Checkpoint) -> None:
             raise does_not_load(checkpoint, "its configuration does not load", error) from error
     if "tokenizer_config.json" in named:
         load_tokenizer(checkpoint)
+
+
+def end_tokens(checkpoint: Checkpoint, tokenizer: Any) -> tuple[int, ...]:
+    """The tokens that end what a model writes: the checkpoint's own, and the one that answers are learned with.
+
+    A checkpoint names one or several (`[1, 106]`, the second `<end_of_turn>`) in its `generation_config.json`, or
+    else in its `config.json`.
+
+    Raises:
+        ModelError: one of the files cannot be read.
+    """
+    found: list[int] = []
+    for name in ("generation_config.json", "config.json"):
+        try:
+            config = json.loads((checkpoint.folder / name).read_bytes())
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            raise ModelError(f"base_model {checkpoint.name}: its {name} cannot be read: {error}") from error
+        given = config.get("eos_token_id", (config.get("text_config") or {}).get("eos_token_id"))
+        found = found or ([given] if isinstance(given, int) else list(given or ()))
+    end = end_of_sequence(tokenizer)
+    return tuple(dict.fromkeys(found if end is None else [end, *found]))
+
+
+def greedy(config: Any, ends: Sequence[int], pad: int) -> Any:
+    """How a model writes: at each step the likeliest token, until one that ends the text.
+
+    A checkpoint's own `generation_config.json` may ask for samples, beams, a penalty on what stands in the prompt.
+    `generate` takes whatever it is not told from there, so that this has to stand in its place.
+
+    Args:
+        config: the model's, which names what a decoder starts with.
+        ends: the tokens that end a text.
+        pad: stands behind them.
+
+    Returns:
+        A `transformers.GenerationConfig`.
+    """
+    import transformers
+
+    start = getattr(config, "decoder_start_token_id", None)
+    if getattr(config, "is_encoder_decoder", False) and start is None:
+        start = pad
+    return transformers.GenerationConfig(
+        do_sample=False, num_beams=1, eos_token_id=list(ends), pad_token_id=pad, decoder_start_token_id=start
+    )
 
 
 def does_not_load(checkpoint: Checkpoint, what: str, error: Exception) -> ModelError:

@@ -18,7 +18,7 @@ from adamergex.models import adapter_setup, fsdp, limits
 from adamergex.models.adapter_settings import AdapterSettings, Prefix
 from adamergex.models.base_model import BaseModel
 from adamergex.models.encoded import Example
-from adamergex.models.families import Kind, does_not_load, load_tokenizer
+from adamergex.models.families import Kind, does_not_load, end_tokens, greedy, load_tokenizer
 from adamergex.models.layout_probe import LayoutChoice, choose
 from adamergex.models.likelihood import cross_entropy
 from adamergex.models.target_logits import Layout, target_logits
@@ -80,6 +80,7 @@ class Workbench:
     ):
         self.checkpoint, self.kind, self.is_split = checkpoint, kind, split_over > 0
         self.tokenizer = tokenizer or load_tokenizer(checkpoint)
+        self.ends = end_tokens(checkpoint, self.tokenizer)
         self._settings = settings
         # What the base model can, tried once.
         self._layouts: dict[Layout, LayoutChoice] = {}
@@ -88,6 +89,8 @@ class Workbench:
         self.pad = limits.pad_token(base, self.tokenizer, checkpoint.name)
         known = [limits.positions(base), self.tokenizer.model_max_length if kind in ("masked", "classes") else None]
         self._positions = min((limit for limit in known if limit is not None), default=None)
+        if kind in ("causal", "seq2seq"):
+            base.generation_config = greedy(base.config, self.ends, self.pad)
         if not split_over and not quantization:
             base.to(device)
         self._base = BaseModel(base)

@@ -18,7 +18,10 @@ _ROLES: dict[AnswerKind, tuple[str, str]] = {
     "extraction": ("a question answering", "extract the answer from the text, in its own words"),
     "generation": ("a multilingual writing", "obtain the answer"),
 }
+# What stands between solved examples: behind each of their answers.
+BETWEEN = "\n\n"
 XLT_MARKER = "Answer:"
+XLT_THEN = f"\n{XLT_MARKER}"
 # Tokens for retelling and reasoning before the answer.
 XLT_TOKENS = 192
 
@@ -41,7 +44,7 @@ def few_shot(items: Sequence[Item], solved: Sequence[Item], shots: int, seed: in
         turn = turns[item.answer] = turns.get(item.answer, 0) + 1
         keyed.append((turn if item.choices else 0, item))
     chosen = [item for _, item in sorted(keyed, key=lambda pair: pair[0])][:shots]
-    before = "".join(f"{item.prompt}{item.answer}\n\n" for item in chosen)
+    before = "".join(f"{item.prompt}{item.answer}{BETWEEN}" for item in chosen)
     return [
         replace(item, prompt=before + item.prompt, longest_column=_moved(item.longest_column, len(before)))
         for item in items
@@ -75,7 +78,7 @@ def answering(items: Sequence[Item], thoughts: Sequence[str]) -> list[Item]:
     return [
         replace(
             item,
-            prompt=f"{item.prompt}{thought.partition(XLT_MARKER)[0].strip()}\n{XLT_MARKER}",
+            prompt=f"{item.prompt}{thought.partition(XLT_MARKER)[0].strip()}{XLT_THEN}",
             answer=f" {item.answer.strip()}",
             choices=tuple(f" {choice.strip()}" for choice in item.choices),
         )

@@ -20,7 +20,8 @@ from adamergex.inference import choices, generation
 from adamergex.inference.answering import Manner, rounds
 from adamergex.inference.journal import Journal
 from adamergex.inference.predict import Prediction, Questions, chosen, marked, read_back
-from adamergex.models.families import Kind, does_not_load, first_line, load_tokenizer
+from adamergex.models.encode import sequences
+from adamergex.models.families import Kind, Reads, does_not_load, end_tokens, first_line, load_tokenizer
 from adamergex.storage.checkpoints import Checkpoint
 from adamergex.tasks.items import Item
 
@@ -73,6 +74,7 @@ class Vllm:
 
         self.tokenizer = load_tokenizer(checkpoint)
         self.pad = padding(self.tokenizer)
+        self.ends = end_tokens(checkpoint, self.tokenizer)
         lora: dict[str, Any] = {}
         if adapters:
             rank = max(map(_rank, adapters))
@@ -95,7 +97,8 @@ class Vllm:
         except Exception as error:  # vLLM raises whatever its parts raise
             raise does_not_load(checkpoint, "vLLM does not load it", error) from error
         self._numbers = count()
-        self.context: int | None = self._llm.llm_engine.model_config.max_model_len
+        # It reads a choice to its end, and has to write a token behind it.
+        self.context: int | None = self._llm.llm_engine.model_config.max_model_len - 1
 
     def context_behind(self, virtual_tokens: int) -> int | None:
         """The longest sequence that the model takes: it reads no prefixes."""
@@ -161,16 +164,19 @@ class Vllm:
             # One token must be written, and is not looked at.
             params = SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=0, detokenize=False)
             requests: list[_Request] = []
-            for number, item, options in zip(numbers, items, choices.options(self, items), strict=True):
+            for number, item, options in zip(
+                numbers, items, choices.options(self, items, questions.ending), strict=True
+            ):
                 scored = _Scored(number, item, options, questions, journal)
                 requests += [_Choice(options.whole(k), params, scored, k) for k in range(len(item.choices))]
             return requests
-        params = SamplingParams(temperature=0, max_tokens=questions.max_new_tokens, detokenize=False)
+        params = SamplingParams(
+            temperature=0, max_tokens=questions.max_new_tokens, stop_token_ids=list(self.ends), detokenize=False
+        )
+        prompts = sequences(self.tokenizer, [item.prompt for item in items])
         return [
-            _Written(ids, params, number, item, questions, journal, self.tokenizer)
-            for number, item, ids in zip(
-                numbers, items, generation.prompts(self, [item.prompt for item in items]), strict=True
-            )
+            _Written(ids, params, number, item, questions, journal, self)
+            for number, item, ids in zip(numbers, items, prompts, strict=True)
         ]
 
 
@@ -232,13 +238,13 @@ class _Written(_Request):
     item: Item
     questions: Questions
     journal: Journal
-    tokenizer: Any
+    reader: Reads
 
     def see(self, output: Any) -> bool:
-        ids, questions = list(output.outputs[0].token_ids), self.questions
-        if not output.finished and not (ids and generation.may_end(self.tokenizer, ids[-1], questions.until)):
+        ids, questions, tokenizer = list(output.outputs[0].token_ids), self.questions, self.reader.tokenizer
+        if not output.finished and not (ids and generation.may_end(tokenizer, ids[-1], questions.until)):
             return False
-        text = self.tokenizer.decode(ids, skip_special_tokens=True)
+        text = generation.written(tokenizer, ids, self.reader.ends)
         if not output.finished and not generation.has_ended(text, questions.kind, questions.until):
             return False
         self.journal.add({self.number: asdict(marked(self.item, text, questions))})
