@@ -337,7 +337,8 @@ def start() -> None:
         ("adamergex --help", ["-m", "adamergex", "--help"]),
         ("import adamergex", ["-c", "import adamergex"]),
         ("import torch", ["-c", "import torch"]),
-        ("import adamergex.merge", ["-c", "import adamergex.merge"]),
+        ("import adamergex.merging.methods", ["-c", "import adamergex.merging.methods"]),
+        ("import adamergex.merging.merge", ["-c", "import adamergex.merging.merge"]),
     ):
         seconds = statistics.median(child([sys.executable, *arguments]) for _ in range(9))
         line(f"start: {what}", f"{seconds:.3f} s", f"python -c pass {nothing:.3f} s", f"{seconds - nothing:.3f} s more")

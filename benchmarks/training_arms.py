@@ -109,7 +109,11 @@ def ours(job: dict[str, Any], examples: list[Example], clock: Clock) -> tuple[li
     made = train(workbench, lambda _: examples, settings, Schedule(epochs=1, batch_size=job["batch"]), SEED,
                  learning_rate=LEARNING_RATE, on_step=on_step)  # fmt: skip
     version = metadata.version("adamergex")
-    return losses, workbench.model, version if made.packed == settings.packing else f"{version}, cannot pack this model"
+    return (
+        losses,
+        workbench.model,
+        version if (made.layout.layout == "packed") == settings.packing else f"{version}, cannot pack this model",
+    )
 
 
 def peft_model(job: dict[str, Any]) -> Any:

@@ -17,11 +17,14 @@ from adamergex.storage.checkpoints import Checkpoint
 SETTINGS = Lora(r=2, alpha=4, target_modules=["q_proj", "v_proj", "down_proj"])
 
 
-def byte_tokenizer() -> transformers.PreTrainedTokenizerFast:
-    """One token a byte, after <pad> 0, <bos> 1 and <eos> 2; a <bos> in front, as most causal models have it."""
+def byte_tokenizer(tokens: int = 259) -> transformers.PreTrainedTokenizerFast:
+    """One token a byte, after <pad> 0, <bos> 1 and <eos> 2; a <bos> in front, as most causal models have it.
+
+    Of fewer tokens it knows fewer bytes.
+    """
     specials = ["<pad>", "<bos>", "<eos>"]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: number for number, token in enumerate(specials + alphabet)}
+    vocabulary = {token: number for number, token in enumerate((specials + alphabet)[:tokens])}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -33,7 +36,7 @@ def byte_tokenizer() -> transformers.PreTrainedTokenizerFast:
 
 def save_model(model: torch.nn.Module, folder: Path) -> Path:
     model.save_pretrained(folder)  # type: ignore[operator]
-    byte_tokenizer().save_pretrained(folder)
+    byte_tokenizer(model.get_input_embeddings().weight.shape[0]).save_pretrained(folder)  # type: ignore[operator]
     return folder
 
 
@@ -60,6 +63,20 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def workbench(tiny_model: Path) -> Workbench:
     return Workbench(Checkpoint("tiny-llama", tiny_model, "tiny"), "float32", SETTINGS)
+
+
+@pytest.fixture
+def nearly_equal(tiny_model: Path) -> Workbench:
+    """The model in bfloat16, with large logits, to which ` a` is a hair less likely than ` b` whatever was read."""
+    found = Workbench(Checkpoint("tiny-llama", tiny_model, "tiny"), "bfloat16", SETTINGS)
+    found.start(0)
+    # What answers begin with: a token each.
+    a, b = (found.tokenizer.encode(letter)[-1] for letter in "ab")
+    weight = found.model.get_base_model().lm_head.weight.data
+    weight.mul_(20)
+    weight[b] = weight[a]
+    weight[b, 0] += weight[b, 0].abs() / 64
+    return found
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from adamergex.errors import DataError
-from adamergex.pipeline import run as run_module
+from adamergex.pipeline.run import run as run_recipe
 from adamergex.progress import Silent
 from adamergex.recipes import loading
 
@@ -35,7 +35,7 @@ class Waiting(Silent):
 
 def run(path: Path, shown: Silent) -> None:
     loaded = loading.load(str(path), [])
-    run_module.run(loaded, folder=path.parent, output=path.parent / "run", display=shown)
+    run_recipe(loaded, folder=path.parent, output=path.parent / "run", display=shown)
 
 
 def test_corpora_are_made_while_the_task_is_learned(own_data: Callable[..., Path]) -> None:
@@ -54,7 +54,7 @@ def test_a_corpus_that_fails_stops_the_run_before_the_next_adapter(own_data: Cal
     with pytest.raises(DataError, match=r"corpus of en: the corpus has .* the budget is 128,000"):
         run(path, shown)
     assert "adapters/reference-en" not in shown.begun
-    assert not list((path.parent / "run").glob(".partial-*"))
+    assert not (path.parent / "run/.work/partial").exists()
 
 
 def test_an_interrupted_run_stops_its_thread(own_data: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,6 +77,6 @@ def test_an_interrupted_run_stops_its_thread(own_data: Callable[..., Path], monk
     reading.clear()
     with pytest.raises(KeyboardInterrupt):
         run(path, Waiting(interrupt))
-    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("ahead")]
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("prefetch")]
     assert not (path.parent / "run/data/corpus-en").exists()
-    assert not list((path.parent / "run").glob(".partial-*"))
+    assert not (path.parent / "run/.work/partial").exists()

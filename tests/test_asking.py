@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from adamergex.errors import DataError
+from adamergex.errors import RecipeError
 from adamergex.inference.generation import completion
-from adamergex.pipeline import run
+from adamergex.pipeline.run import run
 from adamergex.recipes import loading
 from adamergex.recipes.recipe import Recipe
 from adamergex.scoring.scorers import mark
@@ -109,7 +109,7 @@ def test_a_benchmark_runs_from_its_authors_files(own_data: Callable[..., Path]) 
         (bench / name).write_text(text)
     (path.parent / "data/text.et.txt").write_text((path.parent / "data/text.es.txt").read_text())
     loaded = loading.load(str(path), [])
-    table = run.run(loaded, folder=path.parent, output=path.parent / "run")
+    table = run(loaded, folder=path.parent, output=path.parent / "run")
     assert [(row.language, row.items, row.metric) for row in table] == [("et", 6, "accuracy")] * 2
     asked = (path.parent / "run/data/task-et-test/items.jsonl").read_text().splitlines()
     first = json.loads(asked[1])
@@ -124,8 +124,8 @@ def test_training_items_that_are_scored_stop_a_run_before_anything_is_learned(ow
     train = json.loads((path.parent / "data/train.en.jsonl").read_text().splitlines()[1])
     train["text"] = f" {train['text'].upper()} !"
     test.write_text(test.read_text() + json.dumps(train) + "\n")
-    with pytest.raises(DataError, match=r"task data \(es\): 1 items stand both in train and in the scored split"):
-        run.run(loading.load(str(path), []), folder=path.parent, output=path.parent / "run")
+    with pytest.raises(RecipeError, match=r"task data \(es\): 1 items stand both in train and in the scored split"):
+        run(loading.load(str(path), []), folder=path.parent, output=path.parent / "run")
     assert not (path.parent / "run/adapters").exists()
 
 

@@ -276,9 +276,11 @@ def test_what_does_not_fit_the_base_model_is_one_line_and_leaves_it_untouched(tm
         ]
     ):
         adapter = adamergex.load(zoo.train(make, config(), tmp_path / str(number), number))
-        with pytest.raises(ModelError, match=said) as caught:
-            bench.put(adapter)
-        assert str(tmp_path / str(number)) in str(caught.value)
-        assert "\n" not in str(caught.value)
+        for _ in range(2):
+            with pytest.raises(ModelError, match=said) as caught:
+                bench.put(adapter)
+            assert str(tmp_path / str(number)) in str(caught.value)
+            assert "\n" not in str(caught.value)
+            assert of_base(bench) == untouched
         bench.put(adamergex.load(zoo.train(zoo.llama, zoo.lora(), tmp_path / f"sound {number}", 1)))
         assert of_base(bench) == untouched

@@ -203,3 +203,28 @@ def test_items_in_train_and_test_are_refused() -> None:
     with pytest.raises(DataError, match="1 items stand both .* the first as a:1 and b:9"):
         refuse_overlap([one], [other], "es")
     refuse_overlap([one], [Item("b:9", "bad film", " x")], "es")
+
+
+def test_a_branch_of_a_data_set_is_what_its_commit_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    commits = {None: "a" * 40, "main": "a" * 40, "v2": "b" * 40}
+
+    class Hub:
+        def dataset_info(self, dataset: str, revision: str | None, **options: Any) -> Any:
+            return SimpleNamespace(sha=commits[revision])
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
+    sources._dataset_version.cache_clear()
+
+    def content(revision: str | None) -> object:
+        source = Source(dataset="user/branches", split="train", revision=revision)
+        return sources.fingerprint(source, Path(), "en")["content"]
+
+    assert [content(revision) for revision in (None, "main", "v2", "c" * 40)] == [
+        "a" * 40,
+        "a" * 40,
+        "b" * 40,
+        "c" * 40,
+    ]
+    sources._dataset_version.cache_clear()

@@ -10,7 +10,8 @@ from torch.nn import functional
 from adamergex.inference.predict import _batches
 from adamergex.models.encoded import Example, dealt, random_batches
 from adamergex.models.families import Kind
-from adamergex.models.target_logits import can_pack, can_share, target_logits
+from adamergex.models.layout_probe import choose
+from adamergex.models.target_logits import target_logits
 
 SMALL = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 LLAMA = SMALL | {"intermediate_size": 48, "num_key_value_heads": 2}
@@ -89,7 +90,7 @@ def noisy(config: transformers.PretrainedConfig) -> Any:
 def test_packed_sequences_see_nothing_of_each_other_where_the_model_can(kind: str) -> None:
     model = noisy(CONFIGS[kind])
     apart, labels = predicted(model, EXAMPLES, pad=0)
-    assert can_pack(model) == PACKABLE[kind]
+    assert (choose(model, "packed").layout == "packed") == PACKABLE[kind]
     if PACKABLE[kind]:
         packed, same = predicted(model, EXAMPLES, pad=0, layout="packed")
         assert torch.equal(labels, same)
@@ -111,7 +112,7 @@ ALIKE = [
 def test_a_shared_beginning_computed_once_gives_the_same_loss_and_gradient_where_the_model_can(kind: str) -> None:
     model = noisy(CONFIGS[kind])
     able = "bloom" not in kind
-    assert can_share(model) == able
+    assert (choose(model, "shared").layout == "shared") == able
     if able:
         tokens = []
         handle = model.get_input_embeddings().register_forward_hook(lambda m, args, out: tokens.append(args[0].numel()))

@@ -41,15 +41,19 @@ metric_list:
 """
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder with the items as a task of the harness."""
-    rows = [{"prompt": i.prompt, "choices": i.choices, "label": i.choices.index(i.answer)} for i in ITEMS]
+def as_task(items: list[Item], tmp_path: Path) -> Path:
+    """A folder with items as a task of the harness."""
+    rows = [{"prompt": i.prompt, "choices": i.choices, "label": i.choices.index(i.answer)} for i in items]
     data = tmp_path / "items.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "tasks").mkdir()
     (tmp_path / "tasks" / "own.yaml").write_text(TASK.format(data=data, cache=tmp_path / "cache"))
     return tmp_path / "tasks"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return as_task(ITEMS, tmp_path)
 
 
 @pytest.fixture
@@ -111,6 +115,16 @@ def test_without_its_adapter_the_base_model_is_measured(adapted: Workbench, fold
         (row,) = measure(adapted, ["own_choice"], folder)
     assert right != with_adapter
     assert row["value"] == pytest.approx(sum(right) / len(ITEMS))
+
+
+def test_nearly_equal_choices_are_told_apart_in_bfloat16(nearly_equal: Workbench, tmp_path: Path) -> None:
+    pytest.importorskip("lm_eval")
+    items = [Item(str(i), f"{'question ' * (i % 3)}{i}:", "b", ("a", "b"), golds=("b",)) for i in range(24)]
+    accuracy = sum(found.scores["accuracy"] for found in predict(nearly_equal, Questions(items, "choice", "en"))) / 24
+    assert 0 < accuracy < 1
+    (row,) = measure(nearly_equal, ["own_choice"], as_task(items, tmp_path))
+    # Where both were equally likely the first one would have it, which is never right here.
+    assert row["value"] == pytest.approx(accuracy)
 
 
 def test_a_sequence_to_sequence_model_is_measured_as_one(folder: Path, tmp_path: Path) -> None:

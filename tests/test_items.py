@@ -13,7 +13,7 @@ from adamergex.inference.journal import Journal
 from adamergex.inference.settings import Evaluate
 from adamergex.models.encode import fitted
 from adamergex.models.resident import Workbench
-from adamergex.pipeline import run
+from adamergex.pipeline.run import run
 from adamergex.recipes import loading
 from adamergex.tasks.items import Item, read_items
 from adamergex.tasks.prompting import answering, few_shot, xlt
@@ -99,7 +99,7 @@ def test_the_page_shows_each_answer_with_its_own_prompt(own_data: Callable[..., 
     loaded = loading.load(str(path), ["task.test=tests/{language}", "task.choices=null", "task.kind=text"])
     for part in ("one", "two"):
         written(path.parent / f"tests/es/{part}/part.jsonl", 5, part)
-    run.run(loaded, folder=path.parent, output=path.parent / "run")
+    run(loaded, folder=path.parent, output=path.parent / "run")
     shown = Walk((path.parent / "run/report.html").read_text()).texts
     places = [place for place, text in enumerate(shown) if "part.jsonl:" in text]
     assert len({shown[place] for place in places}) > 4

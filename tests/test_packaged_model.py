@@ -16,7 +16,7 @@ from adamergex.adapters import adapter
 from adamergex.cli.main import app
 from adamergex.errors import ModelError
 from adamergex.merging import model_card
-from adamergex.pipeline import run
+from adamergex.pipeline.run import run
 from adamergex.recipes import loading
 from adamergex.storage import files
 from adamergex.storage.checkpoints import PACKAGED, model_at_hand, resolve
@@ -73,7 +73,7 @@ def test_adapters_made_on_it_say_so_and_load(
 ) -> None:
     path = own_data(base_model=NAME)
     monkeypatch.chdir(path.parent)
-    run.run(loading.load(str(path)), folder=path.parent, output=Path("runs/quickstart"))
+    run(loading.load(str(path)), folder=path.parent, output=Path("runs/quickstart"))
     merged = Path("runs/quickstart/merged/es/adamergex")
     for folder in (merged, Path("runs/quickstart/adapters/task-en")):
         assert json.loads((folder / adapter.CONFIG).read_text())["base_model_name_or_path"] == NAME

@@ -18,16 +18,18 @@ import transformers
 
 from adamergex.adapters import adapter
 from adamergex.errors import DataError, RecipeError, StorageError
+from adamergex.execution.run_folder import RunFolder
 from adamergex.merging.merge import merge
-from adamergex.pipeline import run as run_module
+from adamergex.pipeline.run import run as run_recipe
 from adamergex.progress import Silent
 from adamergex.recipes import loading
 from adamergex.storage import files
 
 STAGES = [
+    "data/task-es-test",
     "data/task-en-train",
     "data/task-es-train",
-    "data/task-es-test",
+    "checks/overlap-es",
     "adapters/task-en",
     "data/corpus-en",
     "adapters/reference-en",
@@ -60,7 +62,7 @@ class Seen(Silent):
 def run(path: Path, *overrides: str, output: str = "run") -> tuple[list[Any], Seen]:
     seen = Seen()
     loaded = loading.load(str(path), overrides)
-    return run_module.run(loaded, folder=path.parent, output=path.parent / output, display=seen), seen
+    return run_recipe(loaded, folder=path.parent, output=path.parent / output, display=seen), seen
 
 
 def contents(folder: Path, pattern: str = "**/*") -> dict[str, bytes]:
@@ -75,6 +77,10 @@ def contents(folder: Path, pattern: str = "**/*") -> dict[str, bytes]:
         if name.endswith("training.jsonl"):
             rows = [json.loads(line) for line in content.splitlines()]
             found[name] = json.dumps([row | {"seconds": 0, "memory": 0} for row in rows]).encode()
+        if name.endswith("stage.json"):
+            mark = json.loads(content)
+            mark["files"].pop("training.jsonl", None)
+            found[name] = json.dumps(mark).encode()
     return found
 
 
@@ -111,6 +117,10 @@ def test_rows_and_files_say_the_same(own_data: Callable[..., Path]) -> None:
     text = (folder / "report.md").read_text()
     assert "merged (t = 0.5)" in text
     assert re.search(r"es: merging changed accuracy by [+-]\d+\.\d points", text)
+    # How sequences lay in a batch, once for all trainings and once for all scorings, and why.
+    for what in ("training", "scoring"):
+        (said,) = re.findall(rf"sequences of a batch in {what}: (.*)", text)
+        assert said.startswith("shared beginnings (tried on a small float32 LlamaForCausalLM")
 
 
 def test_the_merged_folder_is_the_merge_of_the_three_and_loads_in_peft(
@@ -150,7 +160,7 @@ def test_adapters_of_a_run_share_their_start(own_data: Callable[..., Path]) -> N
         ("merge.scale=0.1", ["merged/es/adamergex", "predictions/es/adamergex"]),
         ("merge.method=factor-space", ["merged/es/factor-space"]),
         ("merge.rank=exact", ["merged/es/adamergex", "predictions/es/adamergex"]),
-        ("evaluate.methods=[base, source-adapter, adamergex]", []),
+        ("evaluate.methods=[base, source-adapter, adamergex]", ["checks/overlap-es"]),
         (
             "reference.positions=4",
             ["adapters/reference-en", "adapters/reference-es", "merged/es/adamergex", "predictions/es/adamergex"],
@@ -174,6 +184,7 @@ def test_changed_data_is_noticed(own_data: Callable[..., Path]) -> None:
     _, seen = run(path)
     assert seen.made == [
         "data/task-es-test",
+        "checks/overlap-es",
         *(f"predictions/es/{m}" for m in ("base", "source-adapter", "adamergex", "ceiling")),
     ]
 
@@ -182,7 +193,7 @@ def test_without_labelled_items_the_adapter_is_still_made(own_data: Callable[...
     path = own_data()
     rows, seen = run(path, "task.test=null", "evaluate.methods=[base]")
     assert rows == []
-    assert seen.made == [STAGES[0], *STAGES[3:9]]
+    assert seen.made == ["data/task-en-train", *STAGES[4:10]]
 
 
 def test_answers_without_choices_are_generated(own_data: Callable[..., Path]) -> None:
@@ -224,8 +235,11 @@ def test_what_a_kill_leaves_half_written_is_not_taken_for_done(own_data: Callabl
     folder = path.parent / "run"
     expected = contents(folder)
     # Killed between building and renaming, between the two renames, and before the mark was written.
-    (folder / "adapters/task-en").rename(folder / ".partial-adapters-task-en")
-    (folder / "adapters/reference-es").rename(folder / ".old-adapters-reference-es")
+    work = folder / ".work/partial/adapters"
+    (work / "task-en").mkdir(parents=True)
+    (work / "reference-es").mkdir()
+    (folder / "adapters/task-en").rename(work / "task-en/new")
+    (folder / "adapters/reference-es").rename(work / "reference-es/old")
     (folder / "merged/es/adamergex/stage.json").unlink()
     _, seen = run(path)
     assert seen.made == ["adapters/task-en", "adapters/reference-es", "merged/es/adamergex"]
@@ -243,19 +257,20 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(
         raise OSError(errno.ENOSPC, "No space left on device", str(folder / "there"))
 
     with monkeypatch.context() as patch:
-        patch.setattr("adamergex.pipeline.data_stages.write_jsonl", full)
+        patch.setattr("adamergex.pipeline.stages.items.write_jsonl", full)
         with pytest.raises(StorageError, match="run/there: no space left on the disk"):
             run(path)
-    assert contents(folder).keys() == {"recipe.yaml"}
-    assert [entry.name for entry in folder.iterdir() if entry.name.startswith(".") and entry.name != ".lock"] == []
+    # A thread may have made the corpora by then.
+    assert {name for name in contents(folder) if not name.startswith("data/corpus-")} == {"recipe.yaml"}
+    assert not (folder / ".work/partial").exists()
     with monkeypatch.context() as patch:
         patch.setattr("adamergex.adapters.tensor_file._write_all", full)
         with pytest.raises(StorageError, match="no space left on the disk"):
             run(path)
     assert not (folder / "adapters").exists()
-    assert sorted(entry.name for entry in folder.iterdir()) == [".lock", "data", "recipe.yaml"]
+    assert sorted(entry.name for entry in folder.iterdir()) == [".lock", ".work", "checks", "data", "recipe.yaml"]
     _, seen = run(path)
-    assert [name for name in seen.made if "corpus" not in name] == [name for name in STAGES[3:] if "corpus" not in name]
+    assert [name for name in seen.made if "corpus" not in name] == [name for name in STAGES[4:] if "corpus" not in name]
 
 
 def test_a_full_rank_merge_leaves_later_trainings_alone(own_data: Callable[..., Path]) -> None:
@@ -296,7 +311,7 @@ def test_the_report_of_other_settings_does_not_outlive_a_cut_off_run(
 
 def test_two_runs_do_not_share_a_folder(own_data: Callable[..., Path]) -> None:
     path = own_data()
-    with run_module.RunFolder(path.parent / "run").held(), pytest.raises(StorageError, match="another run is at work"):
+    with RunFolder(path.parent / "run").held(), pytest.raises(StorageError, match="another run is at work"):
         run(path)
 
 

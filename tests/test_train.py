@@ -89,7 +89,7 @@ def test_parts_of_a_batch_and_recomputed_activations_give_the_same_adapter(workb
     ways: list[dict[str, Any]] = [{"micro_batch": 5}, {"gradient_checkpointing": True}, {"packing": True}]
     for settings in ways:
         again = trained(workbench, of=Schedule(epochs=1, batch_size=12), **settings)
-        assert again.packed == ("packing" in settings)
+        assert again.layout.layout == ("packed" if "packing" in settings else "shared")
         assert close(whole, again.adapter)
     assert not workbench.model.get_base_model().is_gradient_checkpointing
 

@@ -9,7 +9,6 @@ from typer.testing import CliRunner
 
 from adamergex.cli.main import app
 from adamergex.errors import AdapterError, ModelError, RecipeError
-from adamergex.inference.engines.backend import Backend
 from adamergex.models.adapter_settings import IA3, AdapterSettings, Lora
 from adamergex.models.resident import Workbench
 from adamergex.storage import files
@@ -141,7 +140,7 @@ def test_what_vllm_does_not_take_is_one_line(
     with pytest.raises(RecipeError, match="--harness: measures the resident model"):
         evaluate(recipe, {}, tiny_model, out, "--backend", "vllm", "--harness", "xcopa_et")
     with pytest.raises(ModelError, match="vLLM answers for causal models here"):
-        Backend(str(save("t5", tmp_path / "t5")), "float32", {}, "vllm", {})
+        evaluate(recipe, {}, save("t5", tmp_path / "t5"), out, "--backend", "vllm")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")

@@ -5,8 +5,10 @@
     task, target, source = map(adamergex.load, ("task-en", "wiki-sw", "wiki-en"))
     adamergex.merge(task, target, source, scale=0.6).save("task-sw")
 
-`adamergex.pipeline.run.run` does a whole recipe. Importing this package imports nothing else: `load` and `merge`
-come, with torch, when they are first asked for.
+    adamergex.run("quickstart")                      # a recipe: train, merge, evaluate, report
+    adamergex.evaluate({"t0": "task-en", "merged": "task-sw"}, ["xcopa"], ["sw"], "scores")
+
+Importing this package imports nothing else: each name comes, with what it needs, when it is first asked for.
 """
 
 from importlib import import_module
@@ -16,12 +18,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from adamergex.adapters.adapter import load
     from adamergex.merging.merge import merge
+    from adamergex.pipeline.evaluation import evaluate
+    from adamergex.pipeline.run import run
+    from adamergex.recipes.recipe import Recipe
 
 __version__ = version("adamergex")
-__all__ = ["__version__", "load", "merge"]
+__all__ = ["Recipe", "__version__", "evaluate", "load", "merge", "run"]
 
-
-_PLACES = {"load": "adamergex.adapters.adapter", "merge": "adamergex.merging.merge"}
+_PLACES = {
+    "Recipe": "adamergex.recipes.recipe",
+    "evaluate": "adamergex.pipeline.evaluation",
+    "load": "adamergex.adapters.adapter",
+    "merge": "adamergex.merging.merge",
+    "run": "adamergex.pipeline.run",
+}
 
 
 def __getattr__(name: str) -> Any:

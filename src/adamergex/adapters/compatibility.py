@@ -1,9 +1,13 @@
-"""Adapters beside each other: what stands against merging them."""
+"""Adapters beside each other: what stands against merging them, or against one base model for all."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from adamergex.adapters.adapter import Adapter
 from adamergex.adapters.schema import Layout
+from adamergex.errors import AdapterError
+
+_BASE = "base_model_name_or_path"
 
 # Settings that must agree: they change what the tensors mean. The rest follows from the tensors' names and shapes.
 _SAME_MEANING = {
@@ -25,14 +29,7 @@ def differences(adapters: Mapping[str, Adapter]) -> list[str]:
     first, *others = adapters.values()
     found = []
     for role, adapter in zip(roles[1:], others, strict=True):
-        for key, what in (("base_model_name_or_path", "base model"), ("revision", "revision of the base model")):
-            # No revision is the main one.
-            one, other = (a.config.get(key) or ("main" if key == "revision" else None) for a in (first, adapter))
-            if one != other:
-                found.append(
-                    f"{what} differs: {roles[0]} was trained on {one}, {role} on {other}; retrain one of them, or, if "
-                    f"the weights are the same, set {key} alike in adapter_config.json"
-                )
+        found += _of_bases(roles[0], first, role, adapter, "retrain one of them")
         if first.layout.structure != adapter.layout.structure:
             found.append(
                 f"structure differs: {roles[0]} is {first.layout.structure}, {role} {adapter.layout.structure}"
@@ -49,6 +46,55 @@ def differences(adapters: Mapping[str, Adapter]) -> list[str]:
     for role, adapter in adapters.items():
         if bad := adapter.not_finite:
             found.append(f"{role} holds NaN or infinity in {len(bad)} tensors, the first is {bad[0]}; train it again")
+    return found
+
+
+def _of_bases(first: str, one: Adapter, role: str, other: Adapter, remedy: str) -> list[str]:
+    """What differs in the base models that two adapters name."""
+    found = []
+    for key, what in ((_BASE, "base model"), ("revision", "revision of the base model")):
+        # No revision is the main one.
+        mine, theirs = (a.config.get(key) or ("main" if key == "revision" else None) for a in (one, other))
+        if mine != theirs:
+            found.append(
+                f"{what} differs: {first} was trained on {mine}, {role} on {theirs}; {remedy}, or, if "
+                f"the weights are the same, set {key} alike in adapter_config.json"
+            )
+    return found
+
+
+def check_bases(adapters: Mapping[str, Adapter]) -> None:
+    """Look whether adapters can stand on one base model, by the names that they give it; some may give none.
+
+    Args:
+        adapters: by what they are called.
+
+    Raises:
+        AdapterError: one of them was trained on another base model than the first, or another revision of it.
+    """
+    first, *others = [name for name, adapter in adapters.items() if adapter.config.get(_BASE)] or [""]
+    for name in others:
+        if found := _of_bases(first, adapters[first], name, adapters[name], "evaluate each with its own base model"):
+            raise AdapterError(found[0])
+
+
+def off_base(adapters: Mapping[str, Adapter], checkpoint: str, fingerprint: str) -> list[str]:
+    """A line for each adapter that does not say that it was trained on the base model that it is to be set on.
+
+    Args:
+        adapters: by what they are called.
+        checkpoint: the base model's name.
+        fingerprint: what identifies its weights; ends in the commit of one from the hub.
+    """
+    found = []
+    for name, adapter in adapters.items():
+        said, revision = adapter.config.get(_BASE), adapter.config.get("revision") or "main"
+        if not said:
+            found.append(f"{name} does not say which base model it was trained on; it is scored on {checkpoint}")
+        elif said != checkpoint and str(Path(str(said)).expanduser().resolve()) != checkpoint:
+            found.append(f"{name} was trained on {said}, and is scored on {checkpoint}; are the weights the same?")
+        elif revision != "main" and not fingerprint.endswith(revision):
+            found.append(f"{name} was trained on revision {revision} of {said}, and is scored on main")
     return found
 
 

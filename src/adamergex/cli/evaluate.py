@@ -9,20 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from adamergex.errors import AdapterError, DataError, RecipeError
+from adamergex.errors import RecipeError
 
 if TYPE_CHECKING:
-    from adamergex.tasks.task import Task
-
-_FLAG = "the command line"
+    pass
 
 
 def evaluate(
     task: Annotated[
         list[str],
         typer.Option(
-            metavar="TASK",
-            help="A benchmark (mgsm, xcopa, xnli, xquad, xlsum, sib200, masakhanews, …), or a recipe whose task is taken.",
+            metavar="NAME=TASK",
+            help="A benchmark (mgsm, xcopa, xnli, xquad, xlsum, sib200, masakhanews, …), or a recipe whose task is taken; NAME may be left out.",
             show_default=False,
         ),
     ],
@@ -71,154 +69,95 @@ def evaluate(
         bool,
         typer.Option("--trust-remote-code", help="Run Python code that comes with the base model; read it before."),
     ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare all results that are there with their hashes.")
+    ] = False,
 ) -> None:
     """Score adapters and their base model on the same items, with paired tests; done predictions are not done again.
 
     adamergex evaluate --task xcopa --language sw --adapter t0=adapters/task-en --adapter merged/sw/adamergex --output scores
     """
-    from adamergex.pipeline import evaluation
+    from adamergex.pipeline.evaluation import compare
+    from adamergex.pipeline.evaluation_request import comparison
     from adamergex.progress import display
     from adamergex.reporting import report
 
-    adapters = _adapters(adapter or [])
-    start = baseline or next(iter(adapters), evaluation.BASE)
-    if start not in (evaluation.BASE, *adapters):
-        raise RecipeError([f"{_FLAG}: --baseline {start}: expected one of {', '.join((evaluation.BASE, *adapters))}"])
-    for name, value, known in (
-        ("asking", asking, ("plain", "few-shot", "xlt")),
-        ("dtype", dtype, ("float32", "bfloat16", "float16")),
-        ("backend", backend, ("transformers", "vllm")),
-    ):
-        if value not in known:
-            raise RecipeError([f"{_FLAG}: --{name} {value}: expected {', '.join(known)}"])
-    settings = {
-        "split": split,
-        "shots": shots,
-        "length_normalization": length_normalization,
-        "batch_size": batch_size,
-        "max_new_tokens": max_new_tokens,
-    }
-    wanted = evaluation.Comparison(
-        base_model or _base_model(adapters),
-        adapters,
-        start,
-        {_name(one): _task(one, data, prompts, limit, split) for one in task},
-        _languages(language),
-        _settings(settings),
-        dtype,
-        asking,  # type: ignore[arg-type]  # One of them: see above.
-        seed,
-        [name for name in (harness or "").split(",") if name],
-        harness_folder,
-        backend,  # type: ignore[arg-type]  # One of them, too.
-        _engine(vllm or [], backend, harness),
-        trust_remote_code,
+    wanted = comparison(
+        _adapters(adapter or []),
+        _tasks(task),
+        language,
+        base_model=base_model,
+        baseline=baseline,
+        data=data,
+        prompts=prompts,
+        split=split,
+        limit=limit,
+        asking=asking,
+        shots=shots,
+        length_normalization=length_normalization,
+        batch_size=batch_size,
+        max_new_tokens=max_new_tokens,
+        dtype=dtype,
+        harness=[name for name in (harness or "").split(",") if name],
+        harness_folder=harness_folder,
+        backend=backend,
+        vllm=_engine(vllm or [], backend, harness),
+        seed=seed,
+        trust_remote_code=trust_remote_code,
     )
     console = Console()
     warnings.filterwarnings("ignore", category=FutureWarning)
     try:
         with display(console) as shown:
-            rows = evaluation.run(wanted, output, shown)
+            rows = compare(wanted, output, shown, verify=verify)
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on", file=sys.stderr)
         raise typer.Exit(130) from None
-    report.show(console, report.Report(output.name, None, start, rows))
+    report.show(console, report.Report(output.name, None, wanted.start, rows))
     console.print(f"report: {output / 'report.html'}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _adapters(given: list[str]) -> dict[str, Path]:
-    """Adapter folders by name. Raises AdapterError or RecipeError where one is missing or named twice."""
+    """Adapter folders by name. Raises RecipeError where two are called alike."""
     found: dict[str, Path] = {}
     for one in given:
         name, equals, where = one.partition("=")
         folder = Path(where if equals else one)
         name = name if equals else folder.resolve().name
         if name in found:
-            raise RecipeError([f"{_FLAG}: two adapters are called {name}; give one another name: --adapter NAME=DIR"])
-        if not (folder / "adapter_config.json").is_file():
-            raise AdapterError(f"{folder}: no adapter_config.json; expected a PEFT adapter folder")
+            raise RecipeError([f"two adapters are called {name}; give one another name: --adapter NAME=DIR"])
         found[name] = folder
     return found
 
 
-def _base_model(adapters: dict[str, Path]) -> str:
-    """What the first adapter was trained on."""
-    for folder in adapters.values():
-        known = json.loads((folder / "adapter_config.json").read_bytes()).get("base_model_name_or_path")
-        if known:
-            return str(known)
-    raise RecipeError([f"{_FLAG}: --base-model: missing; no adapter says what it was trained on"])
+def _tasks(given: list[str]) -> dict[str, str]:
+    """Tasks by name; that of a benchmark, or of a recipe's file, where none is given. Raises as `_adapters`."""
+    found: dict[str, str] = {}
+    for one in given:
+        name, equals, which = one.partition("=")
+        if not equals or Path(one).is_file():
+            name, which = Path(one).stem, one
+        if name in found:
+            raise RecipeError([f"two tasks are called {name}; give one another name: --task NAME=TASK"])
+        found[name] = which
+    return found
 
 
 def _engine(given: list[str], backend: str, harness: str | None) -> dict[str, Any]:
     """Arguments of vLLM's engine, values in JSON or as they are. Raises RecipeError where they have no effect."""
     if backend != "vllm" and given:
-        raise RecipeError([f"{_FLAG}: --vllm {given[0]}: has no effect without --backend vllm"])
+        raise RecipeError([f"--vllm {given[0]}: has no effect without --backend vllm"])
     if backend == "vllm" and harness:
-        raise RecipeError([f"{_FLAG}: --harness: measures the resident model; leave out --backend vllm"])
+        raise RecipeError(["--harness: measures the resident model; leave out --backend vllm"])
     found = {}
     for one in given:
         key, equals, value = one.partition("=")
         if not equals or not key.isidentifier():
-            raise RecipeError([f"{_FLAG}: --vllm {one}: expected KEY=VALUE, such as tensor_parallel_size=2"])
+            raise RecipeError([f"--vllm {one}: expected KEY=VALUE, such as tensor_parallel_size=2"])
         if key == "trust_remote_code":
-            raise RecipeError([f"{_FLAG}: --vllm {one}: use --trust-remote-code, which the report shows"])
+            raise RecipeError([f"--vllm {one}: use --trust-remote-code, which the report shows"])
         try:
             found[key] = json.loads(value)
         except ValueError:
             found[key] = value
     return found
-
-
-def _name(task: str) -> str:
-    return Path(task).stem
-
-
-def _languages(given: list[str]) -> list[str]:
-    from adamergex.data.settings import is_language
-    from adamergex.language_tags import distinct
-
-    try:
-        found = list(dict.fromkeys(is_language(code) for code in given))
-        distinct(found, "it")
-    except ValueError as error:
-        raise RecipeError([f"{_FLAG}: --language: {error}"]) from None
-    return found
-
-
-def _settings(given: dict[str, Any]) -> Any:
-    from pydantic import ValidationError
-
-    from adamergex.inference.settings import Evaluate
-
-    try:
-        return Evaluate(**given)
-    except ValidationError as error:
-        problems = [
-            f"--{'-'.join(map(str, e['loc'])).replace('_', '-')}: {e['msg']}, got {e['input']}" for e in error.errors()
-        ]
-        raise RecipeError([f"{_FLAG}: {problem}" for problem in problems]) from None
-
-
-def _task(given: str, data: Path | None, prompts: str, limit: int | None, split: str) -> "Task":
-    """A benchmark by name, or the task of a recipe. Raises RecipeError or DataError where there is none to score on."""
-    from pydantic import ValidationError
-
-    from adamergex.recipes.loading import load
-    from adamergex.tasks.presets import filled
-    from adamergex.tasks.task import Task
-
-    if Path(given).suffix in (".yaml", ".yml"):
-        task = load(given).task
-    else:
-        try:
-            folder = None if data is None else str(data.resolve())
-            task = Task(**filled({"benchmark": given, "prompts": prompts, "data": folder}))
-        except ValidationError as error:
-            raise RecipeError([f"{_FLAG}: --task {given}: {e['msg']}" for e in error.errors()]) from None
-        except ValueError as error:
-            raise RecipeError([f"{_FLAG}: --task: {error}"]) from None
-    source = task.test if split == "test" else task.dev
-    if source is None:
-        raise DataError(f"{given}: has no {split} split; choose another one with --split")
-    return task.model_copy(update={split: source.model_copy(update={"limit": limit})}) if limit else task

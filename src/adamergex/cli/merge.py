@@ -27,28 +27,35 @@ _OWN = ("method", "scale")
 
 def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
     """A command whose `**settings` are an option for each setting that a method has."""
-    options: dict[str, tuple[str, str, list[str]]] = {}
+    values: dict[str, str] = {}
+    texts: dict[str, dict[str, list[str]]] = {}
     for name, kind in METHODS.items():
         schema = kind.model_json_schema()["properties"]
         for key, field in kind.model_fields.items():
             if key not in _OWN:
-                options.setdefault(key, (field.description or "", _values(schema[key]), []))[2].append(name)
+                values[key] = _values(schema[key])
+                texts.setdefault(key, {}).setdefault(field.description or "", []).append(name)
     declared = signatures.signature(command)
-    plain = [p for p in declared.parameters.values() if p.kind is not signatures.Parameter.VAR_KEYWORD]
-    added = []
-    for key, (text, values, users) in options.items():
-        which = "" if len(users) == len(METHODS) else f"  ({', '.join(users)})"
-        annotation = Annotated[str | None, typer.Option(metavar=values, help=f"{text[0].upper()}{text[1:]}.{which}")]
-        added.append(signatures.Parameter(key, signatures.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
-    command.__signature__ = declared.replace(parameters=[*plain, *added])  # type: ignore[attr-defined]
+    parameters = [p for p in declared.parameters.values() if p.kind is not signatures.Parameter.VAR_KEYWORD]
+    for key, users in texts.items():
+        everywhere = len(next(iter(users.values()))) == len(METHODS)
+        lines = [text if everywhere else f"{', '.join(names)}: {text}" for text, names in users.items()]
+        option = typer.Option(metavar=values[key], help="; ".join(lines) + ".")
+        parameters.append(
+            signatures.Parameter(
+                key, signatures.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[str | None, option]
+            )
+        )
+    command.__signature__ = declared.replace(parameters=parameters)  # type: ignore[attr-defined]
     return command
 
 
 def _values(schema: dict[str, Any]) -> str:
     """How an option's value is shown: its choices, or what kind of number it is."""
     kinds = [schema, *schema.get("anyOf", [])]
-    choices = [value for kind in kinds for value in kind.get("enum", [])]
-    return "|".join(choices) if choices else "N" if any(kind.get("type") == "integer" for kind in kinds) else "SHARE"
+    words = [word for kind in kinds for word in kind.get("enum", [kind["const"]] if "const" in kind else [])]
+    numbers = ["N" if kind["type"] == "integer" else "X" for kind in kinds if kind.get("type") in ("integer", "number")]
+    return "|".join(numbers + words)
 
 
 @_with_settings
@@ -69,10 +76,10 @@ def merge(
         typer.Option(metavar="PATTERN=T", help="t for modules whose name ends so, such as 'layers.[0-5].*=0'."),
     ] = None,
     method: Annotated[
-        str | None, typer.Option(metavar="METHOD", help=f"{', '.join(METHODS)}.  [default: adamergex]")
+        str | None, typer.Option(metavar="METHOD", help=f"{', '.join(METHODS)}; adamergex where it is left out.")
     ] = None,
     exact: Annotated[
-        bool, typer.Option("--exact", help="LoRA: the whole sum, of the sum of the ranks: --rank exact.  [default]")
+        bool, typer.Option("--exact", help="LoRA: the whole sum, of the sum of the ranks, as --rank exact.")
     ] = False,
     plan: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A plan as YAML; other options go before what it says.")

@@ -68,6 +68,11 @@ class Source(Section):
             raise ValueError("folder belongs to a benchmark; use files")
         return self
 
+    @property
+    def is_local(self) -> bool:
+        """Whether its rows are on this machine: files and packages, not data sets of the hub."""
+        return self.dataset is None and (self.benchmark is None or self.folder is not None)
+
     def in_language(self, language: str) -> "Source":
         """The same source with `{language}` filled in."""
 

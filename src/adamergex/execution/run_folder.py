@@ -1,81 +1,79 @@
-"""A run as stages, each a folder named by what determines it; what exists is complete.
+"""The folder of a run: results that are whole or absent, each with a list of its contents.
 
-A stage is written beside its final place and renamed when it is whole. Its fingerprint covers its
-section of the recipe, the fingerprints of the stages it needs, and the versions that matter; a
-folder that holds the same fingerprint is not made again.
+RUN/ID/              a stage's result, with `stage.json`: its key, what determines it, its files with sizes and hashes
+RUN/.work/scratch/   what outlives an interruption: checkpoints, journals
+RUN/.work/partial/   what is being written; renamed when it is whole
+RUN/.lock            held by the process that works in the folder
 """
 
 import contextlib
 import hashlib
-import importlib.metadata
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
 from adamergex.errors import StorageError
-from adamergex.storage.files import beside, remove, storage, write_synced
+from adamergex.execution.stage import Kind, Stage, difference, key
+from adamergex.storage.files import beside, remove, sha256, storage, write_synced
 
 MARK = "stage.json"
-_PARTIAL, _OLD, _UNFINISHED = ".partial-", ".old-", ".unfinished-"
+_WORK = ".work"
+Status = Literal["done", "absent", "outdated", "damaged"]
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One step of a run.
+class State:
+    """Whether a stage's result is there.
 
     Attributes:
-        name: its folder below the run folder, such as `adapters/task-en`.
-        settings: all that determines the result but its inputs; plain JSON.
-        needs: the stages whose folders it reads.
-        build: writes the result into the empty folder that it is given.
-        packages: the Python packages whose version may change the result.
-        together: whether all processes of a run work on it, or the first one alone.
-        ahead: whether a thread may make it while the run is at an earlier stage.
+        status: done; absent; outdated: made of something else; damaged: not what was written.
+        why: what differs or is damaged, in words.
     """
 
-    name: str
-    settings: dict[str, Any]
-    needs: tuple["Stage", ...]
-    build: Callable[[Path], None] = field(compare=False)
-    packages: tuple[str, ...] = ()
-    together: bool = False
-    ahead: bool = False
+    status: Status
+    why: str = ""
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 of everything that determines the result."""
-        described = {
-            "name": self.name,
-            "settings": self.settings,
-            "needs": [stage.fingerprint for stage in self.needs],
-            "versions": {package: importlib.metadata.version(package) for package in ("adamergex", *self.packages)},
-        }
-        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+@dataclass(frozen=True)
+class Record:
+    """What `stage.json` says.
+
+    Attributes:
+        description: what determined the result (`stage.described`).
+        digest: of the contents, without notes.
+        files: relative path → size in bytes and SHA-256.
+    """
+
+    description: Mapping[str, Any]
+    digest: str
+    files: Mapping[str, tuple[int, str]]
 
 
 class RunFolder:
-    """The folder of a run; held by one process at a time.
+    """The folder of a run; one process at a time works in it.
 
     Args:
-        path: made if need be.
+        path: of the folder.
+        make: make it if need be; whoever only looks does not.
 
     Raises:
         StorageError: it cannot be written.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, *, make: bool = True):
         self.path = path
+        if not make:
+            return
         with storage(path):
             path.mkdir(parents=True, exist_ok=True)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Within this context no other process works in the folder, and leftovers of a killed one are gone.
+        """Within this context no other process works in the folder, and what a killed one was writing is gone.
 
         Raises:
             StorageError: another process holds the folder.
@@ -90,51 +88,109 @@ class RunFolder:
                 ) from error
         try:
             with storage(self.path):
-                for pattern in (f"{_PARTIAL}*", f"{_OLD}*"):
-                    for leftover in list(self.path.glob(pattern)):
-                        remove(leftover)
+                remove(self.path / _WORK / "partial")
             yield
         finally:
+            remove(self.path / _WORK / "partial")
             lock.release()
 
-    def of(self, stage: Stage) -> Path:
+    def place(self, id: str) -> Path:
         """Where a stage's result lies."""
-        return self.path / stage.name
+        return self.path / id
 
-    def has(self, stage: Stage) -> bool:
-        """Whether a stage's result is there and is the one that its fingerprint names."""
+    def record(self, id: str) -> Record | None:
+        """What is known about a stage's result; None where there is none, or it cannot be read."""
         try:
-            return json.loads((self.of(stage) / MARK).read_bytes())["fingerprint"] == stage.fingerprint
-        except (OSError, ValueError, KeyError, TypeError):
-            return False
+            mark = json.loads((self.place(id) / MARK).read_bytes())
+            files = {str(name): (int(size), str(sha)) for name, (size, sha) in mark["files"].items()}
+            return Record(dict(mark["made_of"]), str(mark["digest"]), files)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
 
-    def make(self, stage: Stage) -> None:
-        """Build a stage and put it in place of whatever was there.
+    def state(self, id: str, description: Mapping[str, Any], *, verify: bool = False) -> State:
+        """Whether a stage's result is there, is the one described, and is whole.
+
+        Args:
+            id: of the stage.
+            description: what determines its result now.
+            verify: compare hashes as well as sizes.
+        """
+        record = self.record(id)
+        if record is None:
+            there = (self.place(id) / MARK).exists()
+            return State("damaged", f"{MARK} cannot be read") if there else State("absent")
+        if changed := difference(dict(record.description), dict(description)):
+            return State("outdated", changed)
+        damage = self.damage(id, verify=verify)
+        return State("damaged", damage) if damage else State("done")
+
+    def damage(self, id: str, *, verify: bool) -> str | None:
+        """The first file of a result that is not what was written, in words; None where all are."""
+        record = self.record(id)
+        if record is None:
+            return f"{MARK} cannot be read"
+        for name, (size, sha) in record.files.items():
+            path = self.place(id) / name
+            try:
+                actual = path.stat().st_size
+                if actual != size:
+                    return f"{name} has {actual:,} bytes, {size:,} were written"
+                if verify and sha256(path) != sha:
+                    return f"{name} is not what was written"
+            except OSError as error:
+                return f"{name}: {error.strerror or error}"
+        return None
+
+    def make(self, stage: Stage, kind: Kind, description: Mapping[str, Any], build: Callable[[Path], None]) -> Record:
+        """Build a stage's result and put it in place of whatever was there.
+
+        Args:
+            stage: that is made.
+            kind: its kind.
+            description: what determines the result.
+            build: writes it into the empty folder that it is given.
 
         Raises:
             StorageError: the disk is full or the folder cannot be written; nothing is left behind.
         """
-        final = self.of(stage)
-        flat = stage.name.replace("/", "-")
-        partial, old = self.path / (_PARTIAL + flat), self.path / (_OLD + flat)
-        with beside(final, partial, old):
-            stage.build(partial)
-            mark = {"name": stage.name, "fingerprint": stage.fingerprint, "settings": stage.settings}
-            write_synced(partial / MARK, json.dumps(mark, indent=2, sort_keys=True).encode() + b"\n")
-        # Also those of the same stage with other settings: nobody goes on from them now.
-        for unfinished in self.path.glob(f"{_UNFINISHED}{flat}-*"):
-            remove(unfinished)
+        work = self.path / _WORK / "partial"
+        partial, old = work / stage.id / "new", work / stage.id / "old"
+        with beside(self.place(stage.id), partial, old):
+            build(partial)
+            record = _record(partial, kind, description)
+            mark = {
+                "stage": stage.as_json(),
+                "key": key(description),
+                "made_of": description,
+                "digest": record.digest,
+                "files": record.files,
+            }
+            write_synced(
+                partial / MARK, json.dumps(mark, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+            )
+        remove(work / stage.id)
+        # Also what the same stage left with other parameters: nobody goes on from there now.
+        remove(self._scratch(stage.id))
+        return record
 
-    def checkpoint(self, stage: Stage) -> Path:
-        """Where a stage that takes long may note how far it is; gone when it is made."""
-        return self.path / f"{_UNFINISHED}{stage.name.replace('/', '-')}-{stage.fingerprint[:16]}"
+    def scratch(self, id: str, description: Mapping[str, Any]) -> Path:
+        """A folder that outlives an interruption of this stage, and is gone when it is made."""
+        folder = self._scratch(id) / key(description)[:16]
+        with storage(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _scratch(self, id: str) -> Path:
+        # Ids are folders below each other; no id lies below another one with `@` at its end.
+        return self.path / _WORK / "scratch" / f"{id}@"
 
     def write(self, name: str, content: bytes) -> bool:
         """Replace a file of the run folder in one step, and say whether it was another one before."""
         with storage(self.path):
             present = self.path / name
             changed = not present.is_file() or present.read_bytes() != content
-            partial = self.path / (_PARTIAL + name)
+            partial = self.path / _WORK / "partial" / name
+            partial.parent.mkdir(parents=True, exist_ok=True)
             try:
                 write_synced(partial, content)
                 partial.replace(self.path / name)
@@ -147,3 +203,13 @@ class RunFolder:
         with storage(self.path):
             for name in names:
                 (self.path / name).unlink(missing_ok=True)
+
+
+def _record(folder: Path, kind: Kind, description: Mapping[str, Any]) -> Record:
+    """The contents of a folder that was just written."""
+    files = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            files[path.relative_to(folder).as_posix()] = (path.stat().st_size, sha256(path))
+    counted = "".join(f"{name} {sha}\n" for name, (_, sha) in files.items() if name not in kind.notes)
+    return Record(description, hashlib.sha256(counted.encode()).hexdigest(), files)

@@ -82,11 +82,11 @@ def log_likelihoods(workbench: Workbench, batch: Sequence[Options], layout: Layo
 
     Args:
         workbench: the model, in the state to be measured.
-        batch: the items' choices; all are read in one forward pass, and a prompt once (`forward.target_logits`).
+        batch: the items' choices; all are read in one forward pass, and a prompt once (`target_logits`).
         layout: the workbench's.
     """
     examples = [example for item in batch for example in item.sequences]
-    logits, rows, _ = target_logits(workbench.model, examples, workbench.pad, workbench.kind, layout)
+    logits, rows, _ = target_logits(workbench.model, examples, workbench.pad, workbench.kind, layout, True)
     first_of = [0]
     for example in examples:
         first_of.append(first_of[-1] + len(example.targets))
@@ -103,14 +103,14 @@ def log_likelihoods(workbench: Workbench, batch: Sequence[Options], layout: Layo
             number += 1
         before += len(item.sequences)
     tokens = torch.tensor(token, device=logits.device)
-    read = likelihood.log_likelihoods(logits, rows[torch.tensor(target, device=logits.device)], tokens).double().cpu()
+    read = likelihood.log_likelihoods(logits, rows[torch.tensor(target, device=logits.device)], tokens).cpu()
     sums = iter(torch.zeros(number, dtype=torch.float64).index_add_(0, torch.tensor(owner), read).tolist())
     return [[next(sums) for _ in item.reads] for item in batch]
 
 
 def class_logits(workbench: Workbench, examples: Sequence[Example]) -> list[list[float]]:
     """What a classification head says of every item of a batch: for each, one logit for each choice."""
-    logits, *_ = target_logits(workbench.model, examples, workbench.pad, "classes")
+    logits, *_ = target_logits(workbench.model, examples, workbench.pad, "classes", compared=True)
     return logits.tolist()
 
 

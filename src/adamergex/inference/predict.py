@@ -187,7 +187,7 @@ def _answering(workbench: Workbench, questions: Questions) -> Answering:
 
         return classified, [e.longest for e in examples], [len(e.sequences) for e in examples]
     options = choices.options(workbench, items)
-    layout = workbench.layout(False)
+    layout = workbench.layout(False).layout
 
     def likeliest(batch: list[int]) -> list[Prediction]:
         found = []

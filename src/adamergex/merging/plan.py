@@ -83,6 +83,6 @@ class Plan(_ByAlias):
 
     @model_serializer
     def _beside(self) -> dict[str, Any]:
-        own = self.settings.model_dump(mode="json", exclude_none=True)
+        own = self.settings.model_dump(exclude_none=True)
         inputs = {role: given.model_dump(exclude_none=True) for role, given in self.inputs.by_role().items()}
         return own | ({"language": self.language} if self.language else {}) | {"inputs": inputs}

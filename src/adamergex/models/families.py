@@ -37,9 +37,8 @@ class Reads(Protocol):
     kind: Kind
     pad: int
 
-    @property
-    def context(self) -> int | None:
-        """The longest sequence that the model takes, in tokens; None where nothing says so."""
+    def context_behind(self, virtual_tokens: int) -> int | None:
+        """The longest sequence that the model takes behind a prefix, in tokens; None where nothing says so."""
 
     @property
     def decoder_start(self) -> int | None:

@@ -33,9 +33,9 @@ def log_likelihoods(logits: Tensor, at: Tensor, tokens: Tensor) -> Tensor:
         tokens: int64 (n,).
 
     Returns:
-        float32 (n,).
+        float64 (n,): what differs in the logits' last place differs here, too.
     """
-    return logits[at, tokens] - _log_partition(logits)[at]
+    return logits[at, tokens].double() - _log_partition(logits).double()[at]
 
 
 def cross_entropy(logits: Tensor, at: Tensor, labels: Tensor) -> Tensor:

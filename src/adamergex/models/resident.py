@@ -19,8 +19,9 @@ from adamergex.models.adapter_settings import AdapterSettings, Prefix
 from adamergex.models.base_model import BaseModel
 from adamergex.models.encoded import Example
 from adamergex.models.families import Kind, does_not_load, load_tokenizer
+from adamergex.models.layout_probe import LayoutChoice, choose
 from adamergex.models.likelihood import cross_entropy
-from adamergex.models.target_logits import Layout, can_pack, can_share, target_logits
+from adamergex.models.target_logits import Layout, target_logits
 from adamergex.storage.checkpoints import Checkpoint
 
 _CLASSES: dict[Kind, Any] = {
@@ -80,8 +81,8 @@ class Workbench:
         self.checkpoint, self.kind, self.is_split = checkpoint, kind, split_over > 0
         self.tokenizer = tokenizer or load_tokenizer(checkpoint)
         self._settings = settings
-        # Whether the base model can, tried once.
-        self._layouts: dict[Layout, bool] = {}
+        # What the base model can, tried once.
+        self._layouts: dict[Layout, LayoutChoice] = {}
         device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
         base, self._new = _load(checkpoint, dtype, kind, classes, quantization, device)
         self.pad = limits.pad_token(base, self.tokenizer, checkpoint.name)
@@ -90,6 +91,8 @@ class Workbench:
         if not split_over and not quantization:
             base.to(device)
         self._base = BaseModel(base)
+        # Of the adapter that is on it: as it was given, and as PEFT filled it in.
+        self._structures: list[dict[str, Any]] = []
         self._config = adapter_setup.config(settings, base, kind, checkpoint.name)
         self._set_on(self._config, "adapter.target_modules")
         adapter_setup.check_trainable(self.model)
@@ -173,7 +176,8 @@ class Workbench:
     def _set_on(self, config: peft.PeftConfig, origin: str) -> None:
         """Take whatever is on the base model off it, and set an adapter of a structure on it."""
         self._base.take_off()
-        self._structures = [adapter_setup.structure(config)]
+        self._structures = []
+        as_given = adapter_setup.structure(config)
         if getattr(config, "bias", "none") != "none":
             if self.is_split:
                 raise ModelError(f"{origin}: has trained biases; they cannot be set on a base model in pieces")
@@ -183,8 +187,7 @@ class Workbench:
         except ModelError:
             self._base.take_off()
             raise
-        # PEFT fills it in, and what is trained here is written with that.
-        self._structures.append(adapter_setup.structure(config))
+        self._structures = [as_given, adapter_setup.structure(config)]
         self._prefix = int(config.num_virtual_tokens) if isinstance(config, peft.PrefixTuningConfig) else 0
 
     @property
@@ -204,18 +207,17 @@ class Workbench:
         start: int | None = getattr(self.model.config, "decoder_start_token_id", None)
         return self.pad if start is None else start
 
-    def layout(self, packing: bool) -> Layout:
-        """How sequences should lie in a batch: packed where that is wanted and possible.
+    def layout(self, packing: bool) -> LayoutChoice:
+        """How sequences lie in a batch, and why: packed, or with what they begin with alike computed once.
 
-        A beginning that they have in common is computed once where the model allows it; a prefix stands before every
-        row, and would have to stand before every sequence.
+        Where the model was tried and can; a prefix stands before every row, and would have to before every sequence.
         """
         if self.kind != "causal" or self._prefix:
-            return "rows"
+            return LayoutChoice("rows", "a prefix stands before each" if self._prefix else "the model is not causal")
         wanted: Layout = "packed" if packing else "shared"
         if wanted not in self._layouts:
-            self._layouts[wanted] = (can_pack if packing else can_share)(self.model)
-        return wanted if self._layouts[wanted] else "rows"
+            self._layouts[wanted] = choose(self.model, wanted)
+        return self._layouts[wanted]
 
     def trainable(self) -> list[torch.nn.Parameter]:
         """The slot's parameters, in a fixed order."""

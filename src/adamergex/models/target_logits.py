@@ -7,12 +7,14 @@ embedding (soft-capping, scaling, a bias) still happens, in its own code.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import chain
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from adamergex.errors import ModelError
 from adamergex.models import prefix_sharing
@@ -26,6 +28,9 @@ Laid = tuple[dict[str, Any], Tensor, Tensor]
 Predicted = tuple[Tensor, Tensor, Tensor]
 # Of models that do not say how many hidden units they have.
 _HIDDEN = 1024
+_HALF = (torch.bfloat16, torch.float16)
+# Weights that are widened to float32 at once: 16 MiB of them stay in a processor's cache; a GPU wants larger pieces.
+_CACHED, _ON_GPU = 1 << 22, 1 << 27
 
 
 def _output_embedding(model: torch.nn.Module) -> Any:
@@ -63,8 +68,80 @@ def logits_only_at(model: torch.nn.Module, row: Tensor, column: Tensor) -> Itera
         )
 
 
+class _Float32Head(TorchFunctionMode):
+    """Within this context, matrix products with weights in half precision are float32, and so is what comes of them."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is functional.linear and (args[1] if len(args) > 1 else kwargs["weight"]).dtype in _HALF:
+            return _float32_linear(*args, **kwargs)
+        if func is functional.layer_norm:
+            # What enters it may be float32 by now, and it takes no weights of another type.
+            args = [_widened(given) for given in args]
+            kwargs = {key: _widened(given) for key, given in kwargs.items()}
+        return func(*args, **kwargs)
+
+
+def _widened(given: Any) -> Any:
+    """A tensor in float32; anything else as it is."""
+    return given.float() if isinstance(given, Tensor) else given
+
+
+def _float32_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:  # noqa: A002
+    """A linear layer in float32, without gradient; its weights are widened a piece at a time, never all of them."""
+    flat = input.reshape(-1, input.shape[-1]).float()
+    found = torch.empty(len(flat), len(weight), dtype=torch.float32, device=flat.device)
+    size = max(1, (_ON_GPU if weight.is_cuda else _CACHED) // weight.shape[1])
+    for start in range(0, len(weight), size):
+        found[:, start : start + size] = flat @ weight[start : start + size].float().T
+    if bias is not None:
+        found += bias.float()
+    return found.view(*input.shape[:-1], len(weight))
+
+
+@contextmanager
+def float32_logits(model: torch.nn.Module) -> Iterator[None]:
+    """Within this context, and without gradients, logits are computed in float32 whatever the weights are.
+
+    A logit of 20 in bfloat16 is a multiple of an eighth: what is nearly as likely would be equally likely, and the
+    first label would have it. Only what turns hidden states into logits is computed otherwise.
+
+    Args:
+        model: a Hugging Face model with an output embedding or a classification head, with or without PEFT around it.
+    """
+    inner: Any = getattr(model, "module", model)
+    base = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
+    embedding = base.get_output_embeddings() if hasattr(base, "get_output_embeddings") else None
+    body = getattr(base, base.base_model_prefix, None)
+    heads = [embedding] if embedding is not None else [part for part in base.children() if part is not body]
+    patched = [head for head in heads if any(parameter.dtype in _HALF for parameter in head.parameters())]
+
+    def widened(forward: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with _Float32Head():
+                return forward(*args, **kwargs)
+
+        return call
+
+    before = [head.__dict__.get("forward") for head in patched]
+    for head in patched:
+        head.forward = widened(head.forward)
+    try:
+        yield
+    finally:
+        for head, forward in zip(patched, before, strict=True):
+            del head.forward
+            if forward is not None:
+                head.forward = forward
+
+
 def target_logits(
-    model: torch.nn.Module, examples: Sequence[Example], pad: int, kind: Kind = "causal", layout: Layout = "rows"
+    model: torch.nn.Module,
+    examples: Sequence[Example],
+    pad: int,
+    kind: Kind = "causal",
+    layout: Layout = "rows",
+    compared: bool = False,
 ) -> Predicted:
     """Logits at every target of every example, and what belongs there.
 
@@ -74,8 +151,11 @@ def target_logits(
         pad: fills sequences up; never predicted, never seen by what is.
         kind: how the model predicts.
         layout: how the sequences of a causal model lie in the batch. `rows`: one a row. `packed`: all in one row,
-            kept apart by position ids that begin anew (`can_pack`). `shared`: what sequences begin with alike, such as
-            the prompt of several answers, is computed once a row, where that is less work (`can_share`).
+            kept apart by position ids that begin anew. `shared`: what sequences begin with alike, such as the prompt
+            of several answers, is computed once a row, where that is less work. Which of them a model can is found out
+            by `layout_probe.choose`.
+        compared: whether logits are to be compared with each other (`float32_logits`): without gradients. A training
+            step leaves the output embedding in the weights' type; sums over the vocabulary are float32 in any case.
 
     Returns:
         float32 logits (m, vocabulary or classes); int64 (n,), for each of the n predictions in order, the row of the
@@ -84,26 +164,35 @@ def target_logits(
     device = next(model.parameters()).device
     if kind == "classes":
         read = _classified(examples, pad, getattr(model, "module", model))
-        # One number for each class of a sequence, or for each sequence of an item: either way a number for each choice.
-        logits = model(**{name: tensor.to(device) for name, tensor in read.items()}).logits.view(len(examples), -1)
+        with float32_logits(model) if compared else nullcontext():
+            logits = model(**{name: tensor.to(device) for name, tensor in read.items()}).logits
+        # A number for each class of a sequence, or for each sequence of an item: either way one for each choice.
+        logits = logits.view(len(examples), -1)
         labels = torch.tensor([example.labels[0] for example in examples], device=device)
         return logits.float(), torch.arange(len(labels), device=device), labels
     laid = _shared(examples, pad, model) if layout == "shared" else None
     if laid is None:
-        laid = _packed(examples) if layout == "packed" else _rows(examples, pad, kind)
+        laid = packed(examples) if layout == "packed" else rows(examples, pad, kind)
+    with float32_logits(model) if compared else nullcontext():
+        logits, at = laid_logits(model, laid, kind)
+    given = [example.labels or [example.ids[target] for target in example.targets] for example in examples]
+    labels = torch.tensor(list(chain.from_iterable(given)), device=device)
+    return logits, at, labels
+
+
+def laid_logits(model: torch.nn.Module, laid: Laid, kind: Kind = "causal") -> tuple[Tensor, Tensor]:
+    """Logits where a batch that lies in a certain way predicts: float32 (m, vocabulary), and each prediction's row of them."""
     inputs, row, column = laid
+    device = next(model.parameters()).device
     moved: dict[str, Any] = {name: _to(given, device) for name, given in inputs.items()}
     if kind != "masked":
         moved["use_cache"] = False
     places, at = torch.unique(torch.stack((row, column)), dim=1, return_inverse=True)
     with logits_only_at(model, *places.to(device)):
-        logits = model(**moved).logits[0]
-    given = [example.labels or [example.ids[target] for target in example.targets] for example in examples]
-    labels = torch.tensor(list(chain.from_iterable(given)), device=device)
-    return logits.float(), at.to(device), labels
+        return model(**moved).logits[0].float(), at.to(device)
 
 
-def _rows(examples: Sequence[Example], pad: int, kind: Kind) -> Laid:
+def rows(examples: Sequence[Example], pad: int, kind: Kind = "causal") -> Laid:
     """A padded batch: what the model is given, and row and column of the hidden states that predict.
 
     Causal attention sees nothing behind itself: padding on the right needs no mask. What reads both ways does.
@@ -132,7 +221,7 @@ def _classified(examples: Sequence[Example], pad: int, model: Any) -> dict[str, 
     return inputs
 
 
-def _packed(examples: Sequence[Example]) -> Laid:
+def packed(examples: Sequence[Example]) -> Laid:
     """All sequences of a batch in one row, without padding; where position ids begin anew, so does attention."""
     ids = [token for example in examples for token in example.ids[:-1]]
     positions = [position for example in examples for position in range(len(example.ids) - 1)]
@@ -146,10 +235,13 @@ def _packed(examples: Sequence[Example]) -> Laid:
 
 def _shared(examples: Sequence[Example], pad: int, model: torch.nn.Module) -> Laid | None:
     """Several sequences in a row, and what some of them begin with alike only once; None where it is not worth it."""
-    hidden = getattr(_text_config(model), "hidden_size", None) or _HIDDEN
+    hidden = getattr(text_config(model), "hidden_size", None) or _HIDDEN
     grown = prefix_sharing.grow([example.ids[:-1] for example in examples], hidden)
-    if grown is None:
-        return None
+    return None if grown is None else in_trees(grown, examples, pad, model)
+
+
+def in_trees(grown: prefix_sharing.Trees, examples: Sequence[Example], pad: int, model: torch.nn.Module) -> Laid:
+    """A batch whose sequences, without their last tokens, stand in prefix_sharing."""
     positions = torch.tensor(grown.filled(grown.positions, 0))
     inputs: dict[str, Any] = {
         "input_ids": torch.tensor(grown.filled(grown.tokens, pad)),
@@ -168,7 +260,7 @@ def _masks(seen: Tensor, positions: Tensor, model: torch.nn.Module) -> Any:
     def added(seen: Tensor) -> Tensor:
         return torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
 
-    config = _text_config(model)
+    config = text_config(model)
     window, kinds = getattr(config, "sliding_window", None), set(getattr(config, "layer_types", None) or ())
     if window is None or kinds == {"full_attention"} or not getattr(config, "use_sliding_window", True):
         return added(seen)
@@ -176,45 +268,9 @@ def _masks(seen: Tensor, positions: Tensor, model: torch.nn.Module) -> Any:
     return {"full_attention": added(seen), "sliding_attention": near} if "full_attention" in kinds else near
 
 
-def _text_config(model: torch.nn.Module) -> Any:
+def text_config(model: torch.nn.Module) -> Any:
     """The configuration of the part that reads text."""
     return getattr(model, "module", model).config.get_text_config()  # type: ignore[operator, union-attr]
-
-
-def can_pack(model: torch.nn.Module) -> bool:
-    """Whether packed sequences see nothing of each other: one is tried, behind another and alone."""
-    return _alike(model, "packed")
-
-
-def can_share(model: torch.nn.Module) -> bool:
-    """Whether sequences can share a beginning: not where the attention takes no such mask, or no position ids."""
-    config = _text_config(model)
-    if getattr(config, "attention_chunk_size", None) is not None:
-        return False
-    return getattr(config, "_attn_implementation", "eager") in ("eager", "sdpa") and _alike(model, "shared")
-
-
-def _alike(model: torch.nn.Module, layout: Layout) -> bool:
-    """Whether two sequences give in a layout what they give apart."""
-    vocabulary = _output_embedding(model).weight.shape[0]
-    begun = [(3 + 5 * i) % vocabulary for i in range(8)]
-    both = [
-        Example([*begun, *((start + 7 * i) % vocabulary for i in range(8))], list(range(1, 16)))
-        for start in (1, vocabulary // 2)
-    ]
-    try:
-        with torch.no_grad():
-            (together, at, _), (apart, own, _) = (target_logits(model, both, 0, layout=way) for way in (layout, "rows"))
-    except (
-        TypeError,
-        ValueError,
-        RuntimeError,
-        IndexError,
-        AttributeError,
-    ):  # the model takes no position ids, or not such a mask
-        return False
-    # Half precision rounds; seeing the other sequence changes everything.
-    return bool((together[at] - apart[own]).norm() < 0.02 * apart.norm())
 
 
 def _to(given: Any, device: torch.device) -> Any:

@@ -1,130 +1,121 @@
-"""A recipe as stages: build the data → train the adapters → merge → predict → report.
+"""`adamergex run`: check, resolve, plan, make, report."""
 
-    data/task-LANG-SPLIT   items of the task               adapters/task-LANG        the task's adapters
-    data/corpus-LANG       windows of plain text           adapters/reference-LANG   the reference task's
-    merged/LANG/METHOD     merged adapters                 predictions/LANG/METHOD   answers to every item
-
-L targets cost L + 1 reference trainings and one task training. The base model is loaded once, when
-the first stage needs it. Heavy libraries are imported by the stages that use them, so that a run
-whose stages are all done answers in seconds.
-"""
-
-from contextlib import nullcontext
 from pathlib import Path
 
 from adamergex.distributed import Processes
-from adamergex.execution.run_folder import RunFolder, Stage
-from adamergex.inference.systems import METHODS
-from adamergex.pipeline import data_stages, result_stages, training_stages
-from adamergex.pipeline.prefetch import Ahead
-from adamergex.pipeline.run_report import CURVES, PAGE, write_report
-from adamergex.pipeline.worker import Context
+from adamergex.errors import RecipeError
+from adamergex.execution.executor import execute
+from adamergex.execution.run_folder import RunFolder
+from adamergex.pipeline import run_plan
+from adamergex.pipeline.kinds import KINDS
+from adamergex.pipeline.planned import Planned
+from adamergex.pipeline.resolve import base_model, contents
+from adamergex.pipeline.run_facts import facts
+from adamergex.pipeline.run_report import FILES, Facts, held, write_report
+from adamergex.pipeline.worker import Options, Worker
 from adamergex.progress import Display, Silent
-from adamergex.recipes.loading import dump
-from adamergex.recipes.preflight import check
+from adamergex.recipes.encoders import NEW_HEAD, without_new_head
+from adamergex.recipes.loading import dump, folder_of, load
+from adamergex.recipes.preflight import check, unsplittable, unsuited
 from adamergex.recipes.recipe import Recipe
 from adamergex.scoring.results import Row
+from adamergex.storage.checkpoints import Checkpoint, resolve
 
 
 def run(
-    recipe: Recipe, *, folder: Path = Path(), output: Path | None = None, display: Display | None = None
+    recipe: Recipe | str | Path,
+    *,
+    folder: Path | None = None,
+    output: str | Path | None = None,
+    display: Display | None = None,
+    verify: bool = False,
 ) -> list[Row]:
     """Do whatever of a run is not done yet, and write its report.
+
+        adamergex.run("own-data.yaml")
 
     Where `accelerate launch` started several processes, all of them call this; the first one writes.
 
     Args:
-        recipe: what to do.
-        folder: what the recipe's relative paths are relative to.
+        recipe: what to do: a .yaml file, the name of a shipped recipe, or a recipe itself.
+        folder: what the recipe's relative paths are relative to; the file's folder, or the current one, by default.
         output: the run folder; `runs/NAME` by default.
         display: where progress is shown; nowhere by default.
+        verify: compare all results that are there with their hashes, not those that are read alone.
 
     Returns:
-        A row for each method and target language; empty where the recipe names nothing to score.
+        A row for each system and target language; empty where the recipe names nothing to score.
 
     Raises:
         AdaMergeXError: something that the user can mend; finished stages stay done.
     """
+    if not isinstance(recipe, Recipe):
+        recipe, folder = load(str(recipe)), folder or folder_of(str(recipe))
+    return _run(recipe, folder or Path(), Path(output) if output else place(recipe), display, verify)
+
+
+def _run(recipe: Recipe, folder: Path, output: Path, display: Display | None, verify: bool) -> list[Row]:
     processes = Processes()
     processes.first_does(lambda: check(recipe, folder))
-    run_folder = RunFolder(output or Path("runs") / recipe.name)
-    with run_folder.held() if processes.is_first else nullcontext():
+    run_folder = RunFolder(output)
+    with held(run_folder, processes):
         shown = display if display is not None and processes.is_first else Silent()
-        context = Context(recipe, folder, run_folder, shown, processes)
-        plan(context)
-        missing = processes.agreed([stage.name for stage in context.stages if not run_folder.has(stage)])
-        if processes.is_first:
-            changed = run_folder.write("recipe.yaml", dump(recipe).encode())
-            if missing or changed:
-                # A report of other settings must not lie beside this recipe, should the run be cut off.
-                run_folder.remove("report.md", "scores.jsonl", CURVES, PAGE)
-        early = [stage for stage in context.stages if stage.ahead and stage.name in missing]
-        with Ahead(context, early if processes.is_first else []) as ahead:
-            for number, stage in enumerate(context.stages, 1):
-                name = f"[{number}/{len(context.stages)}] {stage.name}"
-                if stage.name not in missing:
-                    shown.skip(name)
-                    continue
-                shown.stage(name)
-                processes.first_does(ahead.check)
-                _make(context, stage, ahead)
-                shown.end()
-        return processes.first_does(lambda: write_report(context.recipe, context.described, run_folder))
+        checkpoint, planned = planned_run(recipe, folder, shown, processes)
+        board = run_folder.path / "tensorboard" if recipe.train.tensorboard else None
+        options = Options(
+            batch_size=recipe.evaluate.batch_size,
+            train={key: getattr(recipe.train, key) for key in run_plan.COMPUTED},
+            tensorboard=board,
+        )
+        worker = Worker({checkpoint.fingerprint: checkpoint}, processes, shown, options)
+
+        def forget() -> None:
+            """A report of other results must not lie beside what is made now, should the run be cut off."""
+            run_folder.remove(*FILES)
+
+        if processes.is_first and run_folder.write("recipe.yaml", dump(recipe).encode()):
+            forget()
+        execute(planned.stages, KINDS, run_folder, worker, read=planned.read, verify=verify, before_first=forget)
+
+        def report() -> list[Row]:
+            lines = [f"base model: {checkpoint.described}", *facts(recipe, planned, run_folder)]
+            return write_report(planned, run_folder, Facts(recipe.name, recipe.source, "t = 0", lines))
+
+        return processes.first_does(report)
 
 
-def plan(context: Context) -> None:
-    """Items first: what is hashed now is read within the next seconds, not after an hour of training.
+def place(recipe: Recipe) -> Path:
+    """The run folder of a recipe where no other one is given."""
+    return Path("runs") / recipe.name
 
-    Corpora stand right before the adapter that is trained on them; a thread makes them from the start.
+
+def planned_run(
+    recipe: Recipe, folder: Path, display: Display, processes: Processes | None = None
+) -> tuple[Checkpoint, Planned]:
+    """The base model of a recipe, and its plan.
+
+    Args:
+        recipe: what to do.
+        folder: what its relative paths are relative to.
+        display: where progress is shown.
+        processes: that will do it.
+
+    Raises:
+        DataError: a source is missing.
+        ModelError: there is no such model.
+        RecipeError: the model cannot do what the recipe wants.
     """
-    recipe, scored = context.recipe, context.recipe.scored
-    ceilings = recipe.targets if recipe.ceiling else []
-    for language in (recipe.source, *ceilings):
-        data_stages.items(context, f"task-{language}-train", recipe.task, recipe.task.train, language)
-        if recipe.train.early_stopping and recipe.task.dev:
-            data_stages.items(context, f"task-{language}-heldout", recipe.task, recipe.task.dev, language)
-    if scored is not None:
-        for language in recipe.targets:
-            data_stages.items(context, f"task-{language}-{recipe.evaluate.split}", recipe.task, scored, language)
-            if recipe.task.examples is not None and "few-shot" in recipe.evaluate.methods:
-                data_stages.items(context, f"task-{language}-examples", recipe.task, recipe.task.examples, language)
-    for language in recipe.languages:
-        if recipe.reference.task is not None:
-            task = recipe.reference.task
-            data_stages.items(context, f"reference-{language}", task, task.train, language)
-    training_stages.task(context, recipe.source)
-    for language in recipe.languages:
-        if recipe.reference.task is None:
-            data_stages.windows(context, language)
-        training_stages.reference(context, language)
-    for language in recipe.targets:
-        # What a run is for, whether it is scored or not.
-        own = recipe.merge.method
-        adapters: dict[str, Stage] = {own: result_stages.merged(context, language, own)}
-        for method in recipe.evaluate.methods if scored is not None else ():
-            kind = METHODS[method].adapter
-            if kind == "ceiling":
-                training_stages.task(context, language)
-            elif kind == "merged" and method not in adapters:
-                adapters[method] = result_stages.merged(context, language, method)
-            trained = {
-                "none": None,
-                "task": context.stage(f"adapters/task-{recipe.source}"),
-                "reference-target": context.stage(f"adapters/reference-{language}"),
-                "ceiling": context.find(f"adapters/task-{language}"),
-                "merged": adapters.get(method),
-            }
-            result_stages.predictions(context, language, method, trained[kind])
-
-
-def _make(context: Context, stage: Stage, ahead: Ahead) -> None:
-    """Make a stage: all processes together, or the first one, or a thread of its, while the others wait."""
-    if stage.ahead:
-        context.processes.first_does(lambda: ahead.finish(stage))
-    elif not stage.together or context.processes.count == 1:
-        context.processes.first_does(lambda: context.run_folder.make(stage))
-    elif context.processes.is_first:
-        context.run_folder.make(stage)
-    else:
-        stage.build(context.run_folder.path)
-    context.processes.wait()
+    processes = processes or Processes()
+    display.stage(f"base model {recipe.base_model}")
+    # The first process downloads or converts; the others find it done.
+    checkpoint: Checkpoint = processes.first_does(lambda: resolve(recipe.base_model, recipe.trust_remote_code))
+    scored = without_new_head(recipe, checkpoint)
+    if scored is not recipe:
+        display.warn(f"the base model {NEW_HEAD}")
+    display.end()
+    model = base_model(checkpoint, recipe.dtype, recipe.quantization)
+    problems = unsuited(recipe, model.family, checkpoint.name)
+    if problems := problems + (unsplittable(recipe) if processes.split_the_model else []):
+        raise RecipeError(problems)
+    found = processes.first_does(lambda: contents(run_plan.sources(recipe, folder)))
+    return checkpoint, run_plan.plan(scored, model, found, folder, processes.count)

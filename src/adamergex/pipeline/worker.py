@@ -1,158 +1,167 @@
-"""What the stages of one run share: the recipe, the run folder, the display, and resident models."""
+"""What a process has at hand when it makes stages: models, tokenizers, engines, and the options that change no result."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from adamergex.distributed import Processes
-from adamergex.errors import RecipeError
-from adamergex.execution.run_folder import RunFolder, Stage
-from adamergex.models.families import KINDS, Family, Kind, family, load_tokenizer
-from adamergex.pipeline.run_report import ITEMS
-from adamergex.progress import Display
-from adamergex.recipes.encoders import NEW_HEAD, without_new_head
-from adamergex.recipes.preflight import unsplittable, unsuited
-from adamergex.recipes.recipe import Recipe
-from adamergex.storage.checkpoints import Checkpoint, resolve
-from adamergex.storage.files import read_jsonl
-from adamergex.tasks.items import Item, from_row
-from adamergex.tasks.task import Task
+from adamergex.errors import ModelError
+from adamergex.models.adapter_settings import AdapterSettings, Lora
+from adamergex.models.families import KINDS, Reads, load_tokenizer
+from adamergex.pipeline.stages.base_model import BaseModel
+from adamergex.progress import Display, Silent
+from adamergex.storage.checkpoints import Checkpoint
 
 if TYPE_CHECKING:
+    from adamergex.inference.engines.resident import Resident
+    from adamergex.inference.engines.vllm import Vllm
     from adamergex.models.resident import Workbench
 
 T = TypeVar("T")
 
 
-class Context:
-    """One tokenizer, one base model (an encoder: one with each head), and the stages by name.
+@dataclass(frozen=True)
+class Options:
+    """What changes no result.
 
-    Args:
-        recipe: what to do.
-        folder: what the recipe's relative paths are relative to.
-        run_folder: where results go.
-        display: where progress is shown.
-        processes: that do the run.
-
-    Raises:
-        ModelError: there is no such model.
-        RecipeError: the model cannot do what the recipe wants.
+    Attributes:
+        batch_size: sequences per forward pass when items are answered; halved where memory does not suffice.
+        train: settings of a training that only say how it is computed, over those of the stage.
+        tensorboard: where curves for TensorBoard go, if they are wanted.
+        adapters: all folders that will answer, for an engine that makes room for them when it starts.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path, run_folder: RunFolder, display: Display, processes: Processes):
-        self.folder, self.run_folder = folder, run_folder
-        self._display, self._local = display, threading.local()
-        self.processes = processes
-        display.stage(f"base model {recipe.base_model}")
-        # The first process downloads or converts; the others find it done.
-        self.checkpoint: Checkpoint = processes.first_does(lambda: resolve(recipe.base_model, recipe.trust_remote_code))
-        self.family: Family = family(self.checkpoint)
-        problems = unsuited(recipe, self.family, self.checkpoint.name)
-        if problems := problems + (unsplittable(recipe) if processes.split_the_model else []):
-            raise RecipeError(problems)
-        self.recipe = without_new_head(recipe, self.checkpoint)
-        # What the report says of the base model.
-        self.described = self.checkpoint.described
-        if self.recipe is not recipe:
-            self.described += f"; it {NEW_HEAD}"
-            display.warn(f"the base model {NEW_HEAD}")
-        display.end()
-        self.stages: list[Stage] = []
-        self._by_name: dict[str, Stage] = {}
-        self._done: dict[tuple[str, ...], Any] = {}
-        self._workbenches: dict[tuple[Kind, int], Workbench] = {}
+    batch_size: int = 64
+    train: Mapping[str, Any] = field(default_factory=dict)
+    tensorboard: Path | None = None
+    adapters: tuple[Path, ...] = ()
 
-    @property
-    def tokenizer(self) -> Any:
-        """The tokenizer; a thread beside the main one has its own, since it cannot do two things at once."""
-        if not hasattr(self._local, "tokenizer"):
-            self._local.tokenizer = load_tokenizer(self.checkpoint)
-        return self._local.tokenizer
 
-    @property
-    def display(self) -> Display:
-        """Where the calling thread shows its progress."""
-        return getattr(self._local, "display", self._display)
+class Worker:
+    """A process, or one of several that work together. Models stay resident from the first stage that needs them.
 
-    @contextmanager
-    def aside(self, tokenizer: Any, display: Display, stop: threading.Event) -> Iterator[None]:
-        """Within this context the calling thread has its own tokenizer and display, and can be stopped."""
-        self._local.tokenizer, self._local.display, self._local.stop = tokenizer, display, stop
-        try:
-            yield
-        finally:
-            del self._local.tokenizer, self._local.display, self._local.stop
+    Args:
+        checkpoints: fingerprint → where the model's files lie.
+        processes: that make stages together; found in the environment by default.
+        display: where progress is shown; nowhere by default.
+        options: that change no result.
+    """
+
+    def __init__(
+        self,
+        checkpoints: Mapping[str, Checkpoint],
+        processes: Processes | None = None,
+        display: Display | None = None,
+        options: Options | None = None,
+    ):
+        self.checkpoints, self.options = checkpoints, options or Options()
+        self.processes = processes or Processes()
+        self.display: Display = display or Silent()
+        self._stop: threading.Event | None = None
+        self._tokenizers: dict[str, Any] = {}
+        self._models: dict[Hashable, tuple[AdapterSettings, Workbench]] = {}
+        self._vllm: dict[Hashable, Vllm] = {}
+        self._done: dict[Hashable, Any] = {}
+
+    def in_thread(self, display: Display, stop: threading.Event) -> "Worker":
+        """One for a thread beside this one: with a tokenizer of its own, which cannot do two things at once."""
+        beside = Worker(self.checkpoints, self.processes, display, self.options)
+        beside._stop = stop
+        for fingerprint, checkpoint in self.checkpoints.items():
+            beside._tokenizers[fingerprint] = load_tokenizer(checkpoint)
+        return beside
 
     def while_wanted(self, texts: Iterable[str]) -> Iterator[str]:
-        """The texts, as long as nobody stops this thread. Raises CancelledError then."""
-        stop = getattr(self._local, "stop", None)
+        """The texts, as long as nobody stops this worker. Raises CancelledError then."""
         for text in texts:
-            if stop is not None and stop.is_set():
+            if self._stop is not None and self._stop.is_set():
                 raise CancelledError
             yield text
 
-    def workbench(self, task: Task | None) -> "Workbench":
-        """The resident base model that learns a task and is scored on it; without a task, that learns plain text."""
+    def checkpoint(self, model: BaseModel) -> Checkpoint:
+        """Where a base model lies. Raises ModelError where this worker does not have it."""
+        if model.fingerprint not in self.checkpoints:
+            raise ModelError(f"base_model {model.name}: {model.fingerprint} is not on this machine")
+        return self.checkpoints[model.fingerprint]
+
+    def tokenizer(self, model: BaseModel) -> Any:
+        """A base model's tokenizer."""
+        if model.fingerprint not in self._tokenizers:
+            self._tokenizers[model.fingerprint] = load_tokenizer(self.checkpoint(model))
+        return self._tokenizers[model.fingerprint]
+
+    def resident(
+        self, model: BaseModel, purpose: str, classes: int = 0, settings: AdapterSettings | None = None
+    ) -> "Workbench":
+        """The resident base model.
+
+        Args:
+            model: which one.
+            purpose: "task" for labelled items, "text" for plain text; an encoder has another head for each.
+            classes: how many an encoder's head for labelled items tells apart.
+            settings: of the adapters that will be trained on it; None where adapters are only set.
+        """
         from adamergex.models.resident import Workbench, keep_freed_memory
 
-        kind, recipe = KINDS[self.family]["text" if task is None else "task"], self.recipe
-        classes = task.outputs if task is not None and kind == "classes" else 0
-        if (kind, classes) not in self._workbenches:
-            keep_freed_memory()
-            split_over = self.processes.count if self.processes.split_the_model else 0
-            self._workbenches[kind, classes] = Workbench(
-                self.checkpoint,
-                recipe.dtype,
-                recipe.adapter,
-                self.tokenizer,
+        kind = KINDS[model.family][purpose]
+        classes = classes if kind == "classes" else 0
+        key = (model.fingerprint, model.dtype, model.quantization, kind, classes)
+        if key in self._models:
+            of, found = self._models[key]
+            if settings is None or settings == of:
+                return found
+            # Never two copies of a base model at once.
+            del self._models[key], found
+        settings = settings or Lora()
+        keep_freed_memory()
+        split_over = self.processes.count if self.processes.split_the_model else 0
+        self._models[key] = (
+            settings,
+            Workbench(
+                self.checkpoint(model),
+                model.dtype,
+                settings,
+                self.tokenizer(model),
                 kind,
                 classes,
-                recipe.quantization,
+                model.quantization,
                 split_over,
-            )
-        return self._workbenches[kind, classes]
+            ),
+        )
+        return self._models[key][1]
 
-    def longest(self, workbench: "Workbench") -> int | None:
-        """The most tokens of a labelled item, in training and in scoring; None where nothing limits it."""
-        limits = [limit for limit in (self.recipe.train.max_length, workbench.context) if limit is not None]
-        return min(limits, default=None)
+    def engine(self, model: BaseModel, classes: int, vllm: Mapping[str, Any] | None) -> "Resident | Vllm":
+        """Who answers items: the resident model, or vLLM with these arguments."""
+        if vllm is None:
+            from adamergex.inference.engines.resident import Resident
 
-    def add(self, stage: Stage) -> Stage:
-        """Another stage of the run, after those that it needs."""
-        self.stages.append(stage)
-        self._by_name[stage.name] = stage
-        return stage
+            return Resident(self.resident(model, "task", classes))
+        from adamergex.inference.engines.vllm import Vllm
 
-    def stage(self, name: str) -> Stage:
-        """One that was added."""
-        return self._by_name[name]
+        key = (model.fingerprint, model.dtype)
+        if key not in self._vllm:
+            self._vllm[key] = Vllm(self.checkpoint(model), model.dtype, self.options.adapters, vllm)
+        return self._vllm[key]
 
-    def find(self, name: str) -> Stage | None:
-        """One that was perhaps added."""
-        return self._by_name.get(name)
-
-    def path(self, stage: Stage) -> Path:
-        """Where a stage's result lies."""
-        return self.run_folder.of(stage)
-
-    def items(self, stage: Stage) -> list[Item]:
-        """The items that a data stage holds."""
-        return [from_row(row) for row in read_jsonl(self.path(stage) / ITEMS)]
-
-    def once(self, key: tuple[str, ...], work: Callable[[], T]) -> T:
-        """What `work` returns, done once for each key: items are made ready for the first of their methods."""
+    def once(self, key: Hashable, work: Callable[[], T]) -> T:
+        """What `work` returns, done once for each key: items are made ready for the first adapter that answers them."""
         if key not in self._done:
             self._done[key] = work()
         return self._done[key]
 
-    def model_settings(self) -> dict[str, Any]:
-        """What the model is, for fingerprints."""
-        return {
-            "base_model": [self.checkpoint.name, self.checkpoint.fingerprint],
-            "dtype": self.recipe.dtype,
-            "quantization": self.recipe.quantization,
-            "adapter": self.recipe.adapter.model_dump(),
-        }
+    def tensorboard(self, name: str, resumed: bool) -> Callable[[int, dict[str, float]], None] | None:
+        """What writes the curves of one training for TensorBoard, where they are wanted."""
+        if self.options.tensorboard is None or not self.processes.is_first:
+            return None
+        from adamergex.training.tensorboard import writer
+
+        return writer(self.options.tensorboard / name, resumed)
+
+
+def longest(reader: Reads, most: int | None, virtual_tokens: int) -> int | None:
+    """The most tokens of a labelled item behind a prefix, in training and in scoring; None where nothing limits it."""
+    limits = (most, reader.context_behind(virtual_tokens))
+    return min((limit for limit in limits if limit is not None), default=None)

@@ -69,6 +69,11 @@ def load(name: str, overrides: Sequence[str] = ()) -> Recipe:
     return check(Recipe, read(name), name, overrides)
 
 
+def folder_of(name: str) -> Path:
+    """What a recipe's paths are relative to: its own folder, or the current one for a shipped recipe."""
+    return Path(name).parent if name.endswith((".yaml", ".yml")) else Path()
+
+
 def dump(recipe: Recipe) -> str:
     """A recipe as YAML, with every default written out."""
     return yaml_model.dump(recipe.model_dump(mode="json"))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 from adamergex.data import sources
@@ -38,7 +39,7 @@ def check(recipe: Recipe, folder: Path) -> None:
         read[source.model_dump_json(), language] = read_items(task, source, folder, language, scored)
 
     for task, source, language in _task_sources(recipe):
-        if not source.dataset and not (source.benchmark and source.folder is None):
+        if source.is_local:
             attempt(partial(look_at, task, source, language))
     for language in recipe.languages if recipe.reference.task is None else ():
         source = recipe.reference_source(language)
@@ -48,13 +49,10 @@ def check(recipe: Recipe, folder: Path) -> None:
         key = recipe.reference.task.train.model_dump_json()
         counts = {code: len(read[key, code]) for code in recipe.languages if (key, code) in read}
         attempt(partial(refuse_unequal, counts))
-    if recipe.ceiling and recipe.scored and not problems:
-        for language in recipe.targets:
-            train, scored = (
-                read.get((source.model_dump_json(), language)) for source in (recipe.task.train, recipe.scored)
-            )
-            if train and scored:
-                attempt(partial(refuse_overlap, train, scored, language))
+    if recipe.scored is not None and not problems:
+        for language, (where, source, of) in product(recipe.targets, _seen(recipe)):
+            scored = read.get((recipe.scored.model_dump_json(), language), [])
+            attempt(partial(refuse_overlap, read.get((source.model_dump_json(), of), []), scored, language, where))
     model = checkpoints.model_at_hand(recipe.base_model, recipe.trust_remote_code)
     if model is not None:
         attempt(lambda: refuse_code(model))
@@ -114,9 +112,21 @@ def _task_sources(recipe: Recipe) -> list[tuple[Task, Source, str]]:
             found.append((task, recipe.scored, language))
         if recipe.ceiling:
             found.append((task, task.train, language))
+    if recipe.scored and task.examples and "few-shot" in recipe.evaluate.methods:
+        found += [(task, task.examples, language) for language in recipe.targets]
     if labelled is not None:
         found += [(labelled, labelled.train, language) for language in recipe.languages]
     return found
+
+
+def _seen(recipe: Recipe) -> list[tuple[str, Source, str]]:
+    """What models see with its answers before they are scored: what it is called, its source, its language."""
+    names = {id(recipe.task.train): "train", id(recipe.task.dev): "dev", id(recipe.task.examples): "examples"}
+    return [
+        (names.get(id(source), "reference.task"), source, language)
+        for _, source, language in _task_sources(recipe)
+        if source is not recipe.scored
+    ]
 
 
 def _first_text(recipe: Recipe, source: Source, folder: Path, language: str) -> None:

@@ -96,6 +96,11 @@ class Recipe(Section):
             raise ValueError("evaluate.methods: ceiling needs labelled items to score; add task.test or remove it")
         if self.train.early_stopping and (self.task.dev is None or self.reference.heldout == 0):
             raise ValueError("train.early_stopping needs held-out items: give task.dev, and reference.heldout above 0")
+        if self.train.early_stopping and self.scored is not None and self.scored == self.task.dev:
+            raise ValueError(
+                "train.early_stopping chooses the task's adapters by task.dev, which is the scored split, too; score on "
+                "test (evaluate.split), or remove early_stopping"
+            )
         structure = self.adapter.structure
         self._methods_fit()
         if structure == "prefix" and self.train.gradient_checkpointing:

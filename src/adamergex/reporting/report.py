@@ -1,6 +1,6 @@
 """What a report says: rows as tables, a sentence for each language, examples, facts. Imports no torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -93,6 +93,17 @@ class Report:
 def metric_name(metric: str) -> str:
     """What a reader calls a metric."""
     return _NAMES.get(metric, metric)
+
+
+def layouts(what: str, facts: Iterable[Mapping[str, Any]]) -> list[str]:
+    """How sequences lay in the batches of trainings or scorings, and why: a line for each answer that there is.
+
+    Args:
+        what: was done.
+        facts: of each training or scoring, with its `layout` where it has one.
+    """
+    said = dict.fromkeys(of["layout"] for of in facts if of.get("layout"))
+    return [f"sequences of a batch in {what}: {layout}" for layout in said]
 
 
 def verdict(of_language: Sequence[Row]) -> str | None:

@@ -148,17 +148,23 @@ def _filled(template: str, row: dict[str, Any]) -> tuple[str, tuple[int, int]]:
     return text, longest
 
 
-def refuse_overlap(train: Sequence[Item], test: Sequence[Item], language: str) -> None:
-    """Training items must not be scored on.
+def refuse_overlap(seen: Sequence[Item], scored: Sequence[Item], language: str, where: str = "train") -> None:
+    """Items that a model has seen with their answers must not be scored on.
+
+    Args:
+        seen: what is learned from, what adapters are chosen by, or solved examples.
+        scored: of the language.
+        language: for the message.
+        where: what the seen items are, for the message.
 
     Raises:
         DataError: a prompt stands in both, by its letters and digits alone.
     """
-    seen = {normalised(item.prompt): item.id for item in train}
-    both = [(seen[key], item.id) for item in test if (key := normalised(item.prompt)) in seen]
+    places = {normalised(item.prompt): item.id for item in seen}
+    both = [(places[key], item.id) for item in scored if (key := normalised(item.prompt)) in places]
     if both:
         raise DataError(
-            f"task data ({language}): {len(both)} items stand both in train and in the scored split, "
+            f"task data ({language}): {len(both)} items stand both in {where} and in the scored split, "
             f"the first as {both[0][0]} and {both[0][1]}; remove them from one"
         )
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from adamergex.data import sources
+from adamergex.data.readers import Row
 from adamergex.data.settings import Source
 from adamergex.tasks import benchmarks
 
 
-def rows(source: Source, folder: Path, language: str) -> Iterator[sources.Row]:
+def rows(source: Source, folder: Path, language: str) -> Iterator[Row]:
     """The rows of a source in one language: pairs of a place, such as `train.jsonl:7`, and the row.
 
     Args:

@@ -7,11 +7,23 @@ from typing import Any
 _SIGNS = "#*&@%/\\"
 
 
+class _Kept(dict[int, int | None]):
+    """Characters that are compared, for `str.translate`."""
+
+    def __missing__(self, code: int) -> int | None:
+        char = chr(code)
+        # Marks stay: vowels of Hindi and Thai are such. What stands for itself stays, too: it may be all that differs.
+        kept = char in _SIGNS or unicodedata.category(char)[0] not in "ZPC"
+        self[code] = code if kept else None
+        return self[code]
+
+
+_KEPT = _Kept()
+
+
 def normalised(text: str) -> str:
     """A text without case, white space, punctuation and differences in how Unicode writes a character."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    # Marks stay: vowels of Hindi and Thai are such. What stands for itself stays, too: it may be all that differs.
-    return "".join(char for char in folded if char in _SIGNS or unicodedata.category(char)[0] not in "ZPC")
+    return unicodedata.normalize("NFKC", text).casefold().translate(_KEPT)
 
 
 def overlaps(

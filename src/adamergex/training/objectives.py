@@ -17,7 +17,7 @@ from adamergex.data.special_tokens import end_of_sequence
 from adamergex.errors import ModelError
 from adamergex.models.encoded import Example
 from adamergex.models.families import Family
-from adamergex.training.reference_task import Reference
+from adamergex.training.reference_task import Objective
 
 # T5's spelling, and that of mT5's vocabulary.
 _SENTINELS = ("<extra_id_{}>", "▁<extra_id_{}>")
@@ -49,7 +49,7 @@ class Windows:
     def __init__(
         self,
         bodies: np.ndarray,
-        reference: Reference,
+        reference: Objective,
         family: Family,
         tokenizer: Any,
         seed: int,

@@ -23,15 +23,9 @@ class Budget(Section):
         return self
 
 
-class Reference(Section):
-    """The reference task, in every language with the same budget: on plain text, or any labelled task instead."""
+class Objective(Section):
+    """What is learned from a window of plain text."""
 
-    corpus: Source | None = Field(None, description="plain text in every language of the recipe")
-    corpora: dict[str, Source] = Field(default_factory=dict, description="other corpora for single languages")
-    text: str = Field("text", description="the column that holds the text, where the corpus has columns")
-    tokens: int | None = Field(None, ge=1, description="tokens per language; a million if characters is left out, too")
-    characters: int | None = Field(None, ge=1, description="characters per language, in place of tokens")
-    window: int = Field(512, ge=8, description="tokens per training sequence")
     objective: Literal["causal", "prefix", "masked", "span"] | None = Field(
         None,
         description="causal (causal models), prefix (the paper's: prompt and completion), masked (encoders), "
@@ -45,6 +39,17 @@ class Reference(Section):
     )
     noise: float = Field(0.15, gt=0, lt=1, description="masked and span: the share of tokens that is hidden")
     span: float = Field(3.0, ge=1, description="span: mean length of a hidden span, in tokens")
+
+
+class Reference(Objective):
+    """The reference task, in every language with the same budget: on plain text, or any labelled task instead."""
+
+    corpus: Source | None = Field(None, description="plain text in every language of the recipe")
+    corpora: dict[str, Source] = Field(default_factory=dict, description="other corpora for single languages")
+    text: str = Field("text", description="the column that holds the text, where the corpus has columns")
+    tokens: int | None = Field(None, ge=1, description="tokens per language; a million if characters is left out, too")
+    characters: int | None = Field(None, ge=1, description="characters per language, in place of tokens")
+    window: int = Field(512, ge=8, description="tokens per training sequence")
     heldout: float = Field(
         0.05, ge=0, le=0.5, description="text kept apart to measure perplexity, as a share of the budget; 0 for none"
     )
@@ -89,3 +94,8 @@ class Reference(Section):
         if self.characters is not None:
             return Budget(characters=self.characters)
         return Budget(tokens=self.tokens or 1_000_000)
+
+    @property
+    def learned(self) -> Objective:
+        """What is learned from a window, apart from where the text comes from."""
+        return Objective.model_validate(self.model_dump(include=set(Objective.model_fields)))

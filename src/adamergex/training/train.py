@@ -17,6 +17,7 @@ from adamergex.adapters.adapter import Adapter
 from adamergex.distributed import Processes
 from adamergex.errors import ModelError
 from adamergex.models.encoded import Example, Examples, dealt, random_batches, sizes
+from adamergex.models.layout_probe import LayoutChoice
 from adamergex.models.resident import Workbench
 from adamergex.training.settings import Schedule, Train
 from adamergex.training.state import Best, Clock, State
@@ -54,14 +55,14 @@ class Trained:
         log: a row for every step: the fields of Step.
         heldout: mean held-out loss in nats before and after, and how many predictions it is over; None without any.
         best_step: the step that the adapter is from.
-        packed: whether sequences were packed.
+        layout: how sequences lay in a batch, and why.
     """
 
     adapter: Adapter
     log: list[dict[str, Any]]
     heldout: dict[str, float] | None
     best_step: int
-    packed: bool
+    layout: LayoutChoice
 
 
 def train(
@@ -241,7 +242,7 @@ class _Training:
     def _backward(self, part: list[Example], weight: float) -> float:
         """Add a part's gradients, and return its share of the loss."""
         with self.accelerator.autocast():
-            loss = self.workbench.loss(part, self.model, self.layout) * weight
+            loss = self.workbench.loss(part, self.model, self.layout.layout) * weight
         # Gradients of several processes are averaged; what is wanted is their sum.
         self.accelerator.backward(loss * self.processes.count)
         return float(loss.detach())
@@ -268,7 +269,7 @@ class _Training:
         loss = 0.0
         with torch.no_grad(), self.accelerator.autocast():
             for part, weight in dealt(examples, self.processes.rank, self.processes.count, size):
-                loss += weight * float(self.workbench.loss(part, layout=self.layout))
+                loss += weight * float(self.workbench.loss(part, layout=self.layout.layout))
         return sum(self.processes.gathered(loss)) / sum(example.predictions for example in examples)
 
     def _save(self) -> None:
@@ -289,7 +290,7 @@ class _Training:
             after = self.best.loss if self.best.step else self._heldout_loss()
             predictions = sum(self.heldout[i].predictions for i in range(len(self.heldout)))
             heldout = {"before": self.before, "after": after, "predictions": predictions}
-        return Trained(self.workbench.adapter(), self.log, heldout, self.best.step or step, self.layout == "packed")
+        return Trained(self.workbench.adapter(), self.log, heldout, self.best.step or step, self.layout)
 
 
 def _memory() -> int:

@@ -11,6 +11,7 @@ from typing import Any
 from adamergex.errors import DataError, ModelError
 from adamergex.models.families import first_line
 from adamergex.models.resident import Workbench
+from adamergex.models.target_logits import float32_logits
 from adamergex.storage.yaml_model import did_you_mean
 
 # What lm-evaluation-harness calls a model that predicts this way.
@@ -27,7 +28,7 @@ def measure(
     """Score whatever the workbench holds on tasks of lm-evaluation-harness, by its prompts and its metrics.
 
     Nothing is copied or saved for it: the resident model is handed over with the adapter in its slot, or as the base
-    model inside `without_adapter()`. The harness's defaults hold, random numbers apart, which are left as they are.
+    model inside `without_adapter()`. The harness's defaults hold, but that random numbers are left as they are and logits are float32.
 
     Args:
         workbench: the model, in the state to be measured; causal or sequence-to-sequence.
@@ -75,18 +76,21 @@ def measure(
             trust_remote_code=workbench.checkpoint.trust_remote_code,
             max_length=workbench.context,
             batch_size=batch_size,
+            # By default logits and their logarithms are the weights' type: in bfloat16 many choices are equally likely.
+            softmax_dtype="float32",
         )
         try:
-            results = lm_eval.simple_evaluate(
-                model=model,
-                tasks=list(tasks),
-                limit=limit,
-                task_manager=manager,
-                log_samples=False,
-                random_seed=None,
-                numpy_random_seed=None,
-                torch_random_seed=None,
-            )
+            with float32_logits(workbench.model):
+                results = lm_eval.simple_evaluate(
+                    model=model,
+                    tasks=list(tasks),
+                    limit=limit,
+                    task_manager=manager,
+                    log_samples=False,
+                    random_seed=None,
+                    numpy_random_seed=None,
+                    torch_random_seed=None,
+                )
         except Exception as error:  # data sets, templates and metrics of tasks raise whatever they raise
             raise DataError(
                 f"tasks {', '.join(tasks)}: lm-evaluation-harness cannot measure them: {first_line(error)}"

@@ -1,6 +1,6 @@
-"""vLLM in place of the resident model: several adapters on one base model answer at once, for causal models with LoRA.
+"""vLLM in place of the resident model, for causal models with LoRA.
 
-All questions of all adapters are handed over together, and vLLM makes batches of whatever there is. What is asked, where
+All questions to an adapter are handed over together, and vLLM makes batches of whatever there is. What is asked, where
 an answer ends and how it is compared is as elsewhere; only who computes differs. Every answer is kept as it comes.
 """
 
@@ -47,7 +47,7 @@ class Vllm:
     Args:
         checkpoint: of a causal model.
         dtype: of its weights.
-        adapters: name → PEFT folder.
+        adapters: the PEFT folders that will answer: it makes room for them when it starts.
         settings: further arguments of `vllm.LLM`, such as `tensor_parallel_size`.
 
     Raises:
@@ -62,7 +62,7 @@ class Vllm:
         self,
         checkpoint: Checkpoint,
         dtype: str,
-        adapters: Mapping[str, Path],
+        adapters: Sequence[Path],
         settings: Mapping[str, Any] | None = None,
     ):
         version()
@@ -75,7 +75,7 @@ class Vllm:
         self.pad = padding(self.tokenizer)
         lora: dict[str, Any] = {}
         if adapters:
-            rank = max(_rank(folder) for folder in adapters.values())
+            rank = max(map(_rank, adapters))
             if rank > _RANKS[-1]:
                 raise AdapterError(
                     f"vLLM reads adapters of rank {_RANKS[-1]} at most; one has {rank}: merge with --rank"
@@ -84,8 +84,7 @@ class Vllm:
             lora = {"enable_lora": True, "max_loras": min(len(adapters), _AT_ONCE), "max_lora_rank": size}
             lora["max_cpu_loras"] = len(adapters)
         self._adapters = {
-            name: LoRARequest(name, number, str(folder.resolve()))
-            for number, (name, folder) in enumerate(adapters.items(), 1)
+            folder: LoRARequest(str(number), number, str(folder.resolve())) for number, folder in enumerate(adapters, 1)
         }
         own = {"dtype": dtype, "seed": 0, "generation_config": "vllm", **lora, **(settings or {})}
         try:
@@ -96,61 +95,51 @@ class Vllm:
         except Exception as error:  # vLLM raises whatever its parts raise
             raise does_not_load(checkpoint, "vLLM does not load it", error) from error
         self._numbers = count()
-        self.context: int | None = self._llm.llm_engine.model_config.max_model_len
+        self._context: int | None = self._llm.llm_engine.model_config.max_model_len
+
+    def context_behind(self, virtual_tokens: int) -> int | None:
+        """The longest sequence that it takes; it loads no prefixes."""
+        return self._context
+
+    # It makes its own batches.
+    layout: str | None = None
+
+    @property
+    def reader(self) -> "Vllm":
+        """What prompts are made ready for."""
+        return self
 
     def answers(
         self,
+        folder: Path | None,
         manner: Manner,
         items: Sequence[Item],
-        journals: Mapping[str, Callable[[str], Journal]],
+        journal: Callable[[str], Journal],
         on_item: Callable[[int, int], None] = lambda done, total: None,
-    ) -> dict[str, list[Prediction]]:
-        """What adapters, and the base model under every name that is no adapter's, answer to the same items.
-
-        Args:
-            manner: how items are put.
-            items: as `answers.asked` made them.
-            journals: for each name what opens its journals (`answers.answers`).
-            on_item: called with the number of answers there are and will be.
-        """
-        total = len(items) * len(journals)
-        found: dict[str, list[Prediction]] = {}
-        # Apart: beside requests with adapters, vLLM 0.32 gave some without one another's adapter on a CPU.
-        for together in (
-            [n for n in journals if n not in self._adapters],
-            [n for n in journals if n in self._adapters],
-        ):
-            talks = {name: rounds(manner, items) for name in together}
-            asked = {name: next(talk) for name, talk in talks.items()}
-            before = len(found) * len(items)
-            while asked:
-                given = self._predict(
-                    {name: (questions, journals[name](label)) for name, (label, questions) in asked.items()},
-                    lambda done, before=before: on_item(before + done, total),  # type: ignore[misc]
-                )
-                asked = {}
-                for name, predictions in given.items():
-                    try:
-                        asked[name] = talks[name].send(predictions)
-                    except StopIteration as end:
-                        found[name] = end.value
-        return found
+    ) -> list[Prediction]:
+        """What one of the adapters, or the base model alone, answers; see `engines.resident.Resident.answers`."""
+        talk = rounds(manner, items)
+        label, questions = next(talk)
+        while True:
+            try:
+                label, questions = talk.send(self._predict(folder, questions, journal(label), on_item))
+            except StopIteration as end:
+                found: list[Prediction] = end.value
+                return found
 
     def _predict(
-        self, asked: Mapping[str, tuple[Questions, Journal]], on_item: Callable[[int], None]
-    ) -> dict[str, list[Prediction]]:
-        """Answer everything that the journals do not hold yet."""
+        self, folder: Path | None, questions: Questions, journal: Journal, on_item: Callable[[int, int], None]
+    ) -> list[Prediction]:
+        """Answer everything that the journal does not hold yet."""
         engine = self._llm.llm_engine
+        lora = None if folder is None else self._adapters[folder]
         waiting: dict[str, _Request] = {}
-        for name, (questions, journal) in asked.items():
-            missing = [number for number in range(len(questions.items)) if number not in journal.rows]
-            for request in self._requests(questions, missing, journal):
-                key = str(next(self._numbers))
-                waiting[key] = request
-                engine.add_request(
-                    key, {"prompt_token_ids": request.ids}, request.params, lora_request=self._adapters.get(name)
-                )
-        before = 0
+        missing = [number for number in range(len(questions.items)) if number not in journal.rows]
+        for request in self._requests(questions, missing, journal):
+            key = str(next(self._numbers))
+            waiting[key] = request
+            engine.add_request(key, {"prompt_token_ids": request.ids}, request.params, lora_request=lora)
+        before = len(journal.rows)
         while waiting:
             for output in engine.step():
                 # What was ended early may have been on its way once more.
@@ -159,11 +148,10 @@ class Vllm:
                 del waiting[output.request_id]
                 if not output.finished:
                     engine.abort_request([output.request_id])
-                done = sum(len(journal.rows) for _, journal in asked.values())
-                if done > before:
-                    on_item(done)
-                before = done
-        return {name: read_back(journal, len(questions.items)) for name, (questions, journal) in asked.items()}
+                if len(journal.rows) > before:
+                    before = len(journal.rows)
+                    on_item(before, len(questions.items))
+        return read_back(journal, len(questions.items))
 
     def _requests(self, questions: Questions, numbers: Sequence[int], journal: Journal) -> list["_Request"]:
         from vllm import SamplingParams

@@ -59,7 +59,7 @@ def settings(values: Mapping[str, Any], others: Iterable[str] = ()) -> AnyMethod
 
 def given(method: MergeMethod) -> dict[str, Any]:
     """The method's name and what was given of its settings, as plain values; without the defaults."""
-    return {"method": method.method} | method.model_dump(mode="json", exclude_unset=True)
+    return {"method": method.method} | method.model_dump(exclude_unset=True)
 
 
 def _unknown(key: str, kind: type[MergeMethod], others: Iterable[str]) -> str:

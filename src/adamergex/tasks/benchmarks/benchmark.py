@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from adamergex import language_tags
 from adamergex.data import sources
+from adamergex.data.readers import Row
 from adamergex.data.settings import Source
-from adamergex.data.sources import Row
 from adamergex.errors import DataError
 
 Kind = Literal["choice", "number", "extraction", "generation"]

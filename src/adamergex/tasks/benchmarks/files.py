@@ -5,9 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from adamergex.data import sources
-from adamergex.data.settings import Source
-from adamergex.data.sources import Row
+from adamergex.data import readers
+from adamergex.data.readers import Row
 from adamergex.errors import DataError
 
 
@@ -28,7 +27,7 @@ def found(folder: Path, *names: str) -> Path:
 def table(folder: Path, *names: str) -> Iterator[Row]:
     """The rows of a file whose ending says its format and whose columns have names. Raises DataError as `found`."""
     path = found(folder, *names)
-    return sources.rows(Source(files=[path.name]), path.parent, "")
+    return readers.rows(path)
 
 
 def tsv(path: Path, columns: Sequence[str]) -> Iterator[Row]:
@@ -37,7 +36,7 @@ def tsv(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     Raises:
         DataError: a line has more or fewer fields, or the file cannot be read.
     """
-    for count, line in sources.lines(path):
+    for count, line in readers.lines(path):
         fields = line.rstrip("\r\n").split("\t")
         if fields == [""]:
             continue
@@ -51,7 +50,7 @@ def tsv(path: Path, columns: Sequence[str]) -> Iterator[Row]:
 def json_object(path: Path) -> dict[str, Any]:
     """A file that is one JSON object. Raises DataError where it is not."""
     try:
-        whole = json.loads("".join(line for _, line in sources.lines(path)))
+        whole = json.loads("".join(line for _, line in readers.lines(path)))
     except json.JSONDecodeError as error:
         raise DataError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
     if not isinstance(whole, dict):

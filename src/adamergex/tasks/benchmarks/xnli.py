@@ -14,8 +14,8 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from adamergex.data import sources
-from adamergex.data.sources import Row
+from adamergex.data import readers
+from adamergex.data.readers import Row
 from adamergex.errors import DataError
 from adamergex.tasks.benchmarks import files, mnli
 from adamergex.tasks.benchmarks.benchmark import Benchmark
@@ -49,7 +49,7 @@ def _files(folder: Path, split: str, code: str) -> Iterator[Row]:
 
 def _all_languages(path: Path, code: str) -> Iterator[Row]:
     """One language of the authors' file, whose fields are not quoted."""
-    lines = (line for _, line in sources.lines(path))
+    lines = (line for _, line in readers.lines(path))
     reader = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
     for row in reader:
         if None in row or None in row.values():

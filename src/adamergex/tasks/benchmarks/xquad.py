@@ -18,7 +18,7 @@ The wordings are lm-evaluation-harness's; its Arabic word for context lacks its 
 from collections.abc import Iterator
 from pathlib import Path
 
-from adamergex.data.sources import Row
+from adamergex.data.readers import Row
 from adamergex.tasks.benchmarks import files, squad
 from adamergex.tasks.benchmarks.benchmark import Benchmark
 

@@ -1,60 +1,53 @@
-"""Data stages that a thread makes while adapters train, so that no training waits for its text."""
+"""Stages that a thread makes while the run is at earlier ones, so that no training waits for its text."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from threading import Event
 from types import TracebackType
 from typing import Self
 
-from adamergex.execution.run_folder import Stage
-from adamergex.models.families import load_tokenizer
-from adamergex.pipeline.worker import Context
+from adamergex.execution.stage import Worker
 from adamergex.progress import Display, Silent
 
 
-class Ahead:
+class Prefetch:
     """Makes stages in their order, in a thread of its own, from `with` on; its end stops what is not done.
 
     Args:
-        context: of the run.
-        stages: that need no other stage, and no model.
+        worker: of the run; the thread gets one of its own from it.
+        jobs: id → what makes the stage, with the thread's worker.
     """
 
-    def __init__(self, context: Context, stages: Sequence[Stage]):
-        self._context, self._stages = context, stages
+    def __init__(self, worker: Worker, jobs: Mapping[str, Callable[[Worker], None]]):
+        self._display, self._jobs = worker.display, jobs
         self._stop = Event()
         self._progress = _Progress()
         self._futures: dict[str, Future[None]] = {}
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ahead")
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch")
+        # Here, not in the thread: libraries whose modules import each other do not like to be loaded by two at once.
+        self._worker = worker.in_thread(self._progress, self._stop) if jobs else worker
 
     def __enter__(self) -> Self:
-        if self._stages:
-            # The library's modules import each other when they are first used, and not well in two threads at once.
-            self._tokenizer = load_tokenizer(self._context.checkpoint)
-        self._futures = {stage.name: self._thread.submit(self._make, stage) for stage in self._stages}
+        self._futures = {id: self._thread.submit(job, self._worker) for id, job in self._jobs.items()}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stop.set()
         self._thread.shutdown(wait=True, cancel_futures=True)
 
-    def __contains__(self, stage: Stage) -> bool:
-        return stage.name in self._futures
+    def __contains__(self, id: str) -> bool:
+        return id in self._futures
 
-    def _make(self, stage: Stage) -> None:
-        with self._context.aside(self._tokenizer, self._progress, self._stop):
-            self._context.run_folder.make(stage)
-
-    def finish(self, stage: Stage) -> None:
+    def finish(self, id: str) -> None:
         """Wait until a stage is made, and show how far it is meanwhile. Raises what making it raised."""
-        self._progress.shown = self._context.display
+        self._progress.shown = self._display
         try:
-            self._futures[stage.name].result()
+            self._futures[id].result()
         finally:
             self._progress.shown = Silent()
 
     def check(self) -> None:
-        """Raise what making a stage raised, before an adapter is trained that will not be of use."""
+        """Raise what making a stage raised, before something is trained that will not be of use."""
         for future in self._futures.values():
             if future.done() and (problem := future.exception()) and not isinstance(problem, CancelledError):
                 raise problem

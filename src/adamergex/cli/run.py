@@ -1,0 +1,92 @@
+"""`adamergex run`, `plan` and `validate`: what is done with a recipe."""
+
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from adamergex.recipes.recipe import Recipe
+
+RecipeName = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A .yaml file, or the name of a shipped recipe.", show_default=False)
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override the recipe, such as train.learning_rate=1e-4."),
+]
+TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="The same as --set trust_remote_code=true.")]
+Output = Annotated[Path | None, typer.Option(help="The run folder.  [default: runs/NAME]", show_default=False)]
+
+
+def _load(recipe: str, overrides: list[str] | None, trust_remote_code: bool) -> "Recipe":
+    from adamergex.recipes.loading import load
+
+    return load(recipe, [*(overrides or []), *["trust_remote_code=true"] * trust_remote_code])
+
+
+def run(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    output: Output = None,
+    trust_remote_code: TrustRemoteCode = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare all results that are there with their hashes.")
+    ] = False,
+) -> None:
+    """Train, merge, evaluate and report; what is done already is not done again."""
+    from adamergex.distributed import Processes
+    from adamergex.pipeline.run import place
+    from adamergex.pipeline.run import run as do
+    from adamergex.progress import display
+    from adamergex.recipes.loading import folder_of
+    from adamergex.reporting import report
+
+    loaded = _load(recipe, overrides, trust_remote_code)
+    console = Console()
+    # Notices of the libraries' own future changes are not the user's business.
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    try:
+        with display(console) as shown:
+            rows = do(loaded, folder=folder_of(recipe), output=output, display=shown, verify=verify)
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to go on", file=sys.stderr)
+        raise typer.Exit(130) from None
+    if not Processes().is_first:
+        return
+    where = output or place(loaded)
+    report.show(console, report.Report(loaded.name, loaded.source, "t = 0", rows))
+    for language in loaded.targets:
+        console.print(
+            f"merged adapter: {where / 'merged' / language / loaded.merge.method}",
+            highlight=False,
+            soft_wrap=True,
+            markup=False,
+        )
+    console.print(f"report:         {where / 'report.html'}", highlight=False, soft_wrap=True, markup=False)
+
+
+def plan(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    output: Output = None,
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
+    """Say what a run consists of, and of each stage whether it is done, why it is not, or what it waits for."""
+    from adamergex.pipeline.plan_table import table
+    from adamergex.recipes.loading import folder_of
+
+    typer.echo(table(_load(recipe, overrides, trust_remote_code), folder_of(recipe), output), nl=False)
+
+
+def validate(recipe: RecipeName, overrides: Overrides = None, trust_remote_code: TrustRemoteCode = False) -> None:
+    """Check a recipe and the data it names, and say all that is wrong."""
+    from adamergex.recipes.loading import folder_of
+    from adamergex.recipes.preflight import check
+
+    loaded = _load(recipe, overrides, trust_remote_code)
+    check(loaded, folder_of(recipe))
+    typer.echo(f"{recipe}: valid; {loaded.source} → {', '.join(loaded.targets)} on {loaded.base_model}")

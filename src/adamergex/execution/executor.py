@@ -1,0 +1,177 @@
+"""Makes the stages of a plan that are not there yet, one after the other, in this process or in several together."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from adamergex.execution.prefetch import Prefetch
+from adamergex.execution.run_folder import RunFolder, State
+from adamergex.execution.stage import Kind, Kinds, Plan, Stage, Worker, described, ordered
+
+
+def execute(
+    plan: Plan,
+    kinds: Kinds,
+    folder: RunFolder,
+    worker: Worker,
+    *,
+    read: Iterable[str] = (),
+    verify: bool = False,
+    before_first: Callable[[], None] = lambda: None,
+) -> None:
+    """Make whatever of a plan is not done, and what is damaged again.
+
+    Where several processes make stages together, all of them call this; the first one decides and writes.
+
+    Args:
+        plan: the stages.
+        kinds: the table of kinds.
+        folder: the run folder, held by the caller.
+        worker: what stages are made with.
+        read: ids of stages that the caller will read: their contents are compared with their hashes.
+        verify: compare the contents of all stages with their hashes, not those that are read alone.
+        before_first: called once, before anything is made.
+
+    Raises:
+        AdaMergeXError: something that the user can mend; finished stages stay done.
+    """
+    run = _Execution(plan, kinds, folder, worker, verify, before_first)
+    with run.prefetch() as run.ahead:
+        for number, stage in enumerate(run.order, 1):
+            run.ensure(stage, f"[{number}/{len(run.order)}] {stage.id}")
+    for id in read:
+        run.read(id)
+
+
+def states(plan: Plan, kinds: Kinds, folder: RunFolder) -> dict[str, State | tuple[str, ...]]:
+    """For each stage in order whether its result is there, or the ids of inputs that must be made first."""
+    found: dict[str, State | tuple[str, ...]] = {}
+    for stage in ordered(plan):
+        waiting = tuple(id for id in stage.reads if not _is_done(found[id]))
+        found[stage.id] = waiting or folder.state(stage.id, _description(stage, kinds, folder))
+    return found
+
+
+def _is_done(state: State | tuple[str, ...]) -> bool:
+    return isinstance(state, State) and state.status == "done"
+
+
+def _description(stage: Stage, kinds: Kinds, folder: RunFolder) -> dict[str, Any]:
+    """What determines a stage's result, whose inputs are all there."""
+    digests = {}
+    for id in stage.reads:
+        record = folder.record(id)
+        assert record is not None  # Whoever asks has looked.
+        digests[id] = record.digest
+    return described(stage, kinds[stage.kind], digests)
+
+
+@dataclass
+class _Execution:
+    """One call of `execute`.
+
+    Attributes:
+        verified: ids of stages whose contents are known to be what was written.
+    """
+
+    plan: Plan
+    kinds: Kinds
+    folder: RunFolder
+    worker: Worker
+    verify: bool
+    before_first: Callable[[], None]
+    verified: set[str] = field(default_factory=set)
+    ahead: Prefetch | None = None
+    _begun: bool = False
+
+    def __post_init__(self) -> None:
+        self.order = ordered(self.plan)
+
+    def prefetch(self) -> Prefetch:
+        """A thread for the stages that need no other ones and no model."""
+        jobs: dict[str, Callable[[Worker], None]] = {}
+        for stage in self.order if self.worker.processes.is_first else ():
+            if not self.kinds[stage.kind].ahead or stage.reads:
+                continue
+            description = _description(stage, self.kinds, self.folder)
+            if self.folder.state(stage.id, description, verify=self.verify).status != "done":
+                self._begin()
+                jobs[stage.id] = lambda worker, stage=stage, d=description: self._build(stage, d, worker)  # type: ignore[misc]
+        return Prefetch(self.worker, jobs)
+
+    def ensure(self, stage: Stage, name: str) -> None:
+        """Make a stage unless it is there."""
+        processes, display = self.worker.processes, self.worker.display
+        if processes.first_does(lambda: self.ahead is not None and stage.id in self.ahead):
+            display.stage(name)
+            processes.first_does(lambda: self.ahead.finish(stage.id) if self.ahead else None)
+            display.end()
+            return
+        state: State = processes.first_does(lambda: self._state(stage))
+        if state.status == "done":
+            display.skip(name)
+            return
+        for id in stage.reads:
+            self.read(id)
+        display.stage(name)
+        if state.why:
+            display.warn(
+                f"made again: {state.why}" if state.status == "outdated" else f"damaged, made again: {state.why}"
+            )
+        if self.ahead is not None:
+            processes.first_does(self.ahead.check)
+        self._make(stage)
+        display.end()
+
+    def read(self, id: str) -> None:
+        """Make sure that a result is what was written, before it is read: what is damaged is made again."""
+        if id in self.verified:
+            return
+        damage = self.worker.processes.first_does(lambda: self.folder.damage(id, verify=True))
+        if damage is not None:
+            for before in self.plan[id].reads:
+                self.read(before)
+            self.worker.display.stage(id)
+            self.worker.display.warn(f"damaged, made again: {damage}")
+            self._make(self.plan[id])
+            self.worker.display.end()
+        self.verified.add(id)
+
+    def _state(self, stage: Stage) -> State:
+        state = self.folder.state(stage.id, _description(stage, self.kinds, self.folder), verify=self.verify)
+        if state.status == "done" and self.verify:
+            self.verified.add(stage.id)
+        return state
+
+    def _begin(self) -> None:
+        if not self._begun:
+            self._begun = True
+            self.before_first()
+
+    def _make(self, stage: Stage) -> None:
+        """Make a stage: all processes together, or the first one while the others wait."""
+        processes, kind = self.worker.processes, self.kinds[stage.kind]
+        description = processes.first_does(lambda: _description(stage, self.kinds, self.folder))
+        processes.first_does(self._begin)
+        if not kind.together or processes.count == 1:
+            processes.first_does(lambda: self._build(stage, description, self.worker))
+        elif processes.is_first:
+            self._build(stage, description, self.worker)
+        else:
+            scratch = self.folder.scratch(stage.id, description)
+            kind.make(stage.params, self._inputs(stage), scratch, scratch, self.worker)
+        processes.wait()
+        self.verified.add(stage.id)
+
+    def _build(self, stage: Stage, description: Mapping[str, Any], worker: Worker) -> None:
+        kind: Kind = self.kinds[stage.kind]
+        scratch = self.folder.scratch(stage.id, description)
+        self.folder.make(
+            stage,
+            kind,
+            description,
+            lambda output: kind.make(stage.params, self._inputs(stage), output, scratch, worker),
+        )
+
+    def _inputs(self, stage: Stage) -> dict[str, list[Any]]:
+        return {role: [self.folder.place(id) for id in ids] for role, ids in stage.inputs.items()}

@@ -1,0 +1,219 @@
+"""A stage as data: what is made, of what, and the key that says whether it is there already."""
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
+from typing import Annotated, Any, Protocol, Self
+
+from pydantic import BaseModel, ConfigDict, PlainSerializer, SerializationInfo
+
+from adamergex.distributed import Processes
+from adamergex.progress import Display
+
+_KEY = "key"
+
+
+def _unless_key(value: Any, info: SerializationInfo) -> Any:
+    """The value as JSON, but nothing where a key is computed."""
+    if info.context == _KEY:
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+# Marks a parameter that changes no result: a stage's key does not depend on it.
+Unkeyed = PlainSerializer(_unless_key)
+# A path that says where something lies, not what it is.
+Place = Annotated[Path, Unkeyed]
+
+
+class Params(BaseModel):
+    """The parameters of one kind of stage: all that determines its result beside its inputs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def identity(self) -> dict[str, Any]:
+        """What of them belongs to a key: everything but where things lie; plain JSON."""
+        return self.model_dump(mode="json", context=_KEY)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a plan; plain, equal by value.
+
+    Attributes:
+        id: its folder below the run folder, such as `adapters/task-en`.
+        kind: a name in the table of kinds.
+        params: of that kind.
+        inputs: role → ids of the stages whose folders it reads.
+        after: ids of stages that come before it without being read, such as checks.
+    """
+
+    id: str
+    kind: str
+    params: Params
+    inputs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    after: tuple[str, ...] = ()
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The ids of all inputs, each once."""
+        return tuple(dict.fromkeys(id for ids in self.inputs.values() for id in ids))
+
+    def as_json(self) -> dict[str, Any]:
+        """The stage as plain JSON."""
+        return {
+            "id": self.id,
+            "kind": self.kind,
+            "params": self.params.model_dump(mode="json"),
+            "inputs": {role: list(ids) for role, ids in self.inputs.items()},
+            "after": list(self.after),
+        }
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any], kinds: "Kinds") -> Self:
+        """What `as_json` gave. Raises KeyError for an unknown kind, ValidationError for parameters that do not fit it."""
+        inputs = {role: tuple(ids) for role, ids in row["inputs"].items()}
+        params = kinds[row["kind"]].params.model_validate(row["params"])
+        return cls(row["id"], row["kind"], params, inputs, tuple(row["after"]))
+
+
+Plan = Mapping[str, Stage]
+
+
+class Worker(Protocol):
+    """What a process has at hand when it makes stages."""
+
+    @property
+    def processes(self) -> Processes:
+        """The processes that make stages together."""
+
+    @property
+    def display(self) -> Display:
+        """Where progress is shown."""
+
+    def in_thread(self, display: Display, stop: Event) -> "Worker":
+        """One for a thread beside this one: shares no tokenizer, shows elsewhere, and stops when it is told to."""
+
+
+Inputs = Mapping[str, Sequence[Path]]
+Make = Callable[[Any, Inputs, Path, Path, Any], None]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What making a stage takes.
+
+    Attributes:
+        model: whether it computes with the base model, on a GPU where there is one.
+        memory: bytes, roughly: the weights, where there is a model; 0 where it takes little.
+    """
+
+    model: bool = False
+    memory: int = 0
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of stage.
+
+    Attributes:
+        params: the type of its parameters.
+        make: `make(params, inputs, output, scratch, worker)` writes the result into the empty folder `output`, from the
+            folders of the inputs by role. `scratch` is a folder that outlives an interruption, for checkpoints and journals.
+        revision: raised whenever the result changes for the same parameters and inputs.
+        packages: the distributions whose version may change the result.
+        notes: files of the result that say how making it went (times, memory) and are no part of its contents' digest.
+        together: whether all processes make it together, or the first one alone.
+        ahead: whether a thread may make it while the run is at an earlier stage: it needs neither inputs nor a model.
+        needs: what making it takes.
+    """
+
+    params: type[Params]
+    make: Make
+    revision: int
+    packages: Callable[[Any], Sequence[str]] = lambda params: ()
+    notes: tuple[str, ...] = ()
+    together: bool = False
+    ahead: bool = False
+    needs: Callable[[Any], Needs] = lambda params: Needs()
+
+
+Kinds = Mapping[str, Kind]
+
+
+def described(stage: Stage, kind: Kind, digests: Mapping[str, str]) -> dict[str, Any]:
+    """All that determines a stage's result, as plain JSON.
+
+    Args:
+        stage: to be made.
+        kind: its kind.
+        digests: of the contents of its inputs, by id; neither their ids nor how they came about counts.
+    """
+    return {
+        "kind": stage.kind,
+        "revision": kind.revision,
+        "params": stage.params.identity(),
+        "inputs": {role: [digests[id] for id in ids] for role, ids in stage.inputs.items()},
+        "versions": {name: _version(name) for name in kind.packages(stage.params)},
+    }
+
+
+def _version(distribution: str) -> str | None:
+    """The installed version; None where there is none, which is for whoever needs it to say."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def key(description: Mapping[str, Any]) -> str:
+    """SHA-256 of a description."""
+    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
+
+
+def ordered(plan: Plan) -> list[Stage]:
+    """The stages in an order in which each comes after all that it waits for; otherwise as they stand.
+
+    Raises:
+        ValueError: a stage waits for one that is not in the plan, or for itself in a circle.
+    """
+    done: dict[str, Stage] = {}
+    within: set[str] = set()
+
+    def visit(id: str, by: str) -> None:
+        if id in done:
+            return
+        if id not in plan or id in within:
+            raise ValueError(f"{by} waits for {id}, which is {'waiting for it, too' if id in within else 'no stage'}")
+        within.add(id)
+        for before in (*plan[id].reads, *plan[id].after):
+            visit(before, id)
+        within.discard(id)
+        done[id] = plan[id]
+
+    for id in plan:
+        visit(id, "the plan")
+    return list(done.values())
+
+
+def difference(old: Any, new: Any, place: str = "") -> str | None:
+    """The first thing that two descriptions differ in, in words; None where they are equal."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in sorted(old.keys() | new.keys()):
+            if found := difference(old.get(name), new.get(name), f"{place}.{name}" if place else name):
+                return found
+        return None
+    if old == new:
+        return None
+    if place.startswith("inputs."):
+        return f"its {place.split('.')[1]} changed"
+    return f"{place.removeprefix('params.')} was {_short(old)}, is {_short(new)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."

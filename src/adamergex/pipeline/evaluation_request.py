@@ -1,0 +1,144 @@
+"""What is to be compared, as a user names it → a Comparison, checked."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import ValidationError
+
+from adamergex.data.settings import is_language
+from adamergex.errors import AdapterError, DataError, RecipeError
+from adamergex.inference.settings import Evaluate
+from adamergex.language_tags import distinct
+from adamergex.pipeline.evaluation_plan import BASE, Comparison, ScoredTask
+from adamergex.recipes.loading import load
+from adamergex.scoring.systems import Asking
+from adamergex.tasks.presets import filled
+from adamergex.tasks.task import Task
+
+_CONFIG = "adapter_config.json"
+Engine = Literal["transformers", "vllm"]
+_KNOWN = {
+    "asking": get_args(Asking),
+    "dtype": ("float32", "bfloat16", "float16"),
+    "backend": get_args(Engine),
+}
+
+
+def comparison(
+    adapters: Mapping[str, str | Path],
+    tasks: Mapping[str, str],
+    languages: Sequence[str],
+    *,
+    base_model: str | None = None,
+    baseline: str | None = None,
+    data: Path | None = None,
+    prompts: str = "english",
+    split: str = "test",
+    limit: int | None = None,
+    asking: str = "plain",
+    shots: int = 4,
+    length_normalization: str = "none",
+    batch_size: int = 64,
+    max_new_tokens: int | None = None,
+    dtype: str = "float32",
+    harness: Sequence[str] = (),
+    harness_folder: Path | None = None,
+    backend: str = "transformers",
+    vllm: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    trust_remote_code: bool = False,
+) -> Comparison:
+    """Check what is to be compared; `adamergex.evaluate` says what the arguments mean.
+
+    Raises:
+        AdapterError: a folder holds no adapter.
+        DataError: a task has no items of the split.
+        RecipeError: an argument is not what is expected.
+    """
+    folders = {name: _folder(Path(place)) for name, place in adapters.items()}
+    for name, value in (("asking", asking), ("dtype", dtype), ("backend", backend)):
+        if value not in _KNOWN[name]:
+            raise RecipeError([f"{name} {value}: expected {', '.join(_KNOWN[name])}"])
+    start = baseline or next(iter(folders), BASE)
+    if start not in (BASE, *folders):
+        raise RecipeError([f"baseline {start}: expected one of {', '.join((BASE, *folders))}"])
+    settings = {
+        "split": split,
+        "shots": shots,
+        "length_normalization": length_normalization,
+        "batch_size": batch_size,
+        "max_new_tokens": max_new_tokens,
+    }
+    return Comparison(
+        base_model or _base_model(folders),
+        folders,
+        start,
+        {name: _task(which, data, prompts, limit, split) for name, which in tasks.items()},
+        _languages(languages),
+        _settings(settings),
+        dtype,
+        asking,  # type: ignore[arg-type]  # One of them: see above.
+        seed,
+        harness,
+        harness_folder,
+        backend,  # type: ignore[arg-type]  # One of them, too.
+        vllm or {},
+        trust_remote_code,
+    )
+
+
+def _folder(folder: Path) -> Path:
+    if not (folder / _CONFIG).is_file():
+        raise AdapterError(f"{folder}: no {_CONFIG}; expected a PEFT adapter folder")
+    return folder
+
+
+def _base_model(adapters: Mapping[str, Path]) -> str:
+    """What the first adapter was trained on."""
+    for folder in adapters.values():
+        known = json.loads((folder / _CONFIG).read_bytes()).get("base_model_name_or_path")
+        if known:
+            return str(known)
+    raise RecipeError(["base-model: missing; no adapter says what it was trained on"])
+
+
+def _languages(given: Sequence[str]) -> list[str]:
+    try:
+        found = list(dict.fromkeys(is_language(code) for code in given))
+        distinct(found, "it")
+    except ValueError as error:
+        raise RecipeError([f"language: {error}"]) from None
+    return found
+
+
+def _settings(given: dict[str, Any]) -> Evaluate:
+    try:
+        return Evaluate(**given)
+    except ValidationError as error:
+        problems = [
+            f"{'-'.join(map(str, e['loc'])).replace('_', '-')}: {e['msg']}, got {e['input']}" for e in error.errors()
+        ]
+        raise RecipeError(problems) from None
+
+
+def _task(given: str, data: Path | None, prompts: str, limit: int | None, split: str) -> ScoredTask:
+    """A benchmark by name, or the task of a recipe."""
+    if Path(given).suffix in (".yaml", ".yml"):
+        recipe = load(given)
+        scored = ScoredTask(recipe.task, Path(given).parent, recipe.source)
+    else:
+        try:
+            folder = None if data is None else str(data.resolve())
+            scored = ScoredTask(Task(**filled({"benchmark": given, "prompts": prompts, "data": folder})))
+        except ValidationError as error:
+            raise RecipeError([f"task {given}: {e['msg']}" for e in error.errors()]) from None
+        except ValueError as error:
+            raise RecipeError([f"task: {error}"]) from None
+    source = scored.task.test if split == "test" else scored.task.dev
+    if source is None:
+        raise DataError(f"{given}: has no {split} split; choose another split")
+    limited = source.model_copy(update={"limit": limit}) if limit else source
+    return replace(scored, task=scored.task.model_copy(update={split: limited}))

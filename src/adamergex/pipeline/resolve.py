@@ -1,0 +1,84 @@
+"""A look at the world before planning: which model it is, what the data files hold."""
+
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adamergex.data import sources
+from adamergex.data.settings import Source
+from adamergex.errors import DataError
+from adamergex.models.families import family
+from adamergex.pipeline.stages.base_model import BaseModel
+from adamergex.storage.checkpoints import Checkpoint
+from adamergex.tasks import loading
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A source in one language, as something names it.
+
+    Attributes:
+        source: where rows come from.
+        language: a BCP 47 code.
+        labelled: whether it holds labelled items, or plain text.
+        folder: what its relative paths are relative to.
+        needed: whether it is an error if it is not there; else it is looked at where it is on this machine.
+    """
+
+    source: Source
+    language: str
+    labelled: bool
+    folder: Path
+    needed: bool = True
+
+    @property
+    def key(self) -> tuple[str, str, bool, Path]:
+        """What tells it from others."""
+        return self.source.model_dump_json(), self.language, self.labelled, self.folder
+
+
+class Contents:
+    """What determines the rows of sources: hashes of files, commits of data sets, versions of packages."""
+
+    def __init__(self, found: Mapping[tuple[str, str, bool, Path], dict[str, Any]]):
+        self._found = dict(found)
+
+    def of(self, wanted: Wanted) -> dict[str, Any]:
+        """What determines one source's rows, as plain JSON."""
+        return self._found[wanted.key]
+
+    def has(self, wanted: Wanted) -> bool:
+        """Whether a source was found."""
+        return wanted.key in self._found
+
+
+def contents(wanted: Iterable[Wanted]) -> Contents:
+    """Hash and look up sources.
+
+    Raises:
+        DataError: a file or package is missing, or a benchmark has no such language.
+    """
+    found: dict[tuple[str, str, bool, Path], dict[str, Any]] = {}
+    for one in wanted:
+        if one.key in found or not (one.needed or one.source.is_local):
+            continue
+        with nullcontext() if one.needed else suppress(DataError):
+            look = loading.fingerprint if one.labelled else sources.fingerprint
+            found[one.key] = look(one.source, one.folder, one.language)
+    return Contents(found)
+
+
+def base_model(checkpoint: Checkpoint, dtype: str, quantization: str | None = None) -> BaseModel:
+    """A base model as a parameter of stages. Raises ModelError where its configuration cannot be read."""
+    weights = (path for pattern in ("*.safetensors", "*.bin") for path in checkpoint.folder.glob(pattern))
+    return BaseModel(
+        name=checkpoint.name,
+        fingerprint=checkpoint.fingerprint,
+        family=family(checkpoint),
+        dtype=dtype,
+        quantization=quantization,
+        trust_remote_code=checkpoint.trust_remote_code,
+        weight_bytes=sum(path.stat().st_size for path in weights),
+    )

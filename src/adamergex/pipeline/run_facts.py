@@ -1,0 +1,92 @@
+"""What a run's report says of its trainings, corpora and merges, a line each, from the folders of its stages."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from adamergex.execution.run_folder import RunFolder
+from adamergex.pipeline.planned import Planned
+from adamergex.pipeline.stages import corpus, merge, predict, train
+from adamergex.recipes.encoders import NEW_HEAD
+from adamergex.recipes.recipe import Recipe
+from adamergex.reporting.report import layouts
+from adamergex.scoring.results import TESTS
+
+
+def facts(recipe: Recipe, planned: Planned, folder: RunFolder) -> list[str]:
+    """The lines, in the order in which things happen.
+
+    Args:
+        recipe: of the run.
+        planned: whose stages are all done.
+        folder: where they lie.
+    """
+    lines = []
+    if planned.cells:
+        lines.append(f"scored on the {recipe.evaluate.split} split, and compared with t = 0; {TESTS}")
+    if planned.cells and "base" in recipe.evaluate.methods and "base" not in {cell.system for cell in planned.cells}:
+        lines.append(f"the base model {NEW_HEAD}")
+    scorings = {cell: predict.facts(folder.place(cell.predictions)) for cell in planned.cells}
+    for cell, found in scorings.items():
+        if cut := found["shortened"]:
+            lines.append(f"{cell.language}, {cell.system}: {cut:,} prompts were too long and lost a part of a column")
+    lines += layouts("scoring", scorings.values())
+    for language, id in planned.references.items():
+        place = folder.place(id)
+        cleaned = _cleaning(corpus.manifest(place)) if recipe.reference.task is None else ""
+        lines.append(f"reference task of {language}: {merge.reference_sentence(place)}{cleaned}")
+    references = {f"reference-{language}" for language in planned.references}
+    lines += [f"{name}: {_training(folder.place(id), name in references)}" for name, id in planned.adapters.items()]
+    lines += layouts("training", [train.facts(folder.place(id)) for id in planned.adapters.values()])
+    lines += [f"merged for {language} with {_merge(folder.place(id))}" for language, id in planned.merged.items()]
+    return [*lines, f"seed {recipe.seed}; " + ", ".join(" ".join(pair) for pair in merge.versions().items())]
+
+
+def _cleaning(facts: dict[str, Any]) -> str:
+    """What was found in a corpus that does not belong there, to append to a line."""
+    found = {
+        "near-duplicates dropped": facts["near_duplicates_dropped"],
+        "lines of boilerplate dropped": facts["boilerplate_lines_dropped"],
+        "documents in other languages dropped": facts["in_other_languages_dropped"],
+    }
+    if not facts["in_other_languages_dropped"]:
+        found["documents in other languages"] = facts["in_other_languages"]
+    parts = [f"{count:,} {what}" for what, count in found.items() if count]
+    return f" ({', '.join(parts)}, of {facts['documents_read']:,} read)" if parts else ""
+
+
+def _training(place: Path, is_reference: bool) -> str:
+    """Steps and losses, and what was not as usual."""
+    losses = [row["loss"] for row in train.log(place)]
+    few = max(1, len(losses) // 10)
+    first, last = sum(losses[:few]) / few, sum(losses[-few:]) / few
+    said = f"{len(losses)} steps, training loss {first:.3f} → {last:.3f} (mean of first and last tenth)"
+    return said + "".join(f"; {part}" for part in _unusual(train.facts(place), is_reference))
+
+
+def _unusual(found: dict[str, Any], is_reference: bool) -> Iterator[str]:
+    heldout = found["heldout"]
+    if heldout is not None:
+        nothing = f" ({train.LEARNED_NOTHING})" if is_reference and train.learned_nothing(heldout) else ""
+        yield f"held-out perplexity {_perplexity(heldout['before'])} → {_perplexity(heldout['after'])}{nothing}"
+    if found.get("shortened"):
+        yield f"{found['shortened']:,} items were longer than the model reads and lost the end of a column"
+
+
+def _perplexity(loss: float) -> str:
+    return f"{math.exp(loss):.2f}" if loss < 50 else f"e^{loss:.0f}"
+
+
+def _merge(place: Path) -> str:
+    """The method, and what it came to."""
+    merged = merge.figures(place)
+    scale = merged["scale"]
+    parts = [f"t = {scale:g}" if isinstance(scale, float | int) else "t by layer or module (merge.yaml)"]
+    if merged["r"]:
+        parts.append(f"r = {merged['r']}")
+    if merged["discarded"]:
+        parts.append("discarded energy {:.2%} (worst module {:.2%})".format(*merged["discarded"]))
+    if merged["drift"] is not None:
+        parts.append(f"A drift {merged['drift']:.3f}")
+    return f"{merged['title']}: {', '.join(parts)}"

@@ -1,0 +1,64 @@
+"""Kind `items`: the labelled items of one split of a task in one language, as prompts and answers."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adamergex.data.settings import Source
+from adamergex.execution.stage import Inputs, Kind, Params, Place
+from adamergex.storage.files import read_jsonl, write_jsonl
+from adamergex.tasks.items import Item, from_row, read_items
+from adamergex.tasks.task import Task
+
+if TYPE_CHECKING:
+    from adamergex.pipeline.worker import Worker
+
+FILE = "items.jsonl"
+
+
+class ItemsParams(Params):
+    """Which rows, and how a row becomes an item.
+
+    Attributes:
+        task: prompt, choices, answer.
+        source: where the rows come from.
+        content: what determines them: hashes of files, the commit of a data set.
+        language: a BCP 47 code.
+        scored: whether answers are compared with a model's.
+        folder: what relative paths are relative to.
+    """
+
+    task: Task
+    source: Source
+    content: dict[str, Any]
+    language: str
+    scored: bool
+    folder: Place
+
+    def identity(self) -> dict[str, Any]:
+        """See Params; of the source counts what it holds, of the task how a row becomes an item."""
+        wording = self.task.wording(self.language).model_dump(include={"prompt", "separator", "choices"})
+        task = self.task.model_dump(include={"answer", "learned", "kind"})
+        described = super().identity()
+        del described["source"]
+        return described | {"task": wording | task}
+
+
+def make(params: ItemsParams, inputs: Inputs, output: Path, scratch: Path, worker: "Worker") -> None:
+    """Write `items.jsonl`."""
+    found = read_items(params.task, params.source, params.folder, params.language, params.scored)
+    write_jsonl(output / FILE, map(asdict, found))
+
+
+def read(folder: Path) -> list[Item]:
+    """The items of a stage of this kind."""
+    return [from_row(row) for row in read_jsonl(folder / FILE)]
+
+
+def read_all(folders: Sequence[Path]) -> list[Item]:
+    """The items of several stages, one after the other."""
+    return [item for folder in folders for item in read(folder)]
+
+
+KIND = Kind(ItemsParams, make, revision=1)

@@ -1,0 +1,193 @@
+"""Kind `train`: one adapter, from labelled items or from windows of plain text."""
+
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from adamergex.execution.stage import Inputs, Kind, Params, Unkeyed
+from adamergex.models.adapter_settings import AdapterSettings
+from adamergex.pipeline.stages import corpus, items
+from adamergex.pipeline.stages.base_model import BaseModel
+from adamergex.storage.files import read_jsonl, write_jsonl
+from adamergex.training.reference_task import Objective
+from adamergex.training.settings import Schedule, Train
+
+if TYPE_CHECKING:
+    from adamergex.adapters.adapter import Adapter
+    from adamergex.models.encoded import Examples
+    from adamergex.models.resident import Workbench
+    from adamergex.pipeline.worker import Worker
+
+LOG, FACTS = "training.jsonl", "training.json"
+# A reference adapter that lowered the held-out loss by less than this, in nats, learned next to nothing.
+_LEARNED = 0.01
+LEARNED_NOTHING = (
+    "it learned next to nothing, and an adapter that learned nothing cannot move anything: "
+    "give it more text, more epochs or a higher learning rate"
+)
+
+
+class TrainParams(Params):
+    """How an adapter is trained. Inputs: `items` (and `dev`, for early stopping), or `corpus`.
+
+    Attributes:
+        name: of the adapter, where its curves are shown.
+        model: the frozen base model.
+        adapter: structure and size.
+        train: optimizer settings; those that change no result are the worker's.
+        schedule: epochs and batch size.
+        learning_rate: at its highest.
+        seed: of the start, the order and what is hidden.
+        objective: what is learned from plain text; None for labelled items.
+        classes: of the head that an encoder learns; 0 without one.
+        keep_head: whether the trained head belongs to the adapter; a reference task's does not.
+        heldout: the share of labelled items that is kept apart to measure the loss on.
+        processes: how many train together, where that changes the result: with dropout; else None.
+    """
+
+    name: Annotated[str, Unkeyed]
+    model: BaseModel
+    adapter: AdapterSettings
+    train: Train
+    schedule: Schedule
+    learning_rate: float
+    seed: int
+    objective: Objective | None = None
+    classes: int = 0
+    keep_head: bool = True
+    heldout: float = 0.0
+    processes: int | None = None
+
+
+@dataclass(frozen=True)
+class Data:
+    """What one adapter is trained on.
+
+    Attributes:
+        examples: those of an epoch.
+        heldout: those that the loss is measured on, before and after.
+        facts: what the report says about them.
+    """
+
+    examples: "Callable[[int], Examples]"
+    heldout: "Examples | None"
+    facts: dict[str, Any]
+
+
+def make(params: TrainParams, inputs: Inputs, output: Path, scratch: Path, worker: "Worker") -> None:
+    """Write the adapter, `training.jsonl` (a row for each step) and `training.json` (facts)."""
+    from adamergex.training.train import Step, train
+
+    model = worker.resident(
+        params.model, "task" if params.objective is None else "text", params.classes, params.adapter
+    )
+    data = _labelled(params, inputs, model, worker) if params.objective is None else _text(params, inputs, model)
+    checkpoint = scratch / "checkpoint"
+    board = worker.tensorboard(params.name, resumed=checkpoint.exists())
+
+    def on_step(step: Step) -> None:
+        worker.display.step(step.step, step.steps, step.tokens, step.loss)
+        if board is not None:
+            board(step.step, {"loss": step.loss, "learning_rate": step.learning_rate, "memory": step.memory})
+
+    trained = train(
+        model,
+        data.examples,
+        params.train.model_copy(update=dict(worker.options.train)),
+        params.schedule,
+        params.seed,
+        learning_rate=params.learning_rate,
+        heldout=data.heldout,
+        on_step=on_step,
+        checkpoint=checkpoint,
+        processes=worker.processes,
+    )
+    if not worker.processes.is_first:
+        return
+    if trained.heldout is not None and params.objective is not None and learned_nothing(trained.heldout):
+        worker.display.warn(LEARNED_NOTHING)
+    adapter = trained.adapter if params.keep_head else _without_head(trained.adapter)
+    adapter.save(output)
+    facts = data.facts | {"heldout": trained.heldout, "best_step": trained.best_step, "layout": str(trained.layout)}
+    facts["processes"] = worker.processes.count
+    (output / FACTS).write_text(json.dumps(facts, indent=2) + "\n")
+    write_jsonl(output / LOG, trained.log)
+
+
+def _labelled(params: TrainParams, inputs: Inputs, model: "Workbench", worker: "Worker") -> Data:
+    from adamergex.models.encode import for_training
+    from adamergex.pipeline.worker import longest as longest_item
+
+    longest = longest_item(model, params.train.max_length, getattr(params.adapter, "virtual_tokens", 0))
+
+    def encoded(role: str) -> tuple[list[Any], dict[str, Any]]:
+        found = items.read_all(inputs[role])
+        examples, shortened = for_training(model.tokenizer, found, model.kind, model.decoder_start, longest)
+        return examples, {"examples": len(examples), "shortened": shortened}
+
+    examples, facts = encoded("items")
+    if "dev" in inputs:
+        return Data(lambda epoch: examples, encoded("dev")[0], facts)
+    order = list(range(len(examples)))
+    random.Random(params.seed).shuffle(order)
+    # By the seed alone: the items of a language's reference data are often translations of each other.
+    count = max(1, round(params.heldout * len(examples))) if params.heldout and len(examples) > 1 else 0
+    if not count:
+        return Data(lambda epoch: examples, None, facts)
+    heldout, rest = [examples[i] for i in order[:count]], [examples[i] for i in order[count:]]
+    return Data(lambda epoch: rest, heldout, facts | {"examples": len(rest)})
+
+
+def _text(params: TrainParams, inputs: Inputs, model: "Workbench") -> Data:
+    from adamergex.training.objectives import Windows
+
+    objective = params.objective
+    assert objective is not None
+    training, heldout = corpus.windows(inputs["corpus"][0])
+
+    def windows(bodies: Any, seed: int, epoch: int) -> Windows:
+        return Windows(bodies, objective, params.model.family, model.tokenizer, seed, epoch, model.decoder_start)
+
+    examples: Callable[[int], Windows] = lambda epoch: windows(training, params.seed, epoch)  # noqa: E731
+    return Data(examples, windows(heldout, params.seed + 1, 0), {"examples": len(training)})
+
+
+def _without_head(adapter: "Adapter") -> "Adapter":
+    """A reference adapter without its classification head: that is another task's, and no part of the merge."""
+    from adamergex.adapters.adapter import Adapter
+
+    names = adapter.config.get("modules_to_save") or ()
+    # A prefix wraps the base model once, the other structures twice.
+    heads = tuple(f"{above}.{name}." for name in names for above in ("base_model", "base_model.model"))
+    tensors = {name: tensor for name, tensor in adapter.tensors.items() if not heads or not name.startswith(heads)}
+    return Adapter({**adapter.config, "modules_to_save": None}, tensors)
+
+
+def log(folder: Path) -> list[dict[str, Any]]:
+    """A row for each step of a training."""
+    return read_jsonl(folder / LOG)
+
+
+def facts(folder: Path) -> dict[str, Any]:
+    """What a training was, in numbers: examples, held-out loss, the step that the adapter is from."""
+    found: dict[str, Any] = json.loads((folder / FACTS).read_bytes())
+    return found
+
+
+def learned_nothing(heldout: dict[str, float]) -> bool:
+    """Whether a training hardly lowered the loss on text that it had not seen."""
+    return not heldout["after"] < heldout["before"] - _LEARNED
+
+
+KIND = Kind(
+    TrainParams,
+    make,
+    revision=1,
+    packages=lambda params: (*params.model.packages, "accelerate"),
+    notes=(LOG, FACTS),
+    together=True,
+    needs=lambda params: params.model.needs,
+)

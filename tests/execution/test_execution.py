@@ -1,0 +1,287 @@
+"""Plans of toy stages: what is made, what is not made again, what is damaged, and what a kill leaves."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+
+from adamergex.distributed import Processes
+from adamergex.errors import DataError, NetworkError, StorageError
+from adamergex.execution.executor import execute, states
+from adamergex.execution.run_folder import MARK, RunFolder, State
+from adamergex.execution.stage import Inputs, Kind, Params, Place, Plan, Stage, described, key, ordered
+from adamergex.progress import Display, Silent
+
+
+class Text(Params):
+    text: str = ""
+    folder: Place = Path()
+
+
+class Recorder(Silent):
+    """What was made, skipped and warned of, in order."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self._name = ""
+
+    def stage(self, name: str) -> None:
+        self._name = name.rsplit(maxsplit=1)[-1]
+        self.said.append(f"make {self._name}")
+
+    def skip(self, name: str) -> None:
+        self.said.append(f"skip {name.rsplit(maxsplit=1)[-1]}")
+
+    def warn(self, text: str) -> None:
+        self.said.append(f"warn {self._name}: {text}")
+
+
+class Hand:
+    """A worker without a model."""
+
+    def __init__(self, display: Display):
+        self.processes, self.display = Processes(), display
+
+    def in_thread(self, display: Display, stop: Event) -> "Hand":
+        return Hand(display)
+
+
+def write(params: Text, inputs: Inputs, output: Path, scratch: Path, worker: Any) -> None:
+    (output / "text").write_text(params.text)
+    (output / "seconds").write_text(str(time.monotonic_ns()))
+
+
+def join(params: Text, inputs: Inputs, output: Path, scratch: Path, worker: Any) -> None:
+    parts = [(folder / "text").read_text() for folders in inputs.values() for folder in folders]
+    (output / "text").write_text(params.text.join(parts))
+
+
+KINDS = {
+    "write": Kind(Text, write, revision=1, notes=("seconds",)),
+    "early": Kind(Text, write, revision=1, notes=("seconds",), ahead=True),
+    "join": Kind(Text, join, revision=1, packages=lambda params: ("numpy",)),
+}
+
+
+def plan(a: str = "a", b: str = "b", by: str = "+") -> dict[str, Stage]:
+    stages = [
+        Stage("data/a", "write", Text(text=a)),
+        Stage("data/b", "early", Text(text=b)),
+        Stage("both", "join", Text(text=by), {"left": ("data/a",), "right": ("data/b",)}),
+        Stage("last", "join", Text(text="!"), {"all": ("both", "both")}, after=("data/b",)),
+    ]
+    return {stage.id: stage for stage in stages}
+
+
+def run(folder: Path, stages: Plan, kinds: Any = KINDS, **options: Any) -> list[str]:
+    display = Recorder()
+    run_folder = RunFolder(folder)
+    with run_folder.held():
+        execute(stages, kinds, run_folder, Hand(display), **options)
+    return display.said
+
+
+def test_a_plan_is_made_once(tmp_path: Path) -> None:
+    assert run(tmp_path, plan()) == ["make data/a", "make data/b", "make both", "make last"]
+    assert (tmp_path / "last/text").read_text() == "a+b!a+b"
+    assert run(tmp_path, plan()) == ["skip data/a", "skip data/b", "skip both", "skip last"]
+
+
+def test_what_changes_is_made_again_and_says_why(tmp_path: Path) -> None:
+    run(tmp_path, plan())
+    assert run(tmp_path, plan(by="-")) == [
+        "skip data/a",
+        "skip data/b",
+        "make both",
+        'warn both: made again: text was "+", is "-"',
+        "make last",
+        "warn last: made again: its all changed",
+    ]
+    assert (tmp_path / "last/text").read_text() == "a-b!a-b"
+
+
+def test_an_input_that_is_made_again_with_the_same_contents_makes_nothing_else_again(tmp_path: Path) -> None:
+    run(tmp_path, plan())
+    seconds = (tmp_path / "data/a/seconds").read_text()
+    raised = KINDS | {"write": Kind(Text, write, revision=2, notes=("seconds",))}
+    assert run(tmp_path, plan(), raised) == [
+        "make data/a",
+        "warn data/a: made again: revision was 1, is 2",
+        "skip data/b",
+        "skip both",
+        "skip last",
+    ]
+    # A note differs, and is no part of what later stages were made of.
+    assert seconds != (tmp_path / "data/a/seconds").read_text()
+
+
+def test_equal_contents_under_another_id_are_the_same_input(tmp_path: Path) -> None:
+    run(tmp_path, plan())
+    moved = plan()
+    moved["data/c"] = Stage("data/c", "write", Text(text="a"))
+    moved["both"] = Stage("both", "join", Text(text="+"), {"left": ("data/c",), "right": ("data/b",)})
+    assert [said for said in run(tmp_path, moved) if said.startswith("make")] == ["make data/c"]
+
+
+def test_what_comes_before_without_being_read_makes_nothing_again(tmp_path: Path) -> None:
+    run(tmp_path, plan())
+    more = plan()
+    more["check"] = Stage("check", "write", Text(text="new"))
+    more["both"] = Stage("both", "join", Text(text="+"), more["both"].inputs, after=("check",))
+    assert run(tmp_path, more)[:4] == ["skip data/a", "skip data/b", "make check", "skip both"]
+
+
+def test_a_place_is_no_part_of_a_key() -> None:
+    here, there = (Stage("a", "write", Text(text="a", folder=Path(at))) for at in ("here", "there"))
+    assert key(described(here, KINDS["write"], {})) == key(described(there, KINDS["write"], {}))
+    assert here.as_json()["params"]["folder"] == "here"
+
+
+def test_versions_of_named_packages_alone_are_part_of_a_key() -> None:
+    assert list(described(plan()["both"], KINDS["join"], {"data/a": "1", "data/b": "2"})["versions"]) == ["numpy"]
+    assert described(plan()["data/a"], KINDS["write"], {})["versions"] == {}
+
+
+def test_stages_are_equal_by_value_and_survive_json() -> None:
+    for stage in plan().values():
+        assert Stage.from_json(json.loads(json.dumps(stage.as_json())), KINDS) == stage
+
+
+def test_stages_are_ordered_by_what_they_wait_for() -> None:
+    assert [stage.id for stage in ordered(dict(reversed(plan().items())))] == ["data/a", "data/b", "both", "last"]
+    with pytest.raises(ValueError, match="no stage"):
+        ordered({"x": Stage("x", "write", Text(), after=("y",))})
+    with pytest.raises(ValueError, match="waiting for it"):
+        ordered({n: Stage(n, "write", Text(), after=(o,)) for n, o in (("x", "y"), ("y", "x"))})
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda folder: (folder / "text").unlink(), "text: No such file or directory"),
+        (lambda folder: (folder / "text").write_text("longer"), "text has 6 bytes, 1 were written"),
+        (lambda folder: (folder / MARK).write_text("{"), "stage.json cannot be read"),
+        (lambda folder: (folder / MARK).write_text("[]"), "stage.json cannot be read"),
+    ],
+)
+def test_damage_is_found_by_size_and_made_again(damage: Callable[[Path], Any], said: str, tmp_path: Path) -> None:
+    run(tmp_path, plan())
+    damage(tmp_path / "data/a")
+    assert run(tmp_path, plan()) == [
+        "make data/a",
+        f"warn data/a: damaged, made again: {said}",
+        "skip data/b",
+        "skip both",
+        "skip last",
+    ]
+
+
+def test_damage_of_equal_size_is_found_when_it_is_read(tmp_path: Path) -> None:
+    run(tmp_path, plan())
+    (tmp_path / "data/a/text").write_text("x")
+    # Nothing reads it: nobody notices, and nothing is made of it.
+    assert run(tmp_path, plan()) == ["skip data/a", "skip data/b", "skip both", "skip last"]
+    # The stage that reads it is to be made: it is made of what was meant.
+    made = run(tmp_path, plan(by="-"))
+    assert "warn data/a: damaged, made again: text is not what was written" in made
+    assert (tmp_path / "last/text").read_text() == "a-b!a-b"
+
+
+def test_damage_of_equal_size_is_found_by_whoever_reads_a_result(tmp_path: Path) -> None:
+    run(tmp_path, plan())
+    (tmp_path / "last/text").write_text("A+b!a+b")
+    assert run(tmp_path, plan(), read=["last"])[-1] == "warn last: damaged, made again: text is not what was written"
+    assert (tmp_path / "last/text").read_text() == "a+b!a+b"
+
+
+def test_verify_looks_at_everything(tmp_path: Path) -> None:
+    run(tmp_path, plan())
+    (tmp_path / "data/a/text").write_text("x")
+    assert run(tmp_path, plan(), verify=True)[:2] == [
+        "make data/a",
+        "warn data/a: damaged, made again: text is not what was written",
+    ]
+
+
+def test_scratch_outlives_a_failure_and_is_gone_with_success(tmp_path: Path) -> None:
+    seen = []
+
+    def make(params: Text, inputs: Any, output: Path, scratch: Path, worker: Any) -> None:
+        seen.append(sorted(path.name for path in scratch.iterdir()))
+        (scratch / "half").write_text("half")
+        if len(seen) == 1:
+            raise DataError("no")
+        (output / "text").write_text("whole")
+
+    kinds = {"x": Kind(Text, make, revision=1)}
+    # One's id begins the other's.
+    stages = {id: Stage(id, "x", Text(text=id)) for id in ("reference-zh", "reference-zh-Hant")}
+    with pytest.raises(DataError):
+        run(tmp_path, stages, kinds)
+    run(tmp_path, stages, kinds)
+    assert seen == [[], ["half"], []]
+    assert not [path for path in (tmp_path / ".work").rglob("*") if path.is_file()]
+
+
+def test_making_a_stage_keeps_what_others_left_half_done(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    other = folder.scratch("reference-zh-Hant", {"a": 1})
+    (other / "checkpoint").write_text("state")
+    run(tmp_path, {"reference-zh": Stage("reference-zh", "write", Text())})
+    assert (other / "checkpoint").read_text() == "state"
+
+
+def test_a_stage_that_fails_leaves_the_old_result(tmp_path: Path) -> None:
+    run(tmp_path, plan())
+
+    def fail(params: Text, inputs: Any, output: Path, scratch: Path, worker: Any) -> None:
+        (output / "text").write_text("half")
+        raise DataError("no")
+
+    with pytest.raises(DataError):
+        run(tmp_path, plan(), KINDS | {"write": Kind(Text, fail, revision=2)})
+    assert (tmp_path / "data/a/text").read_text() == "a"
+
+
+def test_before_first_is_called_before_anything_is_made_and_only_then(tmp_path: Path) -> None:
+    calls = []
+    run(tmp_path, plan(), before_first=lambda: calls.append((tmp_path / "data/b").exists()))
+    run(tmp_path, plan(), before_first=lambda: calls.append(True))
+    assert calls == [False]
+
+
+def test_states_say_what_each_stage_waits_for(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    assert states(plan(), KINDS, folder) == {
+        "data/a": State("absent"),
+        "data/b": State("absent"),
+        "both": ("data/a", "data/b"),
+        "last": ("both",),
+    }
+    run(tmp_path, plan())
+    assert set(states(plan(), KINDS, folder).values()) == {State("done")}
+    assert states(plan(a="c"), KINDS, folder)["data/a"] == State("outdated", 'text was "a", is "c"')
+
+
+def test_a_network_that_does_not_answer_is_no_disk_that_cannot_be_written(tmp_path: Path) -> None:
+    def fail(error: Exception) -> Kind:
+        def make(params: Text, inputs: Any, output: Path, scratch: Path, worker: Any) -> None:
+            raise error
+
+        return Kind(Text, make, revision=1)
+
+    stages = {"x": Stage("x", "x", Text())}
+    with pytest.raises(NetworkError, match="timed out"):
+        run(tmp_path, stages, {"x": fail(TimeoutError("timed out"))})
+    with pytest.raises(StorageError, match="no space left"):
+        run(tmp_path, stages, {"x": fail(OSError(28, "No space left on device"))})
+
+
+def test_two_runs_do_not_work_in_one_folder(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    with folder.held(), pytest.raises(StorageError, match="another run"), RunFolder(tmp_path).held():
+        pass
