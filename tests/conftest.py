@@ -17,11 +17,14 @@ from adamergex.storage.checkpoints import Checkpoint
 SETTINGS = Lora(r=2, alpha=4, target_modules=["q_proj", "v_proj", "down_proj"])
 
 
-def byte_tokenizer() -> transformers.PreTrainedTokenizerFast:
-    """One token a byte, after <pad> 0, <bos> 1 and <eos> 2; a <bos> in front, as most causal models have it."""
+def byte_tokenizer(tokens: int = 259) -> transformers.PreTrainedTokenizerFast:
+    """One token a byte, after <pad> 0, <bos> 1 and <eos> 2; a <bos> in front, as most causal models have it.
+
+    Of fewer tokens it knows fewer bytes.
+    """
     specials = ["<pad>", "<bos>", "<eos>"]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: number for number, token in enumerate(specials + alphabet)}
+    vocabulary = {token: number for number, token in enumerate((specials + alphabet)[:tokens])}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -52,7 +55,7 @@ def unigram_tokenizer() -> transformers.PreTrainedTokenizerFast:
 
 def save_model(model: torch.nn.Module, folder: Path) -> Path:
     model.save_pretrained(folder)  # type: ignore[operator]
-    byte_tokenizer().save_pretrained(folder)
+    byte_tokenizer(model.get_input_embeddings().weight.shape[0]).save_pretrained(folder)  # type: ignore[operator]
     return folder
 
 

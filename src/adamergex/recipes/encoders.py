@@ -84,21 +84,19 @@ def unscorable(
     problems = []
     for name, task in tasks.items():
         if not task.choices:
-            problems.append(
-                f"--task {name}: its answers are written (kind: {task.answer_kind}); an encoder only chooses"
-            )
-        problems += [f"--task {name}: {problem}" for problem in _wordings(task)]
+            problems.append(f"task {name}: its answers are written (kind: {task.answer_kind}); an encoder only chooses")
+        problems += [f"task {name}: {problem}" for problem in _wordings(task)]
     if asking != "plain":
-        problems.append(f"--asking {asking}: needs a model that writes; an encoder's head is learned, use plain")
+        problems.append(f"asking {asking}: needs a model that writes; an encoder's head is learned, use plain")
     if harness:
-        problems.append("--harness: needs a model that writes; leave it out")
+        problems.append("harness: needs a model that writes; leave it out")
     new = [] if problems else headless(checkpoint, tasks)
     if new and baseline not in adapters:
         problems.append(
-            f"--baseline {baseline}: on {', '.join(new)} the base model {NEW_HEAD}; give --adapter, or another --baseline"
+            f"baseline {baseline}: on {', '.join(new)} the base model {NEW_HEAD}; give an adapter, or another baseline"
         )
     problems += [
-        f"--adapter {name}={folder}: brings no classification head, as reference adapters do not, and the base model has none "
+        f"adapter {name}={folder}: brings no classification head, as reference adapters do not, and the base model has none "
         f"for {', '.join(new)}; give adapters that were trained on the task"
         for name, folder in adapters.items()
         if new and not _saves_head(folder)
