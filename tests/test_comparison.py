@@ -165,13 +165,13 @@ def test_what_evaluate_is_given_wrongly_is_one_line(own_data: Callable[..., Path
         evaluate("--task", "xcopa", "--adapter", "a=nowhere", *common)
     with pytest.raises(RecipeError, match="baseline t0: expected one of base"):
         evaluate("--task", "xcopa", "--baseline", "t0", *common)
-    with pytest.raises(RecipeError, match="--length-normalization: .* 'none', 'tokens' or 'characters'"):
+    with pytest.raises(RecipeError, match="length-normalization: .* 'none', 'tokens' or 'characters'"):
         evaluate("--task", "xcopa", "--length-normalization", "words", *common)
     with pytest.raises(RecipeError, match="'swa hili' is not a language code"):
         evaluate("--task", "xcopa", *common[2:], "--language", "swa hili")
     with pytest.raises(DataError, match="mgsm: has no dev split"):
         evaluate("--task", "mgsm", "--split", "dev", *common)
-    with pytest.raises(RecipeError, match="--base-model: missing"):
+    with pytest.raises(RecipeError, match="base-model: missing"):
         evaluate("--task", "xcopa", *common[:4])
     assert not (tmp_path / "out").exists()
 

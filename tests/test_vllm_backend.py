@@ -168,7 +168,7 @@ def test_what_vllm_does_not_take_is_one_line(
         evaluate(recipe, {}, tiny_model, out, "--backend", "vllm", "--vllm", "tensor_parallel_size")
     with pytest.raises(RecipeError, match="--vllm seed=1: has no effect without --backend vllm"):
         evaluate(recipe, {}, tiny_model, out, "--vllm", "seed=1")
-    with pytest.raises(RecipeError, match="--backend vlm: expected transformers, vllm"):
+    with pytest.raises(RecipeError, match="backend vlm: expected transformers, vllm"):
         evaluate(recipe, {}, tiny_model, out, "--backend", "vlm")
     with pytest.raises(RecipeError, match="--harness: measures the resident model"):
         evaluate(recipe, {}, tiny_model, out, "--backend", "vllm", "--harness", "xcopa_et")

@@ -93,46 +93,62 @@ def predict(
         return []
     workbench.model.eval()
     answer, sizes, costs = _answering(workbench, questions)
-    limit = [len(questions.items)]
+    halving = _Halving(workbench, questions, answer, journal, on_batch)
+    with torch.inference_mode():
+        for batch in _batches(sizes, costs, questions.batch_size):
+            if missing := [number for number in batch if number not in journal.rows]:
+                halving.answer(missing)
+    return read_back(journal, len(questions.items))
 
-    def answered(batch: list[int]) -> None:
-        if len(batch) > limit[0]:
-            halves(batch)
-            return
+
+class _Halving:
+    """Answers batches; one that does not fit into memory is halved, and so are those after it."""
+
+    def __init__(
+        self,
+        workbench: Workbench,
+        questions: Questions,
+        answer: "Callable[[list[int]], list[Prediction]]",
+        journal: Journal,
+        on_batch: Callable[[int, int], None],
+    ):
+        self._workbench, self._questions, self._journal = workbench, questions, journal
+        self._answer, self._on_batch = answer, on_batch
+        self._most = len(questions.items)
+
+    def answer(self, batch: list[int]) -> None:
+        """Answer the items of these numbers, in as many parts as it takes."""
+        if len(batch) > self._most or not self._fits(batch):
+            half = (len(batch) + 1) // 2
+            self.answer(batch[:half])
+            self.answer(batch[half:])
+
+    def _fits(self, batch: list[int]) -> bool:
+        """Answer a batch in one pass; False where memory does not suffice for it."""
         try:
-            rows = answer(batch)
+            rows = self._answer(batch)
         except RuntimeError as error:
             if not _is_memory(error):
                 raise
-            if workbench.is_split:
+            if self._workbench.is_split:
                 # The other processes are in the middle of the same batch.
                 raise ModelError(
                     f"a batch of {len(batch)} items does not fit into memory; lower evaluate.batch_size"
                 ) from error
             if len(batch) == 1:
-                item = questions.items[batch[0]]
+                item = self._questions.items[batch[0]]
                 raise ModelError(
                     f"{item.id}: does not fit into memory, even alone; shorten it or its choices"
                 ) from error
-            limit[0] = (len(batch) + 1) // 2
+            self._most = (len(batch) + 1) // 2
         else:
-            journal.add({number: asdict(row) for number, row in zip(batch, rows, strict=True)})
-            on_batch(len(journal.rows), len(questions.items))
-            return
+            self._journal.add({number: asdict(row) for number, row in zip(batch, rows, strict=True)})
+            self._on_batch(len(self._journal.rows), len(self._questions.items))
+            return True
         # Outside of the except clause, which keeps what the failed pass had allocated.
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        halves(batch)
-
-    def halves(batch: list[int]) -> None:
-        answered(batch[: (len(batch) + 1) // 2])
-        answered(batch[(len(batch) + 1) // 2 :])
-
-    with torch.inference_mode():
-        for batch in _batches(sizes, costs, questions.batch_size):
-            if missing := [number for number in batch if number not in journal.rows]:
-                answered(missing)
-    return read_back(journal, len(questions.items))
+        return False
 
 
 def read_back(journal: Journal, count: int) -> list[Prediction]:

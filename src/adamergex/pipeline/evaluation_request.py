@@ -59,26 +59,23 @@ def comparison(
         RecipeError: an argument is not what is expected.
     """
     folders = {name: _folder(Path(place)) for name, place in adapters.items()}
-    for name, value in (("asking", asking), ("dtype", dtype), ("backend", backend)):
-        if value not in _KNOWN[name]:
-            raise RecipeError([f"{name} {value}: expected {', '.join(_KNOWN[name])}"])
     start = baseline or next(iter(folders), BASE)
+    _check(asking=asking, dtype=dtype, backend=backend)
     if start not in (BASE, *folders):
         raise RecipeError([f"baseline {start}: expected one of {', '.join((BASE, *folders))}"])
-    settings = {
-        "split": split,
-        "shots": shots,
-        "length_normalization": length_normalization,
-        "batch_size": batch_size,
-        "max_new_tokens": max_new_tokens,
-    }
     return Comparison(
         base_model or _base_model(folders),
         folders,
         start,
         {name: _task(which, data, prompts, limit, split) for name, which in tasks.items()},
         _languages(languages),
-        _settings(settings),
+        _settings(
+            split=split,
+            shots=shots,
+            length_normalization=length_normalization,
+            batch_size=batch_size,
+            max_new_tokens=max_new_tokens,
+        ),
         dtype,
         asking,  # type: ignore[arg-type]  # One of them: see above.
         seed,
@@ -88,6 +85,12 @@ def comparison(
         vllm or {},
         trust_remote_code,
     )
+
+
+def _check(**given: str) -> None:
+    for name, value in given.items():
+        if value not in _KNOWN[name]:
+            raise RecipeError([f"{name} {value}: expected {', '.join(_KNOWN[name])}"])
 
 
 def _folder(folder: Path) -> Path:
@@ -114,7 +117,7 @@ def _languages(given: Sequence[str]) -> list[str]:
     return found
 
 
-def _settings(given: dict[str, Any]) -> Evaluate:
+def _settings(**given: Any) -> Evaluate:
     try:
         return Evaluate(**given)
     except ValidationError as error:

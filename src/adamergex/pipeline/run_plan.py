@@ -179,8 +179,7 @@ class _Planner:
 
     def _references(self, adapters: dict[str, str], labelled: Mapping[str, str], checks: list[str]) -> dict[str, str]:
         """The reference task in every language; returns the ids of its data."""
-        recipe, task = self.recipe, self.recipe.reference.task
-        schedule, data = recipe.train.reference, dict(labelled)
+        recipe, task, data = self.recipe, self.recipe.reference.task, dict(labelled)
         for language in recipe.languages:
             name = f"reference-{language}"
             if task is None:
@@ -190,7 +189,7 @@ class _Planner:
             else:
                 more = {"heldout": recipe.reference.heldout, "classes": task.outputs}
                 inputs = {"items": (data[language],)}
-            adapters[name] = self._train(name, schedule, inputs, checks, keep_head=False, **more)
+            adapters[name] = self._train(name, recipe.train.reference, inputs, checks, keep_head=False, **more)
         return data
 
     def _corpus(self, language: str) -> str:

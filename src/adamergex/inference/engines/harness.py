@@ -47,18 +47,7 @@ def measure(
             data cannot be had.
         ModelError: the model is an encoder, or lm-evaluation-harness is not installed.
     """
-    if workbench.kind not in _BACKENDS:
-        raise ModelError(
-            f"{workbench.checkpoint.name}: lm-evaluation-harness measures causal and sequence-to-sequence models; "
-            "this one is an encoder"
-        )
-    for name, number in (("limit", limit), ("batch_size", batch_size)):
-        if number is not None and number < 1:
-            raise DataError(f"{name}: {number} is too small; expected at least 1")
-    if not tasks:
-        raise DataError("tasks: none is given; expected names such as xcopa_et")
-    if include is not None and not include.is_dir():
-        raise DataError(f"{include}: no such folder; expected one with tasks as YAML files")
+    _check(workbench, tasks, include, {"limit": limit, "batch_size": batch_size})
     with _quiet():
         try:
             import lm_eval
@@ -67,18 +56,7 @@ def measure(
         except ImportError as error:
             raise ModelError("lm-evaluation-harness is not installed; run: pip install 'adamergex[harness]'") from error
         manager = _manager(TaskManager, tasks, include)
-        tokenizer = workbench.tokenizer
-        model = HFLM(
-            pretrained=workbench.model,
-            # The harness gives a tokenizer a token to pad with; training and scoring go on with the one there is.
-            tokenizer=deepcopy(tokenizer) if tokenizer.pad_token_id is None else tokenizer,
-            backend=_BACKENDS[workbench.kind],
-            trust_remote_code=workbench.checkpoint.trust_remote_code,
-            max_length=workbench.context,
-            batch_size=batch_size,
-            # By default logits and their logarithms are the weights' type: in bfloat16 many choices are equally likely.
-            softmax_dtype="float32",
-        )
+        model = _model(HFLM, workbench, batch_size)
         try:
             with float32_logits(workbench.model):
                 results = lm_eval.simple_evaluate(
@@ -96,6 +74,38 @@ def measure(
                 f"tasks {', '.join(tasks)}: lm-evaluation-harness cannot measure them: {first_line(error)}"
             ) from error
     return _rows(results["results"]) if results else []
+
+
+def _check(workbench: Workbench, tasks: Sequence[str], include: Path | None, numbers: dict[str, int | None]) -> None:
+    """Whether this can be measured. Raises as `measure`."""
+    if workbench.kind not in _BACKENDS:
+        raise ModelError(
+            f"{workbench.checkpoint.name}: lm-evaluation-harness measures causal and sequence-to-sequence models; "
+            "this one is an encoder"
+        )
+    for name, number in numbers.items():
+        if number is not None and number < 1:
+            raise DataError(f"{name}: {number} is too small; expected at least 1")
+    if not tasks:
+        raise DataError("tasks: none is given; expected names such as xcopa_et")
+    if include is not None and not include.is_dir():
+        raise DataError(f"{include}: no such folder; expected one with tasks as YAML files")
+
+
+def _model(make: Any, workbench: Workbench, batch_size: int) -> Any:
+    """The resident model as the harness's."""
+    tokenizer = workbench.tokenizer
+    return make(
+        pretrained=workbench.model,
+        # The harness gives a tokenizer a token to pad with; training and scoring go on with the one there is.
+        tokenizer=deepcopy(tokenizer) if tokenizer.pad_token_id is None else tokenizer,
+        backend=_BACKENDS[workbench.kind],
+        trust_remote_code=workbench.checkpoint.trust_remote_code,
+        max_length=workbench.context,
+        batch_size=batch_size,
+        # By default logits and their logarithms are the weights' type: in bfloat16 many choices are equally likely.
+        softmax_dtype="float32",
+    )
 
 
 def _manager(make: Any, tasks: Sequence[str], include: Path | None) -> Any:
