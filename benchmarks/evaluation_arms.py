@@ -19,9 +19,9 @@ from typing import Any
 import torch
 
 from adamergex.inference import generation
-from adamergex.inference.predict import Questions, predict
+from adamergex.inference.predict import PredictionRequest, predict
 from adamergex.models.adapter_settings import Lora
-from adamergex.models.resident import Workbench, keep_freed_memory
+from adamergex.models.resident import ResidentModel, keep_freed_memory
 from adamergex.storage import checkpoints
 from adamergex.tasks import presets
 from adamergex.tasks.items import Item, read_items
@@ -45,21 +45,21 @@ def read(job: dict[str, Any]) -> tuple[list[Item], AnswerKind]:
     return read_items(task, source, Path(), language), task.answer_kind
 
 
-def ours(workbench: Workbench, kind: AnswerKind, job: dict[str, Any]) -> Arm:
+def ours(resident: ResidentModel, kind: AnswerKind, job: dict[str, Any]) -> Arm:
     """What `adamergex run` does, at the batch size that it has where a recipe does not set one."""
     keep_freed_memory()
 
     def answers(items: Sequence[Item]) -> list[Answer]:
-        questions = Questions(items, kind, "en", max_new_tokens=job["new_tokens"])
-        found = predict(workbench, questions)
+        questions = PredictionRequest(items, kind, "en", max_new_tokens=job["new_tokens"])
+        found = predict(resident, questions)
         return [list(row.choices) if kind == "choice" else row.written for row in found]
 
     return answers
 
 
-def one_at_a_time(workbench: Workbench, kind: AnswerKind, job: dict[str, Any]) -> Arm:
+def one_at_a_time(resident: ResidentModel, kind: AnswerKind, job: dict[str, Any]) -> Arm:
     """A plain forward pass for each choice, or a plain `generate` for each prompt, which ends with the sequence."""
-    tokenizer, model = workbench.tokenizer, workbench.model.eval()
+    tokenizer, model = resident.tokenizer, resident.model.eval()
 
     def likelihood(prompt: str, choice: str) -> float:
         before = len(tokenizer(prompt)["input_ids"])
@@ -69,7 +69,7 @@ def one_at_a_time(workbench: Workbench, kind: AnswerKind, job: dict[str, Any]) -
 
     def written(prompt: str) -> str:
         ids = tokenizer(prompt, return_tensors="pt").to(model.device)
-        output = model.generate(**ids, max_new_tokens=job["new_tokens"], do_sample=False, pad_token_id=workbench.pad)
+        output = model.generate(**ids, max_new_tokens=job["new_tokens"], do_sample=False, pad_token_id=resident.pad)
         text: str = tokenizer.decode(output[0, ids["input_ids"].shape[1] :], skip_special_tokens=True)
         return text
 
@@ -104,7 +104,7 @@ def _task(items: Sequence[Item], kind: AnswerKind, new_tokens: int, folder: Path
                    "metric_list": [{"metric": "exact_match"}]}  # fmt: skip
 
 
-def harness(workbench: Workbench, kind: AnswerKind, job: dict[str, Any]) -> Arm:
+def harness(resident: ResidentModel, kind: AnswerKind, job: dict[str, Any]) -> Arm:
     """lm-evaluation-harness on the same model: its evaluation alone, without looking for tasks or loading data."""
     import lm_eval
     from lm_eval.models.huggingface import HFLM
@@ -112,8 +112,8 @@ def harness(workbench: Workbench, kind: AnswerKind, job: dict[str, Any]) -> Arm:
 
     logging.getLogger("lm_eval").setLevel(logging.CRITICAL)
     manager = TaskManager(include_path=None, include_defaults=False)
-    tokenizer = workbench.tokenizer
-    model = HFLM(workbench.model, tokenizer=tokenizer, backend="causal", batch_size=job["batch"])
+    tokenizer = resident.tokenizer
+    model = HFLM(resident.model, tokenizer=tokenizer, backend="causal", batch_size=job["batch"])
     loaded: dict[int, Any] = {}
 
     def answers(items: Sequence[Item]) -> list[Answer]:
@@ -132,7 +132,7 @@ def harness(workbench: Workbench, kind: AnswerKind, job: dict[str, Any]) -> Arm:
     return answers
 
 
-ARMS: dict[str, Callable[[Workbench, AnswerKind, dict[str, Any]], Arm]] = {
+ARMS: dict[str, Callable[[ResidentModel, AnswerKind, dict[str, Any]], Arm]] = {
     "ours": ours,
     "one at a time": one_at_a_time,
     "lm-evaluation-harness": harness,
@@ -151,15 +151,15 @@ def memory() -> int:
 def main() -> None:
     job = json.loads(sys.argv[1])
     items, kind = read(job)
-    workbench = Workbench(checkpoints.resolve(job["model"]), "float32", LORA)
-    workbench.start(SEED)
-    arm = ARMS[job["arm"]](workbench, kind, job)
+    resident = ResidentModel(checkpoints.resolve(job["model"]), "float32", LORA)
+    resident.start(SEED)
+    arm = ARMS[job["arm"]](resident, kind, job)
     arm(items[: job["warmup"]])
     began, spent = time.perf_counter(), time.process_time()
     found = arm(items)
     seconds, spent = time.perf_counter() - began, time.process_time() - spent
     answers = [generation.completion(answer, kind) if isinstance(answer, str) else answer for answer in found]
-    ends = [len(workbench.tokenizer.encode(a, add_special_tokens=False)) for a in answers if isinstance(a, str)]
+    ends = [len(resident.tokenizer.encode(a, add_special_tokens=False)) for a in answers if isinstance(a, str)]
     facts = {
         "seconds": seconds,
         "spent": spent,

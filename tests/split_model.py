@@ -14,9 +14,9 @@ from torch.distributed.tensor import DTensor
 from adamergex.distributed import Processes
 from adamergex.inference import generation
 from adamergex.models.adapter_settings import IA3, AdapterSettings, Lora, Prefix
-from adamergex.models.encoded import Example
+from adamergex.models.encoded import EncodedExample
 from adamergex.models.families import Kind
-from adamergex.models.resident import Workbench
+from adamergex.models.resident import ResidentModel
 from adamergex.storage.checkpoints import Checkpoint
 from tests.families import FAMILY
 
@@ -26,11 +26,11 @@ STRUCTURES: list[AdapterSettings] = [
     Prefix(structure="prefix", virtual_tokens=3),
 ]
 IDS = [[1, 5, 9, 33, 2, 8, 40, 41], [1, 5, 9, 33, 60]]
-EXAMPLES: dict[Kind, list[Example]] = {
-    "causal": [Example(ids, [2, len(ids) - 1]) for ids in IDS],
-    "seq2seq": [Example(ids[:4], [1, 2], source=tuple(ids)) for ids in IDS],
-    "masked": [Example(ids, [2], labels=(7,)) for ids in IDS],
-    "classes": [Example(ids, [], labels=(n,)) for n, ids in enumerate(IDS)],
+EXAMPLES: dict[Kind, list[EncodedExample]] = {
+    "causal": [EncodedExample(ids, [2, len(ids) - 1]) for ids in IDS],
+    "seq2seq": [EncodedExample(ids[:4], [1, 2], source=tuple(ids)) for ids in IDS],
+    "masked": [EncodedExample(ids, [2], labels=(7,)) for ids in IDS],
+    "classes": [EncodedExample(ids, [], labels=(n,)) for n, ids in enumerate(IDS)],
 }
 
 
@@ -38,7 +38,7 @@ def check(name: str, folder: Path, kind: Kind, settings: AdapterSettings) -> Non
     """Loss, gradient, adapter and what is written are those of the whole model."""
     checkpoint, classes = Checkpoint(name, folder, name), 2 if kind == "classes" else 0
     whole, split = (
-        Workbench(checkpoint, "float32", settings, kind=kind, classes=classes, split_over=n) for n in (0, 2)
+        ResidentModel(checkpoint, "float32", settings, kind=kind, classes=classes, split_over=n) for n in (0, 2)
     )
     # Layers are numbered.
     of_layers = [p for key, p in split.model.named_parameters() if re.search(r"\.\d+\.", key) and not p.requires_grad]
@@ -49,28 +49,28 @@ def check(name: str, folder: Path, kind: Kind, settings: AdapterSettings) -> Non
     # Twice: a layer is put together anew each time.
     for seed in (3, 4):
         losses, grads = [], []
-        for bench in (whole, split):
-            bench.model.eval()
-            bench.start(seed)
-            for parameter in bench.trainable():
+        for resident in (whole, split):
+            resident.model.eval()
+            resident.start(seed)
+            for parameter in resident.trainable():
                 parameter.grad = None
-            loss = bench.loss(EXAMPLES[kind])
+            loss = resident.loss(EXAMPLES[kind])
             loss.backward()
             losses.append(loss.item())
-            grads.append([parameter.grad for parameter in bench.trainable()])
+            grads.append([parameter.grad for parameter in resident.trainable()])
         assert losses[0] == losses[1], (name, kind, settings, losses)
         # The gradients that meet at T5's first layer meet in another order.
         apart = max(float((a - b).norm() / a.norm()) for a, b in zip(*grads, strict=True) if a is not None and a.any())
         assert apart < 1e-6, (name, kind, settings, apart)
     adapter = whole.adapter()
-    split.put(adapter)
+    split.set_adapter(adapter)
     assert all(torch.equal(tensor, adapter.tensors[key]) for key, tensor in split.adapter().tensors.items())
     if kind in ("causal", "seq2seq"):
-        for state in (Workbench.without_adapter, lambda bench: nullcontext()):
+        for state in (ResidentModel.without_adapter, lambda resident: nullcontext()):
             texts = []
-            for bench in (whole, split):
-                with torch.inference_mode(), state(bench):
-                    texts.append(generation.generate(bench, IDS, "text", 6))
+            for resident in (whole, split):
+                with torch.inference_mode(), state(resident):
+                    texts.append(generation.generate(resident, IDS, "text", 6))
             assert texts[0] == texts[1], (name, kind, settings, texts)
 
 

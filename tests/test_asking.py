@@ -11,7 +11,7 @@ from adamergex.inference.generation import completion
 from adamergex.pipeline.run import run
 from adamergex.recipes import loading
 from adamergex.recipes.recipe import Recipe
-from adamergex.scoring.scorers import mark
+from adamergex.scoring.scorers import score_completion
 from adamergex.tasks import prompting
 from adamergex.tasks.items import Item
 
@@ -85,9 +85,11 @@ def test_a_benchmark_by_name_fills_in_a_task_and_what_is_given_goes_first() -> N
 def test_a_benchmark_runs_from_its_authors_files(own_data: Callable[..., Path]) -> None:
     """XCOPA on a tiny model: learned from COPA, choices that are the row's own, dev that no language of training has."""
     path = own_data(
-        task={"benchmark": "xcopa", "data": "bench"}, targets=["et"], evaluate={"methods": ["base", "source-adapter"]}
+        task={"benchmark": "xcopa", "data": "resident"},
+        targets=["et"],
+        evaluate={"methods": ["base", "source-adapter"]},
     )
-    bench = path.parent / "bench"
+    resident = path.parent / "resident"
     item = {"question": "effect", "changed": False}
 
     def rows(count: int, words: str) -> str:
@@ -105,8 +107,8 @@ def test_a_benchmark_runs_from_its_authors_files(own_data: Callable[..., Path]) 
         return "".join(json.dumps(row) + "\n" for row in made)
 
     for name, text in (("xcopa/data/et/test.et.jsonl", rows(6, "Mees")), ("copa/train.jsonl", rows(8, "The man"))):
-        (bench / name).parent.mkdir(parents=True, exist_ok=True)
-        (bench / name).write_text(text)
+        (resident / name).parent.mkdir(parents=True, exist_ok=True)
+        (resident / name).write_text(text)
     (path.parent / "data/text.et.txt").write_text((path.parent / "data/text.es.txt").read_text())
     loaded = loading.load(str(path), [])
     table = run(loaded, folder=path.parent, output=path.parent / "run")
@@ -155,5 +157,5 @@ def test_training_items_that_are_scored_stop_a_run_before_anything_is_learned(ow
     ],
 )
 def test_traps_of_other_scorers(completed: str, gold: str, kind: str, language: str, score: int) -> None:
-    found = mark(kind, completion(completed, kind), [gold], language, None)  # type: ignore[arg-type]
+    found = score_completion(kind, completion(completed, kind), [gold], language, None)  # type: ignore[arg-type]
     assert next(iter(found.scores.values())) == pytest.approx(score)

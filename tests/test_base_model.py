@@ -14,7 +14,7 @@ import adamergex
 from adamergex.errors import ModelError
 from adamergex.models.adapter_settings import AdapterSettings, Lora, Prefix
 from adamergex.models.families import Kind
-from adamergex.models.resident import Workbench
+from adamergex.models.resident import ResidentModel
 from adamergex.storage.checkpoints import Checkpoint
 from tests import zoo
 from tests.conftest import save_model
@@ -149,18 +149,18 @@ def digest(model: torch.nn.Module) -> str:
     return total.hexdigest()
 
 
-def of_base(bench: Workbench) -> str:
+def of_base(resident: ResidentModel) -> str:
     """The hash of the model that adapters are on."""
-    with bench.without_adapter():
-        return digest(bench.model)
+    with resident.without_adapter():
+        return digest(resident.model)
 
 
-def logits(bench: Workbench) -> torch.Tensor:
-    return zoo.logits(bench.model.eval())
+def logits(resident: ResidentModel) -> torch.Tensor:
+    return zoo.logits(resident.model.eval())
 
 
 @pytest.fixture(params=SETS)
-def of_set(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Callable[[], Workbench], Make, dict[str, Path]]:
+def of_set(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Callable[[], ResidentModel], Make, dict[str, Path]]:
     """What loads a base model anew, what makes it, and adapters for it by name."""
     make, kind, configs = SETS[request.param]
     folder = save_model(zoo.base(make).float(), tmp_path / "base")
@@ -171,54 +171,54 @@ def of_set(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Callable[[],
     classes = 3 if kind == "classes" else 0
     targets = {"gpt2": ["c_attn"], "t5": ["q"], "xlmr": ["query"], "bert": ["query"]}.get(request.param, ["q_proj"])
 
-    def load() -> Workbench:
+    def load() -> ResidentModel:
         settings = Lora(r=2, target_modules=targets)
-        return Workbench(Checkpoint("base", folder, ""), "float32", settings, kind=kind, classes=classes)
+        return ResidentModel(Checkpoint("base", folder, ""), "float32", settings, kind=kind, classes=classes)
 
     return load, make, folders
 
 
 def test_adapters_of_any_structure_in_any_order_compute_what_they_do_alone_and_leave_the_base_untouched(
-    of_set: tuple[Callable[[], Workbench], Make, dict[str, Path]],
+    of_set: tuple[Callable[[], ResidentModel], Make, dict[str, Path]],
 ) -> None:
     load, make, folders = of_set
     untouched, without = digest(zoo.base(make).float()), zoo.logits(zoo.base(make).float())
     adapters = {name: adamergex.load(folder) for name, folder in folders.items()}
     alone = {}
     for name, adapter in adapters.items():
-        bench = load()
-        bench.put(adapter)
-        alone[name] = logits(bench)
+        resident = load()
+        resident.set_adapter(adapter)
+        alone[name] = logits(resident)
         # What PEFT makes of the folder on a base model of its own.
         expected = zoo.logits(peft.PeftModel.from_pretrained(zoo.base(make).float(), folders[name]).eval())
         assert torch.allclose(alone[name], expected, rtol=1e-4, atol=1e-5), name
         assert not torch.allclose(alone[name], without, atol=1e-3), name
-    bench = load()
-    assert of_base(bench) == untouched
-    with bench.without_adapter():
+    resident = load()
+    assert of_base(resident) == untouched
+    with resident.without_adapter():
         # Where a tensor begins in memory moves the last digit.
-        assert torch.allclose(logits(bench), without, rtol=1e-5, atol=1e-6)
-        without = logits(bench)
+        assert torch.allclose(logits(resident), without, rtol=1e-5, atol=1e-6)
+        without = logits(resident)
     # Each before and behind each of the others, and each twice.
     names = list(adapters)
     for name in [*names, *reversed(names), *names[::2], *names[1::2]]:
-        bench.put(adapters[name])
-        assert torch.equal(logits(bench), alone[name]), name
-        assert of_base(bench) == untouched, name
-        with bench.without_adapter():
-            assert torch.equal(logits(bench), without), name
-        assert torch.equal(logits(bench), alone[name]), name
+        resident.set_adapter(adapters[name])
+        assert torch.equal(logits(resident), alone[name]), name
+        assert of_base(resident) == untouched, name
+        with resident.without_adapter():
+            assert torch.equal(logits(resident), without), name
+        assert torch.equal(logits(resident), alone[name]), name
 
 
 def test_an_adapter_is_set_in_place_where_the_structure_is_the_same(tmp_path: Path) -> None:
     folder = save_model(zoo.base(zoo.llama).float(), tmp_path / "base")
-    bench = Workbench(Checkpoint("base", folder, ""), "float32", Lora(r=2, target_modules=["q_proj"]))
+    resident = ResidentModel(Checkpoint("base", folder, ""), "float32", Lora(r=2, target_modules=["q_proj"]))
     for name, config in CAUSAL.items():
         one, other = (adamergex.load(zoo.train(zoo.llama, config(), tmp_path / f"{name} {n}", n)) for n in (1, 2))
-        bench.put(one)
-        model = bench.model
-        bench.put(other)
-        assert bench.model is model, name
+        resident.set_adapter(one)
+        model = resident.model
+        resident.set_adapter(other)
+        assert resident.model is model, name
 
 
 @pytest.mark.parametrize(
@@ -231,22 +231,22 @@ def test_a_training_begins_alike_whatever_was_on_the_base_model_before(
 ) -> None:
     folder = save_model(zoo.base(zoo.xlmr).float(), tmp_path / "base")
     settings = settings.model_copy(update={"target_modules": ["query"]}) if isinstance(settings, Lora) else settings
-    bench = Workbench(Checkpoint("base", folder, ""), "float32", settings, kind="classes", classes=3)
-    bench.start(5)
-    first, names = bench.adapter(), [name for name, p in bench.model.named_parameters() if p.requires_grad]
+    resident = ResidentModel(Checkpoint("base", folder, ""), "float32", settings, kind="classes", classes=3)
+    resident.start(5)
+    first, names = resident.adapter(), [name for name, p in resident.model.named_parameters() if p.requires_grad]
     for number, config in enumerate(SETS["xlmr"][2].values()):
-        bench.put(adamergex.load(zoo.train(zoo.xlmr, config(), tmp_path / str(number), number)))
-        bench.start(5)
-        again = bench.adapter()
+        resident.set_adapter(adamergex.load(zoo.train(zoo.xlmr, config(), tmp_path / str(number), number)))
+        resident.start(5)
+        again = resident.adapter()
         assert again.config == first.config
         assert all(torch.equal(tensor, again.tensors[name]) for name, tensor in first.tensors.items())
-        assert [name for name, p in bench.model.named_parameters() if p.requires_grad] == names
+        assert [name for name, p in resident.model.named_parameters() if p.requires_grad] == names
 
 
 def test_what_does_not_fit_the_base_model_is_one_line_and_leaves_it_untouched(tmp_path: Path) -> None:
     folder = save_model(zoo.base(zoo.llama).float(), tmp_path / "base")
-    bench = Workbench(Checkpoint("base", folder, ""), "float32", Lora(r=2, target_modules=["q_proj"]))
-    untouched = of_base(bench)
+    resident = ResidentModel(Checkpoint("base", folder, ""), "float32", Lora(r=2, target_modules=["q_proj"]))
+    untouched = of_base(resident)
 
     def wider() -> zoo.Model:
         model: Any = zoo.llama()
@@ -278,9 +278,9 @@ def test_what_does_not_fit_the_base_model_is_one_line_and_leaves_it_untouched(tm
         adapter = adamergex.load(zoo.train(make, config(), tmp_path / str(number), number))
         for _ in range(2):
             with pytest.raises(ModelError, match=said) as caught:
-                bench.put(adapter)
+                resident.set_adapter(adapter)
             assert str(tmp_path / str(number)) in str(caught.value)
             assert "\n" not in str(caught.value)
-            assert of_base(bench) == untouched
-        bench.put(adamergex.load(zoo.train(zoo.llama, zoo.lora(), tmp_path / f"sound {number}", 1)))
-        assert of_base(bench) == untouched
+            assert of_base(resident) == untouched
+        resident.set_adapter(adamergex.load(zoo.train(zoo.llama, zoo.lora(), tmp_path / f"sound {number}", 1)))
+        assert of_base(resident) == untouched

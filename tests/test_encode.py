@@ -13,7 +13,7 @@ from adamergex.data.special_tokens import around, text_tokens
 from adamergex.errors import DataError
 from adamergex.inference.choices import options
 from adamergex.models.encode import answered, classified, fitted, for_training, sequences
-from adamergex.models.encoded import Example
+from adamergex.models.encoded import EncodedExample
 from adamergex.tasks.items import Item
 from adamergex.training.objectives import Windows
 from adamergex.training.reference_task import Reference
@@ -27,7 +27,7 @@ def item(text: str, template: str = "Review: {}\nSentiment:", answer: str = " go
     return Item("a:1", template.format(text), answer, longest_column=(begin, begin + len(text)))
 
 
-def read(example: Example, tokenizer: transformers.PreTrainedTokenizerFast = TOKENIZER) -> str:
+def read(example: EncodedExample, tokenizer: transformers.PreTrainedTokenizerFast = TOKENIZER) -> str:
     return str(tokenizer.decode(example.ids, skip_special_tokens=True))
 
 
@@ -161,16 +161,16 @@ def test_the_first_token_of_a_sequence_is_never_predicted() -> None:
     assert made("Answer")["input_ids"] == [vocabulary["Answer"]]
     one = Item("a", "Ans", "wer", ("wer", "!"), golds=("wer",))
     (example,), _ = for_training(made, [one])
-    assert example == Example([ans, wer, end], [1, 2], id="a")
+    assert example == EncodedExample([ans, wer, end], [1, 2], id="a")
     reader: Any = SimpleNamespace(tokenizer=made, kind="causal", pad=end, decoder_start=None)
     (of,) = options(reader, [one])
     assert of.tokens == ((wer,), (bang,))
     assert [of.whole(0), of.whole(1)] == [[ans, wer], [ans, bang]]
     # Behind another token it merges as it will.
     (behind,) = answered(made, ["!Ans"], ["wer"])
-    assert behind == Example([bang, vocabulary["Answer"]], [1])
+    assert behind == EncodedExample([bang, vocabulary["Answer"]], [1])
     # Where there is no prompt at all, what keeps documents apart stands before the answer.
-    assert answered(made, [""], ["wer"]) == [Example([end, wer], [1])]
+    assert answered(made, [""], ["wer"]) == [EncodedExample([end, wer], [1])]
     assert sequences(made, [""]) == [[end]]
 
 

@@ -16,13 +16,13 @@ from adamergex.adapters import adapter
 from adamergex.cli.main import app
 from adamergex.data.settings import Source
 from adamergex.errors import ModelError, RecipeError
-from adamergex.inference.predict import Questions, predict
+from adamergex.inference.predict import PredictionRequest, predict
 from adamergex.models.adapter_settings import Lora, Prefix
 from adamergex.models.encode import classified, fitted, for_training
-from adamergex.models.encoded import Example
+from adamergex.models.encoded import EncodedExample
 from adamergex.models.families import has_head
 from adamergex.models.limits import positions
-from adamergex.models.resident import Workbench
+from adamergex.models.resident import ResidentModel
 from adamergex.models.target_logits import target_logits
 from adamergex.storage.checkpoints import Checkpoint
 from adamergex.tasks.items import Item, read_items
@@ -50,9 +50,9 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return lambda name: root / name if (root / name).is_dir() else families.save(name, root / name)
 
 
-def bench_of(folder: Path, outputs: int, settings: Any = None) -> Workbench:
+def bench_of(folder: Path, outputs: int, settings: Any = None) -> ResidentModel:
     checkpoint = Checkpoint("x", folder, "")
-    return Workbench(checkpoint, "float32", settings or Lora(r=4), kind="classes", classes=outputs)
+    return ResidentModel(checkpoint, "float32", settings or Lora(r=4), kind="classes", classes=outputs)
 
 
 def xnli(folder: Path, count: int = 24) -> tuple[Task, list[Item]]:
@@ -84,18 +84,24 @@ def xcopa(folder: Path, count: int = 24) -> tuple[Task, list[Item]]:
     return task, read_items(task, task.dev, folder, "it")
 
 
-def learned(bench: Workbench, items: list[Item]) -> None:
-    """Train the bench's adapter on items, and leave it on the model."""
-    bench.start(0)
-    examples, _ = for_training(bench.tokenizer, items, "classes")
+def learned(resident: ResidentModel, items: list[Item]) -> None:
+    """Train the resident's adapter on items, and leave it on the model."""
+    resident.start(0)
+    examples, _ = for_training(resident.tokenizer, items, "classes")
     found = train(
-        bench, lambda epoch: examples, Train(), Schedule(epochs=12, batch_size=8), 0, learning_rate=1e-2, heldout=None
+        resident,
+        lambda epoch: examples,
+        Train(),
+        Schedule(epochs=12, batch_size=8),
+        0,
+        learning_rate=1e-2,
+        heldout=None,
     )
-    bench.put(found.adapter)
+    resident.set_adapter(found.adapter)
 
 
-def accuracy(bench: Workbench, items: list[Item]) -> float:
-    found = predict(bench, Questions(items, "choice", "es", batch_size=16))
+def accuracy(resident: ResidentModel, items: list[Item]) -> float:
+    found = predict(resident, PredictionRequest(items, "choice", "es", batch_size=16))
     return sum(prediction.scores["accuracy"] for prediction in found) / len(found)
 
 
@@ -103,31 +109,31 @@ def accuracy(bench: Workbench, items: list[Item]) -> float:
 def test_the_hypothesis_of_xnli_is_read_and_decides(name: str, encoder: Callable[[str], Path], tmp_path: Path) -> None:
     task, items = xnli(tmp_path)
     assert task.outputs == 3
-    bench = bench_of(encoder(name), task.outputs)
-    learned(bench, items)
-    assert accuracy(bench, items) > 0.9
+    resident = bench_of(encoder(name), task.outputs)
+    learned(resident, items)
+    assert accuracy(resident, items) > 0.9
     # The control: each premise and label, with the hypothesis of the item after it, which has another label.
     others = [
         replace(item, text_pair=other.text_pair) for item, other in zip(items, items[1:] + items[:1], strict=True)
     ]
-    assert accuracy(bench, others) < 0.2
+    assert accuracy(resident, others) < 0.2
     # And what does not matter does not: premises may be swapped.
     others = [replace(item, prompt=other.prompt) for item, other in zip(items, items[1:] + items[:1], strict=True)]
-    assert accuracy(bench, others) > 0.9
+    assert accuracy(resident, others) > 0.9
 
 
 @pytest.mark.parametrize("name", ["bert", "xlm-r"])
 def test_the_choices_of_xcopa_are_read_and_decide(name: str, encoder: Callable[[str], Path], tmp_path: Path) -> None:
     task, items = xcopa(tmp_path)
     assert task.outputs == 1
-    bench = bench_of(encoder(name), task.outputs)
+    resident = bench_of(encoder(name), task.outputs)
     # All choices of an item together are longer than the model reads, each is not.
-    bench._positions = 50
-    assert max(example.size for example in classified(bench.tokenizer, items)) > 50
-    learned(bench, items)
-    assert accuracy(bench, items) > 0.9
+    resident._positions = 50
+    assert max(example.size for example in classified(resident.tokenizer, items)) > 50
+    learned(resident, items)
+    assert accuracy(resident, items) > 0.9
     # The control: what is read first is what was second, and the labels stay.
-    assert accuracy(bench, [replace(item, text_pair=item.text_pair[::-1]) for item in items]) < 0.1
+    assert accuracy(resident, [replace(item, text_pair=item.text_pair[::-1]) for item in items]) < 0.1
 
 
 def test_pairs_are_encoded_as_the_tokenizer_does_it(encoder: Callable[[str], Path], tmp_path: Path) -> None:
@@ -151,15 +157,15 @@ def test_a_model_that_tells_the_texts_of_a_pair_apart_is_told(encoder: Callable[
     """Logits are those of the plain forward pass on what the tokenizer gives, token type ids included."""
     _, items = xnli(tmp_path, 6)
     for name in ("bert", "xlm-r"):
-        bench = bench_of(encoder(name), 3)
-        bench.model.eval()
+        resident = bench_of(encoder(name), 3)
+        resident.model.eval()
         texts = [i.prompt for i in items], [i.text_pair[0] for i in items]
-        given = bench.tokenizer(*texts, padding=True, return_token_type_ids=True, return_tensors="pt")
+        given = resident.tokenizer(*texts, padding=True, return_token_type_ids=True, return_tensors="pt")
         assert given["token_type_ids"].any() == (name == "bert")
-        with bench.without_adapter(), torch.no_grad():
-            ours, *_ = target_logits(bench.model, classified(bench.tokenizer, items), bench.pad, "classes")
-            theirs = bench.model(**given).logits
-            plain = bench.model(input_ids=given["input_ids"], attention_mask=given["attention_mask"]).logits
+        with resident.without_adapter(), torch.no_grad():
+            ours, *_ = target_logits(resident.model, classified(resident.tokenizer, items), resident.pad, "classes")
+            theirs = resident.model(**given).logits
+            plain = resident.model(input_ids=given["input_ids"], attention_mask=given["attention_mask"]).logits
         assert torch.allclose(ours, theirs, atol=1e-5)
         assert torch.allclose(plain, theirs, atol=1e-5) == (name == "xlm-r")
 
@@ -301,12 +307,12 @@ def test_an_encoder_whose_tokenizer_knows_no_limit_is_given_no_more_than_it_take
     tokenizer = families.tokenizer("xlm-r")
     tokenizer.model_max_length = int(1e30)
     tokenizer.save_pretrained(tmp_path / "model")
-    bench = bench_of(tmp_path / "model", 2)
-    assert bench.context == 38
+    resident = bench_of(tmp_path / "model", 2)
+    assert resident.context == 38
     prompt = "x" * 100
     item = Item("1", prompt, " yes", (" yes", " no"), (0, 100), ("yes",))
-    (cut,), _ = fitted(tokenizer, [item], "classes", None, bench.context)
-    assert len(predict(bench, Questions([cut], "choice", "en"))) == 1
+    (cut,), _ = fitted(tokenizer, [item], "classes", None, resident.context)
+    assert len(predict(resident, PredictionRequest([cut], "choice", "en"))) == 1
 
 
 def test_the_context_is_that_of_the_part_that_reads_text(tmp_path: Path) -> None:
@@ -327,9 +333,11 @@ def test_a_prefix_leaves_the_room_that_it_takes_wherever_it_is_scored(
 ) -> None:
     config = families.MODELS["gpt2"].to_dict() | {"n_positions": 64}
     folder = save_model(transformers.GPT2LMHeadModel(transformers.GPT2Config(**config)), tmp_path / "gpt2")
-    bench = Workbench(Checkpoint(str(folder), folder, ""), "float32", Prefix(structure="prefix", virtual_tokens=12))
-    bench.start(0)
-    bench.adapter().save(tmp_path / "prefix")
+    resident = ResidentModel(
+        Checkpoint(str(folder), folder, ""), "float32", Prefix(structure="prefix", virtual_tokens=12)
+    )
+    resident.start(0)
+    resident.adapter().save(tmp_path / "prefix")
     path = own_data()
     for language in ("en", "es"):
         for split in ("train", "test"):
@@ -367,14 +375,16 @@ def test_padding_that_the_model_has_no_row_for_changes_nothing(
 ) -> None:
     found = []
     for pad in (0, 261):
-        bench = Workbench(Checkpoint("x", padded(tiny_model, tmp_path / str(pad), pad), ""), "float32", Lora(r=2))
-        bench.start(0)
-        assert bench.pad == (2 if pad else 0)
-        examples = [Example([1, *range(9, 9 + n)], [n]) for n in (3, 20)]
+        resident = ResidentModel(
+            Checkpoint("x", padded(tiny_model, tmp_path / str(pad), pad), ""), "float32", Lora(r=2)
+        )
+        resident.start(0)
+        assert resident.pad == (2 if pad else 0)
+        examples = [EncodedExample([1, *range(9, 9 + n)], [n]) for n in (3, 20)]
         items = [Item(str(n), "x" * n, " yes", (" yes", " no"), golds=("yes",)) for n in (3, 20)]
-        written = predict(bench, Questions(items, "text", "en", max_new_tokens=4))
-        chosen = predict(bench, Questions(items, "choice", "en"))
-        found.append((bench.loss(examples).item(), [p.written for p in written], [p.choices for p in chosen]))
+        written = predict(resident, PredictionRequest(items, "text", "en", max_new_tokens=4))
+        chosen = predict(resident, PredictionRequest(items, "choice", "en"))
+        found.append((resident.loss(examples).item(), [p.written for p in written], [p.choices for p in chosen]))
     assert found[0] == found[1]
 
 
@@ -386,4 +396,4 @@ def test_a_tokenizer_that_builds_sequences_with_tokens_beyond_the_embedding_is_r
     tokenizer.add_special_tokens({"eos_token": "</s>"})
     tokenizer.save_pretrained(folder)
     with pytest.raises(ModelError, match=r"its tokenizer's eos_token </s> is number 259, its embedding has 259 rows"):
-        Workbench(Checkpoint("x", folder, ""), "float32", Lora(r=2))
+        ResidentModel(Checkpoint("x", folder, ""), "float32", Lora(r=2))

@@ -12,13 +12,13 @@ import torch
 
 from adamergex.errors import ModelError
 from adamergex.inference import choices, generation
-from adamergex.inference.answering import Manner, asked, rounds
+from adamergex.inference.answering import PromptSpec, build_prompts, rounds
 from adamergex.inference.journal import Journal
-from adamergex.inference.predict import Prediction, Questions, _batches, predict
+from adamergex.inference.predict import Prediction, PredictionRequest, _batches, predict
 from adamergex.inference.settings import Evaluate
 from adamergex.models.adapter_settings import Lora
 from adamergex.models.encode import fitted, for_training
-from adamergex.models.resident import Workbench
+from adamergex.models.resident import ResidentModel
 from adamergex.storage.checkpoints import Checkpoint
 from adamergex.tasks.items import Item
 from adamergex.tasks.prompting import BETWEEN, XLT_TOKENS, answering, few_shot
@@ -33,86 +33,86 @@ ITEMS = [
     Item(str(i), f"{'question ' * (i % 3)}{i}:", CHOICES[i % 6], CHOICES, golds=(CHOICES[i % 6].strip(),))
     for i in range(7)
 ]
-ASKED = Questions(ITEMS, "choice", "en", batch_size=5)
-WRITTEN = Questions(
+ASKED = PredictionRequest(ITEMS, "choice", "en", batch_size=5)
+WRITTEN = PredictionRequest(
     [Item(str(i), f"{'words ' * (i % 4)}{i}:", " x", golds=("x",)) for i in range(6)], "text", "en", max_new_tokens=6
 )
 
 
-def naive(workbench: Workbench, item: Item, end: Sequence[int] = (2,)) -> list[float]:
+def naive(resident: ResidentModel, item: Item, end: Sequence[int] = (2,)) -> list[float]:
     """One plain forward pass for each choice and its end, log-softmax over everything, in float64."""
     scores = []
     for choice in item.choices:
-        prompt = workbench.tokenizer.encode(item.prompt)
-        ids = [*workbench.tokenizer.encode(item.prompt + choice), *end]
+        prompt = resident.tokenizer.encode(item.prompt)
+        ids = [*resident.tokenizer.encode(item.prompt + choice), *end]
         with torch.no_grad():
-            log_p = workbench.model(torch.tensor([ids])).logits[0].double().log_softmax(-1)
+            log_p = resident.model(torch.tensor([ids])).logits[0].double().log_softmax(-1)
         scores.append(sum(float(log_p[i - 1, ids[i]]) for i in range(len(prompt), len(ids))))
     return scores
 
 
 @pytest.mark.parametrize("layout", ["rows", "shared"])
-def test_log_likelihoods_equal_one_plain_pass_for_each_choice(workbench: Workbench, layout: Any) -> None:
-    workbench.start(0)
+def test_log_likelihoods_equal_one_plain_pass_for_each_choice(resident: ResidentModel, layout: Any) -> None:
+    resident.start(0)
     with torch.inference_mode():
-        found = choices.log_likelihoods(workbench, choices.options(workbench, ITEMS), layout)
+        found = choices.log_likelihoods(resident, choices.options(resident, ITEMS), layout)
     for item, of_item in zip(ITEMS, found, strict=True):
-        assert of_item == pytest.approx(naive(workbench, item), abs=1e-4)
+        assert of_item == pytest.approx(naive(resident, item), abs=1e-4)
 
 
-def test_where_no_choice_begins_another_nothing_is_added_to_them(workbench: Workbench) -> None:
-    workbench.start(0)
+def test_where_no_choice_begins_another_nothing_is_added_to_them(resident: ResidentModel) -> None:
+    resident.start(0)
     items = [Item("a", "q:", " ab", (" ab", " x", " 犬")), ITEMS[0]]
     with torch.inference_mode():
-        found = choices.log_likelihoods(workbench, choices.options(workbench, items), "rows")
-    assert found[0] == pytest.approx(naive(workbench, items[0], ()), abs=1e-4)
-    assert found[1] == pytest.approx(naive(workbench, items[1]), abs=1e-4)
+        found = choices.log_likelihoods(resident, choices.options(resident, items), "rows")
+    assert found[0] == pytest.approx(naive(resident, items[0], ()), abs=1e-4)
+    assert found[1] == pytest.approx(naive(resident, items[1]), abs=1e-4)
 
 
-def test_behind_solved_examples_a_choice_ends_as_theirs_do(workbench: Workbench) -> None:
+def test_behind_solved_examples_a_choice_ends_as_theirs_do(resident: ResidentModel) -> None:
     nested, apart = Item("a", "q:", " 1", (" 1", " 10")), Item("b", "q:", " 1", (" 1", " 2"))
-    found = choices.options(workbench, [apart, nested], "\n\n")
-    assert [workbench.tokenizer.decode(ids) for of in found for ids in of.tokens] == [" 1", " 2", " 1\n\n", " 10\n\n"]
+    found = choices.options(resident, [apart, nested], "\n\n")
+    assert [resident.tokenizer.decode(ids) for of in found for ids in of.tokens] == [" 1", " 2", " 1\n\n", " 10\n\n"]
     asked = few_shot([nested], [apart], 1, 0)
     task = Task.model_validate({"prompt": "{a}", "answer": "b", "train": "x.jsonl", "choices": ["1", "10"]})
     for asking, ending in (("few-shot", "\n\n"), ("plain", "")):
-        _, questions = next(rounds(Manner(task, Evaluate(), "en", asking, 0), asked))  # type: ignore[arg-type]
+        _, questions = next(rounds(PromptSpec(task, Evaluate(), "en", asking, 0), asked))  # type: ignore[arg-type]
         assert questions.ending == ending
     assert f" 1{BETWEEN}" in asked[0].prompt
 
 
 def test_a_choice_that_another_begins_wins_where_it_was_learned(tiny_model: Path) -> None:
-    bench = Workbench(Checkpoint("tiny-llama", tiny_model, "tiny"), "float32", SETTINGS)
+    resident = ResidentModel(Checkpoint("tiny-llama", tiny_model, "tiny"), "float32", SETTINGS)
     labels = tuple(f" {n}" for n in range(1, 11))
     items = [Item(label, f"{word}:", label, labels, golds=(label,)) for word, label in (("x", " 1"), ("y", " 10"))]
-    learned, _ = for_training(bench.tokenizer, items)
-    train(bench, lambda epoch: learned, Train(), Schedule(epochs=60, batch_size=2), 0, learning_rate=0.02)
-    found = predict(bench, Questions(items, "choice", "en"))
+    learned, _ = for_training(resident.tokenizer, items)
+    train(resident, lambda epoch: learned, Train(), Schedule(epochs=60, batch_size=2), 0, learning_rate=0.02)
+    found = predict(resident, PredictionRequest(items, "choice", "en"))
     assert [prediction.prediction for prediction in found] == ["1", "10"]
 
 
 def test_the_longest_choice_is_the_one_of_the_most_tokens(tmp_path: Path) -> None:
     """On GPT-2, which has no place for a token behind its context."""
     save("gpt2", tmp_path / "gpt2")
-    bench = Workbench(Checkpoint("gpt2", tmp_path / "gpt2", "tiny"), "float32", Lora(r=2))
+    resident = ResidentModel(Checkpoint("gpt2", tmp_path / "gpt2", "tiny"), "float32", Lora(r=2))
     text = "word " * 300
     long = Item(
         "a", f"{text}:", " 犬犬犬犬", (" abcdef", " 犬犬犬犬"), longest_column=(0, len(text)), golds=("犬犬犬犬",)
     )
-    context = bench.context
+    context = resident.context
     assert context is not None
-    items, shortened = fitted(bench.tokenizer, [long], "causal", None, context)
+    items, shortened = fitted(resident.tokenizer, [long], "causal", None, context)
     assert shortened == 1
-    assert max(of.size for of in choices.options(bench, items)) == context - 1
-    assert len(predict(bench, Questions(items, "choice", "en"))) == 1
+    assert max(of.size for of in choices.options(resident, items)) == context - 1
+    assert len(predict(resident, PredictionRequest(items, "choice", "en"))) == 1
 
 
-def test_behind_thoughts_there_is_room_for_the_marker_and_the_longest_choice(workbench: Workbench) -> None:
+def test_behind_thoughts_there_is_room_for_the_marker_and_the_longest_choice(resident: ResidentModel) -> None:
     text = "word " * 300
     items = [Item("a", f"{text}:", " 1", (" 1", " 10"), longest_column=(0, len(text)))]
     task = Task.model_validate({"prompt": "{a}", "answer": "b", "train": "x.jsonl", "choices": ["1", "10"]})
-    put, shortened = asked(workbench, Manner(task, Evaluate(), "en", "xlt", 0), items, [], 1024)
-    (behind,) = choices.options(workbench, answering(put, ["t" * XLT_TOKENS]))
+    put, shortened = build_prompts(resident, PromptSpec(task, Evaluate(), "en", "xlt", 0), items, [], 1024)
+    (behind,) = choices.options(resident, answering(put, ["t" * XLT_TOKENS]))
     assert shortened == 1
     assert behind.size <= 1024
 
@@ -124,34 +124,34 @@ def checkpoint_with(tiny_model: Path, folder: Path, **generation: Any) -> Checkp
     return Checkpoint("tiny-llama", folder, "tiny")
 
 
-def likeliest(bench: Workbench, prompt: str, count: int) -> list[int]:
+def likeliest(resident: ResidentModel, prompt: str, count: int) -> list[int]:
     """The likeliest token, so many times."""
-    ids = bench.tokenizer.encode(prompt)
+    ids = resident.tokenizer.encode(prompt)
     with torch.no_grad():
         for _ in range(count):
-            ids.append(int(bench.model(torch.tensor([ids])).logits[0, -1].argmax()))
+            ids.append(int(resident.model(torch.tensor([ids])).logits[0, -1].argmax()))
     return list(ids[-count:])
 
 
 def test_greedy_takes_the_likeliest_token_whatever_the_checkpoint_asks_for(tiny_model: Path, tmp_path: Path) -> None:
     asks: dict[str, Any] = {"repetition_penalty": 5.0, "no_repeat_ngram_size": 1, "do_sample": True, "temperature": 9.0}
     asks |= {"num_beams": 3, "min_new_tokens": 3, "suppress_tokens": list(range(100, 250)), "max_length": 2}
-    bench = Workbench(checkpoint_with(tiny_model, tmp_path / "own", **asks), "float32", SETTINGS)
-    bench.start(0)
+    resident = ResidentModel(checkpoint_with(tiny_model, tmp_path / "own", **asks), "float32", SETTINGS)
+    resident.start(0)
     for prompt in ("words words 3:", "q"):
-        expected = bench.tokenizer.decode(likeliest(bench, prompt, 12)).partition("<eos>")[0]
+        expected = resident.tokenizer.decode(likeliest(resident, prompt, 12)).partition("<eos>")[0]
         item = Item("a", prompt, " x", golds=("x",))
-        asked = Questions([item], "text", "en", max_new_tokens=12, until="never")
-        assert predict(bench, asked)[0].written == expected
+        asked = PredictionRequest([item], "text", "en", max_new_tokens=12, until="never")
+        assert predict(resident, asked)[0].written == expected
         # lm-evaluation-harness calls it like this.
-        ids = torch.tensor([bench.tokenizer.encode(prompt)])
-        whole = bench.model.generate(input_ids=ids, max_length=ids.shape[1] + 12, do_sample=False, pad_token_id=0)
-        assert bench.tokenizer.decode(whole[0, ids.shape[1] :]).partition("<eos>")[0] == expected
+        ids = torch.tensor([resident.tokenizer.encode(prompt)])
+        whole = resident.model.generate(input_ids=ids, max_length=ids.shape[1] + 12, do_sample=False, pad_token_id=0)
+        assert resident.tokenizer.decode(whole[0, ids.shape[1] :]).partition("<eos>")[0] == expected
 
 
 @pytest.mark.parametrize("file", ["generation_config.json", "config.json"])
 def test_a_text_ends_at_each_of_the_checkpoint_s_end_tokens(tiny_model: Path, tmp_path: Path, file: str) -> None:
-    plain = Workbench(Checkpoint("tiny-llama", tiny_model, "tiny"), "float32", SETTINGS)
+    plain = ResidentModel(Checkpoint("tiny-llama", tiny_model, "tiny"), "float32", SETTINGS)
     plain.start(0)
     token = next(token for i, token in enumerate(likeliest(plain, "q", 8)) if i > 1)
     checkpoint = checkpoint_with(tiny_model, tmp_path / "own")
@@ -159,26 +159,28 @@ def test_a_text_ends_at_each_of_the_checkpoint_s_end_tokens(tiny_model: Path, tm
     path.write_text(json.dumps(json.loads(path.read_text()) | {"eos_token_id": [2, token]}))
     if file == "config.json":
         (checkpoint.folder / "generation_config.json").unlink()
-    bench = Workbench(checkpoint, "float32", SETTINGS)
-    bench.start(0)
-    assert bench.ends == (2, token)
-    asked = Questions([Item("a", "q", " x", golds=("x",))], "text", "en", max_new_tokens=8, until="never")
+    resident = ResidentModel(checkpoint, "float32", SETTINGS)
+    resident.start(0)
+    assert resident.ends == (2, token)
+    asked = PredictionRequest([Item("a", "q", " x", golds=("x",))], "text", "en", max_new_tokens=8, until="never")
     written = likeliest(plain, "q", 8)
-    assert predict(bench, asked)[0].written == bench.tokenizer.decode(written[: written.index(token)])
+    assert predict(resident, asked)[0].written == resident.tokenizer.decode(written[: written.index(token)])
 
 
-def test_choices_of_one_token_cost_one_sequence_for_each_item(workbench: Workbench) -> None:
+def test_choices_of_one_token_cost_one_sequence_for_each_item(resident: ResidentModel) -> None:
     seen: list[tuple[int, int]] = []
     items = [Item(str(i), f"{i}:", "a", ("a", "b", "c", "d"), golds=("a",)) for i in range(6)]
-    predict(workbench, Questions(items, "choice", "en", batch_size=4), lambda done, total: seen.append((done, total)))
+    predict(
+        resident, PredictionRequest(items, "choice", "en", batch_size=4), lambda done, total: seen.append((done, total))
+    )
     assert seen == [(4, 6), (6, 6)]
 
 
-def test_the_likeliest_choice_is_the_prediction_whatever_the_batch(workbench: Workbench) -> None:
-    by_size = [predict(workbench, replace(ASKED, batch_size=size)) for size in (1, 5, 64)]
+def test_the_likeliest_choice_is_the_prediction_whatever_the_batch(resident: ResidentModel) -> None:
+    by_size = [predict(resident, replace(ASKED, batch_size=size)) for size in (1, 5, 64)]
     for found in by_size:
         for item, prediction, first in zip(ITEMS, found, by_size[0], strict=True):
-            scores = naive(workbench, item)
+            scores = naive(resident, item)
             assert prediction.id == item.id
             assert prediction.prediction == item.choices[scores.index(max(scores))].strip()
             assert prediction.scores == {"accuracy": float(prediction.prediction == item.answer.strip())}
@@ -193,13 +195,13 @@ def test_log_likelihoods_are_divided_by_what_was_asked_for() -> None:
     assert choices.normalized([-2.0, -3.0], item, [1, 3], "characters") == [-1.0, -0.75]
 
 
-def test_generation_does_not_depend_on_the_batch(workbench: Workbench) -> None:
-    workbench.start(0)
-    one, many = (predict(workbench, replace(WRITTEN, batch_size=size)) for size in (1, 6))
+def test_generation_does_not_depend_on_the_batch(resident: ResidentModel) -> None:
+    resident.start(0)
+    one, many = (predict(resident, replace(WRITTEN, batch_size=size)) for size in (1, 6))
     item = WRITTEN.items[3]
-    ids = workbench.tokenizer(item.prompt, return_tensors="pt")["input_ids"]
-    plain = workbench.model.generate(input_ids=ids, max_new_tokens=6, do_sample=False)[0, ids.shape[1] :]
-    text = workbench.tokenizer.decode(plain, skip_special_tokens=True)
+    ids = resident.tokenizer(item.prompt, return_tensors="pt")["input_ids"]
+    plain = resident.model.generate(input_ids=ids, max_new_tokens=6, do_sample=False)[0, ids.shape[1] :]
+    text = resident.tokenizer.decode(plain, skip_special_tokens=True)
     assert [p.prediction for p in one] == [p.prediction for p in many]
     assert one[3].prediction == next((line.strip() for line in text.splitlines() if line.strip()), "")
 
@@ -213,12 +215,12 @@ def test_an_answer_ends_where_its_kind_says() -> None:
     assert generation.completion("  \n ", "text") == ""
 
 
-def test_generation_stops_at_the_end_of_every_answer(workbench: Workbench) -> None:
-    script = workbench.tokenizer.encode("ab\ncdefgh", add_special_tokens=False)
-    start = len(workbench.tokenizer.encode("q"))
+def test_generation_stops_at_the_end_of_every_answer(resident: ResidentModel) -> None:
+    script = resident.tokenizer.encode("ab\ncdefgh", add_special_tokens=False)
+    start = len(resident.tokenizer.encode("q"))
 
-    stop = generation._Ended(workbench.tokenizer, "text", start, None)
-    ids = torch.tensor([workbench.tokenizer.encode("q")] * 2)
+    stop = generation._Ended(resident.tokenizer, "text", start, None)
+    ids = torch.tensor([resident.tokenizer.encode("q")] * 2)
     done = []
     for token in script:
         ids = torch.cat([ids, torch.tensor([[token]] * 2)], 1)
@@ -235,10 +237,10 @@ def rows(found: Sequence[Prediction]) -> str:
     "questions", [replace(ASKED, batch_size=6), replace(WRITTEN, batch_size=2)], ids=["choice", "text"]
 )
 def test_an_evaluation_that_was_cut_off_goes_on_where_it_was(
-    workbench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, questions: Questions
+    resident: ResidentModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, questions: PredictionRequest
 ) -> None:
-    workbench.start(0)
-    whole = predict(workbench, questions)
+    resident.start(0)
+    whole = predict(resident, questions)
 
     class KilledError(Exception):
         pass
@@ -252,30 +254,30 @@ def test_an_evaluation_that_was_cut_off_goes_on_where_it_was(
 
     path = tmp_path / "journal"
     with pytest.raises(KilledError):
-        predict(workbench, questions, kill, Journal(path))
+        predict(resident, questions, kill, Journal(path))
     with path.open("ab") as file:
         file.write(b'{"5": {"id": "half wri')
     seen: list[int] = []
-    again = predict(workbench, questions, lambda done, total: seen.append(done), Journal(path))
+    again = predict(resident, questions, lambda done, total: seen.append(done), Journal(path))
     assert seen[0] > batches[1]
     assert rows(again) == rows(whole)
 
 
 def test_a_batch_that_does_not_fit_is_halved_and_so_are_later_ones(
-    workbench: Workbench, monkeypatch: pytest.MonkeyPatch
+    resident: ResidentModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     questions = replace(ASKED, batch_size=64)
-    whole = predict(workbench, questions)
+    whole = predict(resident, questions)
     real, sizes = choices.log_likelihoods, list[int]()
 
-    def small(bench: Workbench, batch: Any, layout: Any) -> Any:
+    def small(resident: ResidentModel, batch: Any, layout: Any) -> Any:
         sizes.append(len(batch))
         if len(batch) > 2:
             raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
-        return real(bench, batch, layout)
+        return real(resident, batch, layout)
 
     monkeypatch.setattr("adamergex.inference.choices.log_likelihoods", small)
-    found = predict(workbench, questions)
+    found = predict(resident, questions)
     assert [p.prediction for p in found] == [p.prediction for p in whole]
     assert sizes == [7, 4, 2, 2, 2, 1]
 
@@ -284,14 +286,14 @@ def test_a_batch_that_does_not_fit_is_halved_and_so_are_later_ones(
 
     monkeypatch.setattr("adamergex.inference.choices.log_likelihoods", never)
     with pytest.raises(ModelError, match="does not fit into memory, even alone"):
-        predict(workbench, questions)
+        predict(resident, questions)
 
     def broken(*args: Any) -> Any:
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     monkeypatch.setattr("adamergex.inference.choices.log_likelihoods", broken)
     with pytest.raises(RuntimeError, match="shapes"):
-        predict(workbench, questions)
+        predict(resident, questions)
 
 
 def test_batches_hold_like_lengths_and_so_many_sequences() -> None:

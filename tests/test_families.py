@@ -19,7 +19,7 @@ from adamergex.inference.choices import class_logits
 from adamergex.models import families
 from adamergex.models.adapter_settings import IA3, AdapterSettings, Lora
 from adamergex.models.encode import for_training
-from adamergex.models.resident import Workbench
+from adamergex.models.resident import ResidentModel
 from adamergex.storage.checkpoints import Checkpoint
 from adamergex.tasks.items import Item
 from adamergex.training.settings import Schedule, Train
@@ -134,17 +134,17 @@ def test_the_base_model_of_an_encoder_answers_alike_before_and_after_training(
     structure: str, models: Callable[[str], Path]
 ) -> None:
     settings = TypeAdapter(AdapterSettings).validate_python(STRUCTURES[structure])
-    bench = Workbench(Checkpoint("x", models("xlm-r"), ""), "float32", settings, kind="classes", classes=2)
+    resident = ResidentModel(Checkpoint("x", models("xlm-r"), ""), "float32", settings, kind="classes", classes=2)
     items = [Item(str(i), f"text {i}", (" yes", " no")[i % 2], (" yes", " no")) for i in range(4)]
-    bench.model.eval()
-    learned = for_training(bench.tokenizer, items, "classes")[0]
-    with bench.without_adapter(), torch.no_grad():
-        before = class_logits(bench, learned)
-    train(bench, lambda epoch: learned, Train(), Schedule(epochs=3, batch_size=4), 0, learning_rate=0.1)
+    resident.model.eval()
+    learned = for_training(resident.tokenizer, items, "classes")[0]
+    with resident.without_adapter(), torch.no_grad():
+        before = class_logits(resident, learned)
+    train(resident, lambda epoch: learned, Train(), Schedule(epochs=3, batch_size=4), 0, learning_rate=0.1)
     with torch.no_grad():
-        with bench.without_adapter():
-            assert class_logits(bench, learned) == before
-        assert class_logits(bench, learned) != before
+        with resident.without_adapter():
+            assert class_logits(resident, learned) == before
+        assert class_logits(resident, learned) != before
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -152,7 +152,7 @@ def test_the_family_of_a_model_and_the_modules_that_are_adapted(name: str, model
     checkpoint = Checkpoint(name, models(name), name)
     assert families.family(checkpoint) == FAMILY.get(name, "causal")
     kind = families.KINDS[families.family(checkpoint)]["task"]
-    lora = Workbench(checkpoint, "float32", Lora(r=2), kind=kind, classes=2).adapter()
+    lora = ResidentModel(checkpoint, "float32", Lora(r=2), kind=kind, classes=2).adapter()
     assert sorted({key.split(".lora_")[0] for key in lora.tensors if ".lora_" in key}) == sorted(
         key
         for key in {key.split(".lora_")[0] for key in lora.tensors if ".lora_" in key}
@@ -160,7 +160,7 @@ def test_the_family_of_a_model_and_the_modules_that_are_adapted(name: str, model
     )
     used = {ending for key in lora.tensors for ending in LINEAR[name].split() if f".{ending}.lora_A" in key}
     assert used == set(LINEAR[name].split())
-    ia3 = Workbench(checkpoint, "float32", IA3(structure="ia3"), kind=kind, classes=2).adapter()
+    ia3 = ResidentModel(checkpoint, "float32", IA3(structure="ia3"), kind=kind, classes=2).adapter()
     scaled = {key.removesuffix(".ia3_l") for key in ia3.tensors if key.endswith(".ia3_l")}
     assert all(any(key.endswith(f".{end}") for key in scaled) for end in SCALED[name].split())
     assert not [key for key in scaled if key.endswith("attention.output.dense")]

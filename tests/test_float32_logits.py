@@ -12,12 +12,12 @@ import transformers
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from adamergex.inference import choices
-from adamergex.inference.predict import Questions, predict
+from adamergex.inference.predict import PredictionRequest, predict
 from adamergex.models import encode
 from adamergex.models import target_logits as module
 from adamergex.models.adapter_settings import Lora
-from adamergex.models.encoded import Example
-from adamergex.models.resident import Workbench
+from adamergex.models.encoded import EncodedExample
+from adamergex.models.resident import ResidentModel
 from adamergex.models.target_logits import float32_logits, target_logits
 from adamergex.storage.checkpoints import Checkpoint
 from adamergex.tasks.items import Item
@@ -41,7 +41,7 @@ AFTER: dict[str, tuple[transformers.PretrainedConfig, Callable[[torch.Tensor], t
         lambda logits: logits,
     ),
 }
-EXAMPLES = [Example([1, 5, 9, 33, 2, 8, 40, 41], [3, 5, 7]), Example([1, 60, 61], [1, 2])]
+EXAMPLES = [EncodedExample([1, 5, 9, 33, 2, 8, 40, 41], [3, 5, 7]), EncodedExample([1, 60, 61], [1, 2])]
 
 
 def halved(config: transformers.PretrainedConfig, dtype: torch.dtype = torch.bfloat16) -> Any:
@@ -143,7 +143,7 @@ def test_there_is_never_a_float32_copy_of_the_whole_embedding(monkeypatch: pytes
     assert torch.allclose(at_once, by_pieces, rtol=0, atol=2e-5)
 
 
-def test_nearly_equal_choices_are_told_apart(nearly_equal: Workbench) -> None:
+def test_nearly_equal_choices_are_told_apart(nearly_equal: ResidentModel) -> None:
     items = [Item(str(i), f"{'question ' * (i % 3)}{i}:", "a", ("a", "b"), golds=("a",)) for i in range(24)]
     a, b = (nearly_equal.tokenizer.encode(letter)[-1] for letter in "ab")
     head = nearly_equal.model.get_base_model().lm_head
@@ -157,18 +157,20 @@ def test_nearly_equal_choices_are_told_apart(nearly_equal: Workbench) -> None:
     # In bfloat16 they tie, and the first would have it.
     assert rounded.count(0.0) > 12
     assert {"a", "b"} == set(right)
-    found = predict(nearly_equal, Questions(items, "choice", "en"))
+    found = predict(nearly_equal, PredictionRequest(items, "choice", "en"))
     assert [prediction.prediction for prediction in found] == right
 
 
 def test_a_classification_head_in_bfloat16_gives_float32_logits(tmp_path: Path) -> None:
     for name in ("xlm-r", "bert"):
         checkpoint = Checkpoint(name, save(name, tmp_path / name), name)
-        bench = Workbench(checkpoint, "bfloat16", Lora(r=2), kind="classes", classes=3)
-        bench.start(0)
+        resident = ResidentModel(checkpoint, "bfloat16", Lora(r=2), kind="classes", classes=3)
+        resident.start(0)
         items = [Item(str(i), f"text {i}", "x", ("x", "y", "z")) for i in range(5)]
-        head = bench.model.get_base_model().classifier
-        hidden, logits = seen(head, partial(choices.class_logits, bench, encode.classified(bench.tokenizer, items)))
+        head = resident.model.get_base_model().classifier
+        hidden, logits = seen(
+            head, partial(choices.class_logits, resident, encode.classified(resident.tokenizer, items))
+        )
         active = head.modules_to_save[head.active_adapters[0]]
         x = hidden.double() if name == "bert" else hidden[:, 0].double()
         for layer in [active] if name == "bert" else [active.dense, active.out_proj]:

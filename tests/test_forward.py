@@ -8,7 +8,7 @@ import transformers
 from torch.nn import functional
 
 from adamergex.inference.predict import _batches
-from adamergex.models.encoded import Example, dealt, random_batches
+from adamergex.models.encoded import EncodedExample, dealt, random_batches
 from adamergex.models.families import Kind
 from adamergex.models.layout_probe import choose
 from adamergex.models.target_logits import target_logits
@@ -31,9 +31,9 @@ CONFIGS = {
     "opt": transformers.OPTConfig(**SMALL, ffn_dim=48, word_embed_proj_dim=32),
 }
 EXAMPLES = [
-    Example([1, 5, 9, 33, 2, 8, 40, 41], [3, 7]),
-    Example([1, 60, 61], [1, 2]),
-    Example([1, 7, 7, 7, 12], [4]),
+    EncodedExample([1, 5, 9, 33, 2, 8, 40, 41], [3, 7]),
+    EncodedExample([1, 60, 61], [1, 2]),
+    EncodedExample([1, 7, 7, 7, 12], [4]),
 ]
 
 
@@ -101,10 +101,10 @@ def test_packed_sequences_see_nothing_of_each_other_where_the_model_can(kind: st
 
 
 ALIKE = [
-    Example([1, 5, 9, 33, 2, 8, 40, 41], [3, 7]),
-    Example([1, 5, 9, 33, 2, 61], [4, 5]),
-    Example([1, 5, 9, 33, 2, 8, 12], [5, 6]),
-    Example([1, 5, 9, 33, 2, 70, 71, 72, 73], [8]),
+    EncodedExample([1, 5, 9, 33, 2, 8, 40, 41], [3, 7]),
+    EncodedExample([1, 5, 9, 33, 2, 61], [4, 5]),
+    EncodedExample([1, 5, 9, 33, 2, 8, 12], [5, 6]),
+    EncodedExample([1, 5, 9, 33, 2, 70, 71, 72, 73], [8]),
 ]
 
 
@@ -136,7 +136,7 @@ def test_prompts_with_several_answers_are_trees() -> None:
     model.get_input_embeddings().register_forward_hook(lambda module, args, out: seen.append(tuple(args[0].shape)))
     prompts = [[1, 5, 9, 10, 11, 12], [1, 5, 9, 20, 21, 22]]
     answers = [[30, 31, 32], [30, 31, 33, 34], [40, 41]]
-    examples = [Example([*p, *a], list(range(6, 6 + len(a)))) for p in prompts for a in answers]
+    examples = [EncodedExample([*p, *a], list(range(6, 6 + len(a)))) for p in prompts for a in answers]
     shared, labels = predicted(model, examples, 0, layout="shared")
     plain, same = predicted(model, examples, 0)
     assert torch.equal(labels, same)
@@ -151,7 +151,7 @@ def test_sequences_that_begin_otherwise_share_nothing() -> None:
     model = noisy(CONFIGS["llama"])
     seen = []
     model.get_input_embeddings().register_forward_hook(lambda module, args, out: seen.append(tuple(args[0].shape)))
-    examples = [Example([start, *range(20, 40)], [20]) for start in (3, 4, 5)]
+    examples = [EncodedExample([start, *range(20, 40)], [20]) for start in (3, 4, 5)]
     predicted(model, examples, 0, layout="shared")
     assert seen == [(3, 20)]
 
@@ -161,7 +161,7 @@ def test_long_sequences_share_their_beginning_in_several_rows() -> None:
     seen = []
     model.get_input_embeddings().register_forward_hook(lambda module, args, out: seen.append(tuple(args[0].shape)))
     begun = [i % 90 + 3 for i in range(200)]
-    examples = [Example([*begun, *((j * 7 + i) % 90 + 3 for i in range(100 + j))], [250]) for j in range(6)]
+    examples = [EncodedExample([*begun, *((j * 7 + i) % 90 + 3 for i in range(100 + j))], [250]) for j in range(6)]
     shared, _ = predicted(model, examples, 0, layout="shared")
     plain, _ = predicted(model, examples, 0)
     assert torch.allclose(plain, shared, atol=1e-3)
@@ -187,10 +187,13 @@ BART = transformers.BartConfig(
     decoder_ffn_dim=48,
     pad_token_id=0,
 )
-BOTH = [Example([0, 5, 9, 33], [1, 2, 3], source=(7, 8, 9, 10, 2)), Example([0, 60, 61], [1, 2], source=(11, 2))]
+BOTH = [
+    EncodedExample([0, 5, 9, 33], [1, 2, 3], source=(7, 8, 9, 10, 2)),
+    EncodedExample([0, 60, 61], [1, 2], source=(11, 2)),
+]
 
 
-def mean(model: torch.nn.Module, examples: list[Example], kind: Kind) -> torch.Tensor:
+def mean(model: torch.nn.Module, examples: list[EncodedExample], kind: Kind) -> torch.Tensor:
     return functional.cross_entropy(*predicted(model, examples, 0, kind))
 
 
@@ -208,7 +211,7 @@ def test_a_sequence_to_sequence_loss_equals_hugging_face_s(config: transformers.
 def test_a_masked_loss_equals_hugging_face_s() -> None:
     torch.manual_seed(0)
     model = transformers.AutoModelForMaskedLM.from_config(XLMR).eval()
-    examples = [Example([1, 50, 51, 4, 2], [1, 3], labels=(8, 9)), Example([1, 52, 2], [1], labels=(10,))]
+    examples = [EncodedExample([1, 50, 51, 4, 2], [1, 3], labels=(8, 9)), EncodedExample([1, 52, 2], [1], labels=(10,))]
     ids = torch.tensor([[1, 50, 51, 4, 2], [1, 52, 2, 0, 0]])
     labels = torch.full_like(ids, -100)
     labels[0, 1], labels[0, 3], labels[1, 1] = 8, 9, 10
@@ -220,7 +223,7 @@ def test_a_classification_loss_equals_hugging_face_s() -> None:
     torch.manual_seed(0)
     model = transformers.AutoModelForSequenceClassification.from_config(XLMR).eval()
     ids = torch.tensor([[1, 50, 51, 4, 2], [1, 52, 2, 0, 0]])
-    examples = [Example([1, 50, 51, 4, 2], [], labels=(2,)), Example([1, 52, 2], [], labels=(0,))]
+    examples = [EncodedExample([1, 50, 51, 4, 2], [], labels=(2,)), EncodedExample([1, 52, 2], [], labels=(0,))]
     plain = model(input_ids=ids, attention_mask=(ids != 0).long(), labels=torch.tensor([2, 0])).loss
     assert abs(mean(model, examples, "classes").item() - plain.item()) < 1e-6
 
@@ -234,13 +237,13 @@ def test_every_example_is_in_one_random_batch_of_like_lengths() -> None:
 
 
 def test_batches_hold_like_lengths_and_every_example_once() -> None:
-    examples = [Example([1] * length, []) for length in (3, 9, 4, 8, 2)]
+    examples = [EncodedExample([1] * length, []) for length in (3, 9, 4, 8, 2)]
     assert _batches([example.size for example in examples], [1] * 5, 2) == [[1, 3], [2, 0], [4]]
 
 
 @pytest.mark.parametrize(("total", "count", "size"), [(7, 2, 2), (3, 4, 1), (8, 2, 4), (9, 4, 2)])
 def test_every_example_is_dealt_once_and_every_process_has_as_many_parts(total: int, count: int, size: int) -> None:
-    examples = [Example([1, n], [1]) for n in range(total)]
+    examples = [EncodedExample([1, n], [1]) for n in range(total)]
     hands = [dealt(examples, rank, count, size) for rank in range(count)]
     assert len({len(hand) for hand in hands}) == 1
     counted = [example.ids[1] for hand in hands for part, weight in hand for example in part if weight]

@@ -13,9 +13,9 @@ import torch
 from adamergex.adapters.adapter import Adapter
 from adamergex.errors import DataError, ModelError
 from adamergex.inference.engines.harness import measure
-from adamergex.inference.predict import Questions, predict
+from adamergex.inference.predict import PredictionRequest, predict
 from adamergex.models.adapter_settings import Lora
-from adamergex.models.resident import Workbench
+from adamergex.models.resident import ResidentModel
 from adamergex.storage.checkpoints import Checkpoint
 from adamergex.tasks.items import Item
 from tests.families import save
@@ -71,37 +71,37 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def adapted(workbench: Workbench) -> Workbench:
+def adapted(resident: ResidentModel) -> ResidentModel:
     """The model with an adapter that changes what it prefers."""
-    workbench.start(0)
-    start = workbench.adapter()
+    resident.start(0)
+    start = resident.adapter()
     draw = torch.Generator().manual_seed(3)
     tensors = {name: torch.randn(tensor.shape, generator=draw) for name, tensor in start.tensors.items()}
-    workbench.put(Adapter(start.config, tensors))
-    return workbench
+    resident.set_adapter(Adapter(start.config, tensors))
+    return resident
 
 
-def by_hand(workbench: Workbench) -> list[float]:
+def by_hand(resident: ResidentModel) -> list[float]:
     """Of each item whether its answer is the likeliest choice: one plain forward pass for each choice."""
     right = []
     for item in ITEMS:
-        before = len(workbench.tokenizer.encode(item.prompt))
+        before = len(resident.tokenizer.encode(item.prompt))
         scores = []
         for choice in item.choices:
-            ids = torch.tensor(workbench.tokenizer.encode(item.prompt + choice))
+            ids = torch.tensor(resident.tokenizer.encode(item.prompt + choice))
             with torch.no_grad():
-                log_p = workbench.model(ids[None]).logits[0].double().log_softmax(-1)
+                log_p = resident.model(ids[None]).logits[0].double().log_softmax(-1)
             scores.append(float(log_p[range(before - 1, len(ids) - 1), ids[before:]].sum()))
         right.append(float(item.choices[scores.index(max(scores))] == item.answer))
     return right
 
 
-def ours(workbench: Workbench) -> list[float]:
-    return [found.scores["accuracy"] for found in predict(workbench, Questions(ITEMS, "choice", "en"))]
+def ours(resident: ResidentModel) -> list[float]:
+    return [found.scores["accuracy"] for found in predict(resident, PredictionRequest(ITEMS, "choice", "en"))]
 
 
 def test_accuracy_is_ours_and_that_of_a_plain_computation(
-    adapted: Workbench, folder: Path, capfd: pytest.CaptureFixture[str]
+    adapted: ResidentModel, folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("lm_eval")
     right = by_hand(adapted)
@@ -121,7 +121,7 @@ def test_accuracy_is_ours_and_that_of_a_plain_computation(
     assert capfd.readouterr() == ("", "")
 
 
-def test_without_its_adapter_the_base_model_is_measured(adapted: Workbench, folder: Path) -> None:
+def test_without_its_adapter_the_base_model_is_measured(adapted: ResidentModel, folder: Path) -> None:
     pytest.importorskip("lm_eval")
     with_adapter = by_hand(adapted)
     with adapted.without_adapter():
@@ -131,10 +131,12 @@ def test_without_its_adapter_the_base_model_is_measured(adapted: Workbench, fold
     assert row["value"] == pytest.approx(sum(right) / len(ITEMS))
 
 
-def test_nearly_equal_choices_are_told_apart_in_bfloat16(nearly_equal: Workbench, tmp_path: Path) -> None:
+def test_nearly_equal_choices_are_told_apart_in_bfloat16(nearly_equal: ResidentModel, tmp_path: Path) -> None:
     pytest.importorskip("lm_eval")
     items = [Item(str(i), f"{'question ' * (i % 3)}{i}:", "b", ("a", "b"), golds=("b",)) for i in range(24)]
-    accuracy = sum(found.scores["accuracy"] for found in predict(nearly_equal, Questions(items, "choice", "en"))) / 24
+    accuracy = (
+        sum(found.scores["accuracy"] for found in predict(nearly_equal, PredictionRequest(items, "choice", "en"))) / 24
+    )
     assert 0 < accuracy < 1
     (row,) = measure(nearly_equal, ["own_choice"], as_task(items, tmp_path))
     # Where both were equally likely the first one would have it, which is never right here.
@@ -145,16 +147,16 @@ def test_a_sequence_to_sequence_model_is_measured_as_one(folder: Path, tmp_path:
     pytest.importorskip("lm_eval")
     save("t5", tmp_path / "t5")
     settings = Lora(r=2, alpha=4, target_modules=["q", "v"])
-    workbench = Workbench(Checkpoint("t5", tmp_path / "t5", "tiny"), "float32", settings, kind="seq2seq")
-    (row,) = measure(workbench, ["own_choice"], folder)
+    resident = ResidentModel(Checkpoint("t5", tmp_path / "t5", "tiny"), "float32", settings, kind="seq2seq")
+    (row,) = measure(resident, ["own_choice"], folder)
     right = []
     for item in ITEMS:
-        source = workbench.tokenizer(item.prompt, return_tensors="pt")["input_ids"]
+        source = resident.tokenizer(item.prompt, return_tensors="pt")["input_ids"]
         scores = []
         for choice in item.choices:
-            ids = torch.tensor([workbench.tokenizer.encode(choice, add_special_tokens=False)])
+            ids = torch.tensor([resident.tokenizer.encode(choice, add_special_tokens=False)])
             with torch.no_grad():
-                log_p = workbench.model(input_ids=source, labels=ids).logits[0].double().log_softmax(-1)
+                log_p = resident.model(input_ids=source, labels=ids).logits[0].double().log_softmax(-1)
             scores.append(float(log_p[range(ids.shape[1]), ids[0]].sum()))
         right.append(item.choices[scores.index(max(scores))] == item.answer)
     assert row["value"] == pytest.approx(sum(right) / len(ITEMS))
@@ -166,23 +168,23 @@ def test_what_is_written_is_greedy_whatever_the_checkpoint_asks_for(tiny_model: 
     shutil.copytree(tiny_model, model)
     asks = {"repetition_penalty": 5.0, "no_repeat_ngram_size": 1, "num_beams": 3}
     (model / "generation_config.json").write_text(json.dumps(asks))
-    bench = Workbench(Checkpoint("tiny-llama", model, "tiny"), "float32", Lora(r=2))
+    resident = ResidentModel(Checkpoint("tiny-llama", model, "tiny"), "float32", Lora(r=2))
     rows = []
     for item in ITEMS[:4]:
-        ids = bench.tokenizer.encode(item.prompt)
+        ids = resident.tokenizer.encode(item.prompt)
         begin = len(ids)
         while len(ids) < begin + 8:
             with torch.no_grad():
-                ids.append(int(bench.model(torch.tensor([ids])).logits[0, -1].argmax()))
+                ids.append(int(resident.model(torch.tensor([ids])).logits[0, -1].argmax()))
         ended = [*ids[begin:], 2]
-        answer = bench.tokenizer.decode(ended[: ended.index(2)], skip_special_tokens=True)
-        asked = Questions([item], "text", "en", max_new_tokens=8, until="never")
-        assert predict(bench, asked)[0].written == answer
+        answer = resident.tokenizer.decode(ended[: ended.index(2)], skip_special_tokens=True)
+        asked = PredictionRequest([item], "text", "en", max_new_tokens=8, until="never")
+        assert predict(resident, asked)[0].written == answer
         rows.append(json.dumps({"prompt": item.prompt, "answer": answer}) + "\n")
     data.write_text("".join(rows))
     tasks.mkdir()
     (tasks / "own.yaml").write_text(WRITTEN.format(data=data, cache=tmp_path / "cache"))
-    (row,) = measure(bench, ["own_written"], tasks)
+    (row,) = measure(resident, ["own_written"], tasks)
     assert row["value"] == 1
 
 
@@ -200,28 +202,28 @@ def test_what_is_written_is_greedy_whatever_the_checkpoint_asks_for(tiny_model: 
     ],
 )
 def test_what_cannot_be_measured_is_named(
-    workbench: Workbench, folder: Path, asked: dict[str, Any], message: str
+    resident: ResidentModel, folder: Path, asked: dict[str, Any], message: str
 ) -> None:
     pytest.importorskip("lm_eval")
     arguments: dict[str, Any] = {"tasks": ["own_choice"], "include": folder} | asked
     with pytest.raises(DataError, match=message):
-        measure(workbench, **arguments)
+        measure(resident, **arguments)
 
 
-def test_a_task_without_data_is_one_line(workbench: Workbench, folder: Path) -> None:
+def test_a_task_without_data_is_one_line(resident: ResidentModel, folder: Path) -> None:
     pytest.importorskip("lm_eval")
     (folder.parent / "items.jsonl").unlink()
     with pytest.raises(DataError, match="^tasks own_choice: lm-evaluation-harness cannot measure them: .+$"):
-        measure(workbench, ["own_choice"], folder)
+        measure(resident, ["own_choice"], folder)
 
 
-def test_an_encoder_is_refused(workbench: Workbench) -> None:
-    encoder: Any = SimpleNamespace(kind="classes", checkpoint=workbench.checkpoint)
+def test_an_encoder_is_refused(resident: ResidentModel) -> None:
+    encoder: Any = SimpleNamespace(kind="classes", checkpoint=resident.checkpoint)
     with pytest.raises(ModelError, match="this one is an encoder"):
         measure(encoder, ["own_choice"])
 
 
-def test_without_the_package_it_is_said_how_to_get_it(workbench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_package_it_is_said_how_to_get_it(resident: ResidentModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lm_eval", None)
     with pytest.raises(ModelError, match=r"run: pip install 'adamergex\[harness\]'"):
-        measure(workbench, ["own_choice"])
+        measure(resident, ["own_choice"])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from adamergex.reporting import figures, html, html_parts
-from adamergex.reporting.report import Example, Report, cells, headings, verdict
+from adamergex.reporting.report import ChangedAnswer, Report, cells, headings, verdict
 from adamergex.scoring.results import AVERAGE, Row
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
@@ -78,8 +78,8 @@ def rows(*languages: str) -> list[Row]:
     return found
 
 
-def example(**changes: Any) -> Example:
-    given = Example(
+def example(**changes: Any) -> ChangedAnswer:
+    given = ChangedAnswer(
         "ar", "adamergex", "merged", "test/1", "ما العاصمة؟", ("القاهرة", "مصر"), "باريس", 0.0, "القاهرة", 1.0
     )
     return replace(given, **changes)
@@ -211,7 +211,9 @@ def test_hostile_text_stays_text_wherever_it_stands() -> None:
         source=HOSTILE,
         start=HOSTILE,
         rows=hostile,
-        examples=[Example(HOSTILE, "adamergex", HOSTILE, HOSTILE, HOSTILE, (HOSTILE,), HOSTILE, 1.0, HOSTILE, 0.0)],
+        examples=[
+            ChangedAnswer(HOSTILE, "adamergex", HOSTILE, HOSTILE, HOSTILE, (HOSTILE,), HOSTILE, 1.0, HOSTILE, 0.0)
+        ],
         facts=[HOSTILE],
         curves={HOSTILE: curve(3)},
         corpora={HOSTILE: corpus(licence=HOSTILE, other_languages={HOSTILE: 1}, source={"package": HOSTILE})},

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from adamergex.data.settings import Source
-from adamergex.inference.answering import Manner, answers, asked
+from adamergex.inference.answering import PromptSpec, answers, build_prompts
 from adamergex.inference.journal import Journal
 from adamergex.inference.settings import Evaluate
 from adamergex.models.encode import fitted
-from adamergex.models.resident import Workbench
+from adamergex.models.resident import ResidentModel
 from adamergex.pipeline.run import run
 from adamergex.recipes import loading
 from adamergex.tasks.items import Item, read_items
@@ -34,8 +34,8 @@ def task(**changes: object) -> Task:
     return Task.model_validate(settings | changes)
 
 
-def test_an_item_that_is_remade_keeps_all_that_it_is_not_remade_for(workbench: Workbench) -> None:
-    [cut], shortened = fitted(workbench.tokenizer, [ITEM], "causal", None, 100, 8)
+def test_an_item_that_is_remade_keeps_all_that_it_is_not_remade_for(resident: ResidentModel) -> None:
+    [cut], shortened = fitted(resident.tokenizer, [ITEM], "causal", None, 100, 8)
     assert shortened == 1
     for remade in (cut, few_shot([ITEM], [ITEM], 1, 0)[0], xlt([ITEM], "extraction", "es")[0]):
         assert (remade.id, remade.answer, remade.golds) == (ITEM.id, ITEM.answer, ITEM.golds)
@@ -43,12 +43,12 @@ def test_an_item_that_is_remade_keeps_all_that_it_is_not_remade_for(workbench: W
     assert answering([ITEM], ["So."])[0].golds == ITEM.golds
 
 
-def test_long_items_of_every_written_kind_are_scored(workbench: Workbench) -> None:
+def test_long_items_of_every_written_kind_are_scored(resident: ResidentModel) -> None:
     for kind in ("text", "number", "extraction", "generation"):
         item = Item("a:1", ITEM.prompt, " 1", (), ITEM.longest_column, ("1", "1.0"))
-        manner = Manner(task(choices=None, kind=kind), Evaluate(max_new_tokens=4), "es", "plain", 0)
-        items, shortened = asked(workbench, manner, [item], [], 100)
-        [answer] = answers(workbench, manner, items, lambda done, total: None, lambda name: Journal(None))
+        spec = PromptSpec(task(choices=None, kind=kind), Evaluate(max_new_tokens=4), "es", "plain", 0)
+        items, shortened = build_prompts(resident, spec, [item], [], 100)
+        [answer] = answers(resident, spec, items, lambda done, total: None, lambda name: Journal(None))
         assert (shortened, answer.golds) == (1, ("1", "1.0"))
 
 
@@ -83,10 +83,10 @@ def test_items_are_those_of_a_folder_wherever_it_lies(tmp_path: Path, monkeypatc
         rows = [
             {"premise": f"It rained {i}.", "choice1": "A.", "choice2": "B.", "question": "effect"} for i in range(2)
         ]
-        path = tmp_path / name / "bench/copa/train.jsonl"
+        path = tmp_path / name / "resident/copa/train.jsonl"
         path.parent.mkdir(parents=True)
         path.write_text("".join(json.dumps({**row, "label": i}) + "\n" for i, row in enumerate(rows)))
-    copa = loading.load("quickstart", ["task={benchmark: xcopa, data: bench}"]).task
+    copa = loading.load("quickstart", ["task={benchmark: xcopa, data: resident}"]).task
     here, there = (read_items(copa, copa.train, tmp_path / name, "en") for name in ("here", "there/again"))
     assert here == there
     assert here[0].id == "copa/train.jsonl:1"

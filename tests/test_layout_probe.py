@@ -7,7 +7,7 @@ import torch
 import transformers
 
 from adamergex.models import layout_probe, prefix_sharing, target_logits
-from adamergex.models.encoded import Example
+from adamergex.models.encoded import EncodedExample
 from adamergex.models.layout_probe import choose
 from adamergex.models.target_logits import in_trees, laid_logits, packed, rows
 
@@ -80,7 +80,7 @@ def test_gpt_neo_misreads_shared_beginnings_behind_its_window_and_packed_rows_be
 
     def off(length: int) -> float:
         begun = [(7 * i) % 97 for i in range(length)]
-        examples = [Example([*begun, *range(a, a + 30)], list(range(length, length + 30))) for a in (1, 40)]
+        examples = [EncodedExample([*begun, *range(a, a + 30)], list(range(length, length + 30))) for a in (1, 40)]
         grown = prefix_sharing.Trees()
         grown.add(0, examples[0].ids[:-1], 0, 10**6)
         grown.add(1, examples[1].ids[:-1], length, 10**6)
@@ -92,7 +92,7 @@ def test_gpt_neo_misreads_shared_beginnings_behind_its_window_and_packed_rows_be
 
     assert off(8) < 1e-5
     assert off(250) > 0.02
-    long = [Example([i % 97 for i in range(1500)], [1])] * 2
+    long = [EncodedExample([i % 97 for i in range(1500)], [1])] * 2
     with pytest.raises(RuntimeError, match="size of tensor"), torch.no_grad():
         laid_logits(model, packed(long))
 

@@ -6,7 +6,7 @@ import transformers
 from tokenizers.processors import TemplateProcessing
 
 from adamergex.errors import ModelError
-from adamergex.models.encoded import Example
+from adamergex.models.encoded import EncodedExample
 from adamergex.models.families import Family
 from adamergex.training.objectives import Windows, overhead
 from adamergex.training.reference_task import Reference
@@ -46,7 +46,7 @@ FIRST = SENTINELS.get_vocab()["<extra_id_0>"]
 
 def test_causal_predicts_every_token_behind_the_first() -> None:
     made = windows("causal", tokenizer())
-    assert made[0] == Example([BOS, *BODY], list(range(1, 41)), id="window 0")
+    assert made[0] == EncodedExample([BOS, *BODY], list(range(1, 41)), id="window 0")
     assert made.width == 41 == len(made[0].ids)
 
 

@@ -95,7 +95,7 @@ def test_a_run_does_every_stage_once_and_a_second_run_none(
     def refuse(*args: object) -> None:
         raise AssertionError("the base model was loaded for a finished run")
 
-    monkeypatch.setattr("adamergex.models.resident.Workbench.__init__", refuse)
+    monkeypatch.setattr("adamergex.models.resident.ResidentModel.__init__", refuse)
     again, seen = run(path)
     assert (seen.made, seen.skipped) == ([], STAGES)
     assert again == rows

@@ -10,7 +10,7 @@ import pytest
 from adamergex.data import packaged
 from adamergex.models.adapter_settings import LEARNING_RATES
 from adamergex.models.encode import for_training
-from adamergex.models.resident import Workbench
+from adamergex.models.resident import ResidentModel
 from adamergex.recipes import loading
 from adamergex.storage.checkpoints import resolve
 from adamergex.tasks.items import read_items
@@ -86,11 +86,11 @@ def test_the_real_quickstart_in_a_few_steps(tmp_path: Path) -> None:
 def test_other_structures_learn_on_the_real_model(structure: str) -> None:
     """At the default learning rates; what is held out counts, not what was learned by heart."""
     recipe = loading.load("quickstart", [f"adapter.structure={structure}"])
-    bench = Workbench(resolve(recipe.base_model), "float32", recipe.adapter)
+    resident = ResidentModel(resolve(recipe.base_model), "float32", recipe.adapter)
     items = read_items(recipe.task, recipe.task.train, Path(), "en")[:96]
-    examples = for_training(bench.tokenizer, items)[0]
+    examples = for_training(resident.tokenizer, items)[0]
     learned, heldout = examples[:-16], examples[-16:]
     rate, schedule = LEARNING_RATES[structure], Schedule(epochs=1, batch_size=8)
-    trained = train(bench, lambda epoch: learned, Train(), schedule, 0, learning_rate=rate, heldout=heldout)
+    trained = train(resident, lambda epoch: learned, Train(), schedule, 0, learning_rate=rate, heldout=heldout)
     assert trained.heldout is not None
     assert trained.heldout["after"] < trained.heldout["before"] - 0.5

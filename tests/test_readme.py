@@ -29,16 +29,16 @@ def test_own_data_runs_on_the_files_the_readme_writes(tmp_path: Path, tiny_model
 
 def test_the_python_example_merges(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from adamergex.adapters import adapter
-    from adamergex.models import resident
     from adamergex.models.adapter_settings import Lora
+    from adamergex.models.resident import ResidentModel
     from adamergex.storage.checkpoints import Checkpoint
 
-    workbench = resident.Workbench(Checkpoint("tiny", tiny_model, ""), "float32", Lora())
+    resident = ResidentModel(Checkpoint("tiny", tiny_model, ""), "float32", Lora())
     for seed, name in enumerate(("task-en", "reference-es", "reference-en")):
         folder = tmp_path / "runs/quickstart/adapters" / name
         folder.mkdir(parents=True)
-        workbench.start(seed)
-        workbench.adapter().save(folder)
+        resident.start(seed)
+        resident.adapter().save(folder)
     monkeypatch.chdir(tmp_path)
     exec(block("python", "import adamergex"), {})
     assert adapter.load(tmp_path / "merged-es").config["r"] == 8

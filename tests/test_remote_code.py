@@ -17,7 +17,7 @@ from adamergex.errors import ModelError, RecipeError
 from adamergex.models import families
 from adamergex.models.adapter_settings import Lora
 from adamergex.models.families import load_tokenizer
-from adamergex.models.resident import Workbench
+from adamergex.models.resident import ResidentModel
 from adamergex.storage.checkpoints import Checkpoint, auto_map, model_at_hand, resolve
 from tests import stand_in_for_vllm
 
@@ -75,9 +75,11 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int | str | Non
 
 def adapter_of(model: Path, tiny_model: Path, folder: Path) -> Path:
     """An adapter that names a model as its base."""
-    bench = Workbench(Checkpoint(str(model), tiny_model, "tiny"), "float32", Lora(r=2, target_modules=["q_proj"]))
+    resident = ResidentModel(
+        Checkpoint(str(model), tiny_model, "tiny"), "float32", Lora(r=2, target_modules=["q_proj"])
+    )
     folder.mkdir()
-    bench.adapter().save(folder)
+    resident.adapter().save(folder)
     return folder
 
 
@@ -178,7 +180,7 @@ def test_what_transformers_knows_is_loaded_by_its_own_code(coded: Callable[..., 
     """Old checkpoints name code for what the library has had since; it is no reason to refuse them."""
     checkpoint = resolve(str(coded("model", model_type="llama")))
     families.refuse_code(checkpoint)
-    Workbench(checkpoint, "float32", Lora(target_modules=["q_proj"]))
+    ResidentModel(checkpoint, "float32", Lora(target_modules=["q_proj"]))
     assert not (tmp_path / "ran").exists()
 
 
@@ -253,7 +255,7 @@ def test_every_call_that_could_run_a_repositorys_code_says_whether_it_may(path: 
     for node in loading:
         [word] = [ast.unparse(given.value) for given in node.keywords if given.arg == "trust_remote_code"]
         allowed = {"False"} if _name(node.func) == "load_dataset" else {"False", "checkpoint.trust_remote_code"}
-        assert word.removeprefix("workbench.") in allowed, f"{path.name}:{node.lineno}"
+        assert word.removeprefix("resident.") in allowed, f"{path.name}:{node.lineno}"
     # Not passed on to be called elsewhere, and not by another way in.
     used = [node for node in ast.walk(tree) if isinstance(node, ast.expr) and _name(node) in LOADERS]
     assert len(used) == len(loading)

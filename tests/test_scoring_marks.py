@@ -4,7 +4,7 @@ from statistics import fmean
 import pytest
 
 from adamergex.errors import DataError
-from adamergex.scoring.scorers import PRIMARY, AnswerKind, Mark, mark
+from adamergex.scoring.scorers import PRIMARY, AnswerKind, Score, score_completion
 
 GOLDS: dict[AnswerKind, tuple[str, list[str]]] = {
     "text": ("en", ["entailment", "neutral", "contradiction", "Ａ"]),
@@ -24,14 +24,14 @@ NAMES = {
 def test_gold_scores_1_empty_0_and_strangers_less(kind: AnswerKind) -> None:
     language, golds = GOLDS[kind]
     for gold in golds:
-        right = mark(kind, gold, [gold], language)
+        right = score_completion(kind, gold, [gold], language)
         assert right.readable
         assert set(right.scores) == NAMES[kind]
         assert right.scores[PRIMARY[kind]] == 1
         for empty in ("", " \n\t"):
-            assert mark(kind, empty, [gold], language) == Mark("", dict.fromkeys(right.scores, 0.0), False)
+            assert score_completion(kind, empty, [gold], language) == Score("", dict.fromkeys(right.scores, 0.0), False)
     for gold, other in zip(golds, golds[1:] + golds[:1], strict=True):
-        assert mark(kind, other, [gold], language).scores[PRIMARY[kind]] < 0.5
+        assert score_completion(kind, other, [gold], language).scores[PRIMARY[kind]] < 0.5
 
 
 @pytest.mark.parametrize("kind", ["text", "number"])
@@ -39,7 +39,7 @@ def test_shuffled_golds_score_chance(kind: AnswerKind) -> None:
     choices = GOLDS[kind][1]
     golds = choices * 250
     shuffled = random.Random(0).sample(golds, len(golds))
-    scores = [mark(kind, a, [b], "en").scores[PRIMARY[kind]] for a, b in zip(shuffled, golds, strict=True)]
+    scores = [score_completion(kind, a, [b], "en").scores[PRIMARY[kind]] for a, b in zip(shuffled, golds, strict=True)]
     # Four standard errors around 1/k.
     chance = 1 / len(choices)
     assert abs(fmean(scores) - chance) < 4 * (chance * (1 - chance) / len(golds)) ** 0.5
@@ -47,53 +47,57 @@ def test_shuffled_golds_score_chance(kind: AnswerKind) -> None:
 
 def test_a_completion_that_starts_with_a_new_line_is_not_right_by_itself() -> None:
     for completion in ("\nneutral", "\n\n", "\n"):
-        assert mark("text", completion, ["entailment"], "en").scores == {"exact": 0.0}
-    assert mark("text", "\n Entailment\n", ["entailment"], "en") == Mark("Entailment", {"exact": 1.0}, True)
+        assert score_completion("text", completion, ["entailment"], "en").scores == {"exact": 0.0}
+    assert score_completion("text", "\n Entailment\n", ["entailment"], "en") == Score(
+        "Entailment", {"exact": 1.0}, True
+    )
 
 
 def test_what_cannot_be_read_counts_as_no_choice() -> None:
     # Not as the first one.
-    assert mark("text", "", ["A"], "en") == Mark("", {"exact": 0.0}, False)
-    assert mark("text", "I do not know", ["A"], "en").scores == {"exact": 0.0}
-    assert mark("number", "I do not know", ["0"], "en") == Mark("", {"accuracy": 0.0}, False)
+    assert score_completion("text", "", ["A"], "en") == Score("", {"exact": 0.0}, False)
+    assert score_completion("text", "I do not know", ["A"], "en").scores == {"exact": 0.0}
+    assert score_completion("number", "I do not know", ["0"], "en") == Score("", {"accuracy": 0.0}, False)
 
 
 def test_numbers_are_shown_plainly() -> None:
-    assert mark("number", "The answer is 1,000.50!", ["1000.5"], "en") == Mark("1000.5", {"accuracy": 1.0}, True)
-    assert mark("number", "#### ১২", ["12"], "bn").prediction == "12"
-    assert mark("number", "1.000", ["1,000"], "es") == Mark("1000", {"accuracy": 1.0}, True)
-    assert mark("number", "0.0000001", ["1"], "en").prediction == "0.0000001"
-    assert mark("number", "100", ["1"], "en") == Mark("100", {"accuracy": 0.0}, True)
-    assert mark("number", "Result: 3 of 4", ["3"], "en", marker="Result:").scores == {"accuracy": 1.0}
+    assert score_completion("number", "The answer is 1,000.50!", ["1000.5"], "en") == Score(
+        "1000.5", {"accuracy": 1.0}, True
+    )
+    assert score_completion("number", "#### ১২", ["12"], "bn").prediction == "12"
+    assert score_completion("number", "1.000", ["1,000"], "es") == Score("1000", {"accuracy": 1.0}, True)
+    assert score_completion("number", "0.0000001", ["1"], "en").prediction == "0.0000001"
+    assert score_completion("number", "100", ["1"], "en") == Score("100", {"accuracy": 0.0}, True)
+    assert score_completion("number", "Result: 3 of 4", ["3"], "en", marker="Result:").scores == {"accuracy": 1.0}
 
 
 def test_gold_numbers_are_in_english_notation_in_every_language() -> None:
-    assert mark("number", "2125", ["2,125"], "de").scores == {"accuracy": 1.0}
-    assert mark("number", "1,5", ["1.500"], "de").scores == {"accuracy": 1.0}
+    assert score_completion("number", "2125", ["2,125"], "de").scores == {"accuracy": 1.0}
+    assert score_completion("number", "1,5", ["1.500"], "de").scores == {"accuracy": 1.0}
     # GSM8K's gold: an explanation, then the number.
-    assert mark("number", "18", ["16 - 3 = <<16-3=13>>13 eggs.\n#### 18"], "en").scores == {"accuracy": 1.0}
+    assert score_completion("number", "18", ["16 - 3 = <<16-3=13>>13 eggs.\n#### 18"], "en").scores == {"accuracy": 1.0}
     with pytest.raises(DataError, match="expected a number as gold answer, got 'many'"):
-        mark("number", "18", ["many"], "en")
+        score_completion("number", "18", ["many"], "en")
 
 
 def test_the_best_gold_counts_for_each_score() -> None:
-    both = mark("extraction", "verde", ["La casa verde", "verde mar azul claro"], "es").scores
+    both = score_completion("extraction", "verde", ["La casa verde", "verde mar azul claro"], "es").scores
     assert both == pytest.approx({"f1": 2 / 3, "exact_match": 0})
-    assert mark("text", "Ａ  b", ["a\u3000B"], "ja").scores == {"exact": 1.0}
-    assert mark("text", "ja", ["no", "JA"], "de").scores == {"exact": 1.0}
-    one, two = (mark("generation", "a b c d", [gold], "en").scores for gold in ("a b x y", "d c b a"))
+    assert score_completion("text", "Ａ  b", ["a\u3000B"], "ja").scores == {"exact": 1.0}
+    assert score_completion("text", "ja", ["no", "JA"], "de").scores == {"exact": 1.0}
+    one, two = (score_completion("generation", "a b c d", [gold], "en").scores for gold in ("a b x y", "d c b a"))
     assert one["rouge2"] > two["rouge2"]
     assert one["rouge1"] < two["rouge1"]
-    best = mark("generation", "a b c d", ["a b x y", "d c b a"], "en").scores
+    best = score_completion("generation", "a b c d", ["a b x y", "d c b a"], "en").scores
     assert best == {name: max(one[name], two[name]) for name in best}
 
 
 def test_an_empty_answer_is_wrong_even_where_normalisation_leaves_nothing_of_gold() -> None:
-    assert mark("extraction", "", ["The"], "en") == Mark("", {"f1": 0.0, "exact_match": 0.0}, False)
+    assert score_completion("extraction", "", ["The"], "en") == Score("", {"f1": 0.0, "exact_match": 0.0}, False)
 
 
 def test_an_item_has_gold_answers() -> None:
     with pytest.raises(ValueError, match="without gold"):
-        mark("text", "x", [], "en")
+        score_completion("text", "x", [], "en")
     with pytest.raises(DataError, match="empty"):
-        mark("generation", "x", ["x", " "], "en")
+        score_completion("generation", "x", ["x", " "], "en")

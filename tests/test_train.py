@@ -11,8 +11,8 @@ from adamergex.adapters.adapter import Adapter
 from adamergex.errors import ModelError
 from adamergex.models.adapter_settings import IA3, AdapterSettings, Lora, Prefix
 from adamergex.models.encode import for_training
-from adamergex.models.encoded import Example
-from adamergex.models.resident import Workbench
+from adamergex.models.encoded import EncodedExample
+from adamergex.models.resident import ResidentModel
 from adamergex.storage.checkpoints import Checkpoint
 from adamergex.tasks.items import Item
 from adamergex.training.settings import EarlyStopping, Schedule, Train
@@ -29,16 +29,16 @@ STRUCTURES: dict[str, AdapterSettings] = {
 }
 
 
-def encoded(workbench: Workbench) -> list[Example]:
-    return for_training(workbench.tokenizer, ITEMS)[0]
+def encoded(resident: ResidentModel) -> list[EncodedExample]:
+    return for_training(resident.tokenizer, ITEMS)[0]
 
 
-def trained(workbench: Workbench, seed: int = 0, **settings: Any) -> Trained:
+def trained(resident: ResidentModel, seed: int = 0, **settings: Any) -> Trained:
     given: dict[str, Any] = {"schedule": "constant_with_warmup", "warmup_ratio": 0} | settings
     schedule = given.pop("of", Schedule(epochs=2, batch_size=4))
     more = {key: given.pop(key) for key in ("heldout", "on_step", "checkpoint") if key in given}
-    examples = given.pop("examples", encoded(workbench))
-    return train(workbench, lambda epoch: examples, Train(**given), schedule, seed, learning_rate=1e-2, **more)
+    examples = given.pop("examples", encoded(resident))
+    return train(resident, lambda epoch: examples, Train(**given), schedule, seed, learning_rate=1e-2, **more)
 
 
 def same(one: Adapter, other: Adapter) -> bool:
@@ -50,15 +50,15 @@ def close(one: Adapter, other: Adapter, tolerance: float = 1e-5) -> bool:
 
 
 @pytest.fixture(scope="module", params=STRUCTURES)
-def bench(request: pytest.FixtureRequest, tiny_model: Path) -> Workbench:
-    return Workbench(Checkpoint("tiny-llama", tiny_model, "tiny"), "float32", STRUCTURES[request.param])
+def resident(request: pytest.FixtureRequest, tiny_model: Path) -> ResidentModel:
+    return ResidentModel(Checkpoint("tiny-llama", tiny_model, "tiny"), "float32", STRUCTURES[request.param])
 
 
-def test_training_depends_on_its_arguments_alone(bench: Workbench) -> None:
-    first = trained(bench).adapter
-    trained(bench, seed=5, examples=encoded(bench)[:3])
-    assert same(first, trained(bench).adapter)
-    assert not same(first, trained(bench, seed=1).adapter)
+def test_training_depends_on_its_arguments_alone(resident: ResidentModel) -> None:
+    first = trained(resident).adapter
+    trained(resident, seed=5, examples=encoded(resident)[:3])
+    assert same(first, trained(resident).adapter)
+    assert not same(first, trained(resident, seed=1).adapter)
 
 
 class KilledError(Exception):
@@ -66,8 +66,8 @@ class KilledError(Exception):
 
 
 @pytest.mark.parametrize("at", [1, 3, 5])
-def test_a_killed_training_ends_with_the_same_bytes(bench: Workbench, tmp_path: Path, at: int) -> None:
-    whole = trained(bench)
+def test_a_killed_training_ends_with_the_same_bytes(resident: ResidentModel, tmp_path: Path, at: int) -> None:
+    whole = trained(resident)
 
     def kill(step: Step) -> None:
         if step.step == at:
@@ -75,54 +75,54 @@ def test_a_killed_training_ends_with_the_same_bytes(bench: Workbench, tmp_path: 
 
     settings: dict[str, Any] = {"checkpoint_seconds": 0, "checkpoint": tmp_path / "state"}
     with pytest.raises(KilledError):
-        trained(bench, on_step=kill, **settings)
-    bench.start(9)
+        trained(resident, on_step=kill, **settings)
+    resident.start(9)
     steps: list[Step] = []
-    resumed = trained(bench, on_step=steps.append, **settings)
+    resumed = trained(resident, on_step=steps.append, **settings)
     assert same(whole.adapter, resumed.adapter)
     assert [row["loss"] for row in whole.log] == [row["loss"] for row in resumed.log]
     assert len(steps) == 6 - (at - 1) + (1 if at > 1 else 0)  # The last step of the first half is shown again.
 
 
-def test_parts_of_a_batch_and_recomputed_activations_give_the_same_adapter(workbench: Workbench) -> None:
-    whole = trained(workbench, of=Schedule(epochs=1, batch_size=12)).adapter
+def test_parts_of_a_batch_and_recomputed_activations_give_the_same_adapter(resident: ResidentModel) -> None:
+    whole = trained(resident, of=Schedule(epochs=1, batch_size=12)).adapter
     ways: list[dict[str, Any]] = [{"micro_batch": 5}, {"gradient_checkpointing": True}, {"packing": True}]
     for settings in ways:
-        again = trained(workbench, of=Schedule(epochs=1, batch_size=12), **settings)
+        again = trained(resident, of=Schedule(epochs=1, batch_size=12), **settings)
         assert again.layout.layout == ("packed" if "packing" in settings else "shared")
         assert close(whole, again.adapter)
-    assert not workbench.model.get_base_model().is_gradient_checkpointing
+    assert not resident.model.get_base_model().is_gradient_checkpointing
 
 
-def test_the_answer_and_the_end_of_sequence_are_learned_and_nothing_else(workbench: Workbench) -> None:
-    (example,), shortened = for_training(workbench.tokenizer, [Item("1", "ab:", " yes")])
-    ids = workbench.tokenizer.encode("ab: yes")
-    assert example.ids == [*ids, workbench.tokenizer.eos_token_id]
+def test_the_answer_and_the_end_of_sequence_are_learned_and_nothing_else(resident: ResidentModel) -> None:
+    (example,), shortened = for_training(resident.tokenizer, [Item("1", "ab:", " yes")])
+    ids = resident.tokenizer.encode("ab: yes")
+    assert example.ids == [*ids, resident.tokenizer.eos_token_id]
     assert example.targets == [4, 5, 6, 7, 8]
     assert shortened == 0
 
 
-def test_training_learns(workbench: Workbench) -> None:
-    log = trained(workbench, of=Schedule(epochs=15, batch_size=4)).log
+def test_training_learns(resident: ResidentModel) -> None:
+    log = trained(resident, of=Schedule(epochs=15, batch_size=4)).log
     assert [row["step"] for row in log] == list(range(1, 46))
     assert log[-1]["loss"] < log[0]["loss"] / 2
 
 
-def test_the_first_step_is_adamw_written_out(workbench: Workbench) -> None:
+def test_the_first_step_is_adamw_written_out(resident: ResidentModel) -> None:
     """One step of AdamW moves every B by the learning rate against the sign of its clipped gradient."""
-    examples = encoded(workbench)
-    workbench.start(0)
-    workbench.model.train()
-    loss = workbench.loss(examples) / sum(example.predictions for example in examples)
-    gradients = dict(zip(map(id, workbench.trainable()), torch.autograd.grad(loss, workbench.trainable()), strict=True))
+    examples = encoded(resident)
+    resident.start(0)
+    resident.model.train()
+    loss = resident.loss(examples) / sum(example.predictions for example in examples)
+    gradients = dict(zip(map(id, resident.trainable()), torch.autograd.grad(loss, resident.trainable()), strict=True))
     named = {
         name.replace(".slot-0.", ".").replace(".slot-1.", "."): gradients[id(parameter)]
-        for name, parameter in workbench.model.named_parameters()
+        for name, parameter in resident.model.named_parameters()
         if id(parameter) in gradients
     }
-    workbench.model.eval()
+    resident.model.eval()
     norm = math.sqrt(sum(float(g.square().sum()) for g in gradients.values()))
-    moved = trained(workbench, of=Schedule(epochs=1, batch_size=12)).adapter.tensors
+    moved = trained(resident, of=Schedule(epochs=1, batch_size=12)).adapter.tensors
     factors = [name for name in moved if "lora_B" in name]
     assert len(factors) == 6
     for name in factors:
@@ -130,30 +130,30 @@ def test_the_first_step_is_adamw_written_out(workbench: Workbench) -> None:
         assert torch.allclose(moved[name], -1e-2 * g / (g.abs() + 1e-8), atol=1e-5)
 
 
-def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_examples(workbench: Workbench) -> None:
-    examples = [Example([1, 5, 6], [2], id="train.jsonl:7")]
-    last = [name for name, _ in workbench.model.named_parameters() if "down_proj.lora_B" in name][-1]
+def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_examples(resident: ResidentModel) -> None:
+    examples = [EncodedExample([1, 5, 6], [2], id="train.jsonl:7")]
+    last = [name for name, _ in resident.model.named_parameters() if "down_proj.lora_B" in name][-1]
 
     def spoil(step: Step) -> None:
         if step.step == 2:
-            workbench.model.get_parameter(last).data.fill_(math.nan)
+            resident.model.get_parameter(last).data.fill_(math.nan)
 
     message = r"the loss is nan at step 3 of 40 \(examples train.jsonl:7\); lower train\.learning_rate"
     with pytest.raises(ModelError, match=message):
-        trained(workbench, examples=examples, of=Schedule(epochs=40), on_step=spoil)
+        trained(resident, examples=examples, of=Schedule(epochs=40), on_step=spoil)
 
 
-def test_early_stopping_keeps_the_best_adapter(workbench: Workbench, tmp_path: Path) -> None:
+def test_early_stopping_keeps_the_best_adapter(resident: ResidentModel, tmp_path: Path) -> None:
     """What is held out contradicts what is learned: it is best after the first measurement, if at all."""
-    against = for_training(workbench.tokenizer, [Item("1", "xyz 1:", " yes"), Item("2", "xyzxyz 2:", " no")])[0]
+    against = for_training(resident.tokenizer, [Item("1", "xyz 1:", " yes"), Item("2", "xyzxyz 2:", " no")])[0]
     settings: dict[str, Any] = {"early_stopping": EarlyStopping(every=2, patience=3), "heldout": against}
     long = Schedule(epochs=20, batch_size=4)
-    stopped = trained(workbench, of=long, **settings)
+    stopped = trained(resident, of=long, **settings)
     assert len(stopped.log) == stopped.best_step + 6 < 60
     assert stopped.heldout is not None
-    workbench.put(stopped.adapter)
+    resident.set_adapter(stopped.adapter)
     with torch.no_grad():
-        loss = float(workbench.loss(against)) / sum(example.predictions for example in against)
+        loss = float(resident.loss(against)) / sum(example.predictions for example in against)
     assert abs(loss - stopped.heldout["after"]) < 1e-5
 
     def kill(step: Step) -> None:
@@ -162,22 +162,22 @@ def test_early_stopping_keeps_the_best_adapter(workbench: Workbench, tmp_path: P
 
     checkpoint: dict[str, Any] = {"checkpoint": tmp_path / "state", "checkpoint_seconds": 0}
     with pytest.raises(KilledError):
-        trained(workbench, of=long, on_step=kill, **settings, **checkpoint)
-    assert same(stopped.adapter, trained(workbench, of=long, **settings, **checkpoint).adapter)
+        trained(resident, of=long, on_step=kill, **settings, **checkpoint)
+    assert same(stopped.adapter, trained(resident, of=long, **settings, **checkpoint).adapter)
 
 
-def test_held_out_loss_before_is_that_of_the_base_model(workbench: Workbench) -> None:
-    examples = encoded(workbench)
-    result = trained(workbench, heldout=examples[:5])
-    with torch.no_grad(), workbench.without_adapter():
-        loss = float(workbench.loss(examples[:5])) / sum(example.predictions for example in examples[:5])
+def test_held_out_loss_before_is_that_of_the_base_model(resident: ResidentModel) -> None:
+    examples = encoded(resident)
+    result = trained(resident, heldout=examples[:5])
+    with torch.no_grad(), resident.without_adapter():
+        loss = float(resident.loss(examples[:5])) / sum(example.predictions for example in examples[:5])
     assert result.heldout is not None
     assert abs(result.heldout["before"] - loss) < 1e-5
     assert result.heldout["after"] < result.heldout["before"]
 
 
-def test_the_log_has_what_a_curve_needs(workbench: Workbench) -> None:
-    row = trained(workbench).log[-1]
+def test_the_log_has_what_a_curve_needs(resident: ResidentModel) -> None:
+    row = trained(resident).log[-1]
     assert list(row) == ["step", "steps", "loss", "learning_rate", "tokens", "seconds", "memory"]
     assert row["step"] == row["steps"] == 6
     assert row["seconds"] > 0
@@ -196,6 +196,6 @@ CURVES = {
 
 @pytest.mark.parametrize("structure", CURVES)
 def test_the_loss_curve_is_the_one_that_was_measured(structure: str, tiny_model: Path) -> None:
-    bench = Workbench(Checkpoint("tiny-llama", tiny_model, "tiny"), "float32", STRUCTURES[structure])
-    losses = [row["loss"] for row in trained(bench).log]
+    resident = ResidentModel(Checkpoint("tiny-llama", tiny_model, "tiny"), "float32", STRUCTURES[structure])
+    losses = [row["loss"] for row in trained(resident).log]
     assert losses == pytest.approx(CURVES[structure], abs=2e-3)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from adamergex.cli.main import app
 from adamergex.errors import AdapterError, ModelError, RecipeError
 from adamergex.models.adapter_settings import IA3, AdapterSettings, Lora
-from adamergex.models.resident import Workbench
+from adamergex.models.resident import ResidentModel
 from adamergex.storage import files
 from adamergex.storage.checkpoints import PACKAGED, Checkpoint
 from tests import stand_in_for_vllm
@@ -29,12 +29,12 @@ def adapters(tiny_model: Path, tmp_path: Path) -> dict[str, Path]:
 
 
 def made(model: Path, settings: AdapterSettings, folder: Path) -> Path:
-    bench = Workbench(Checkpoint("tiny-llama", model, "tiny"), "float32", settings)
-    bench.start(len(folder.name))
-    for parameter in bench.trainable():
+    resident = ResidentModel(Checkpoint("tiny-llama", model, "tiny"), "float32", settings)
+    resident.start(len(folder.name))
+    for parameter in resident.trainable():
         parameter.data += 0.3
     folder.mkdir()
-    bench.adapter().save(folder)
+    resident.adapter().save(folder)
     return folder
 
 
@@ -97,10 +97,10 @@ def test_what_ends_a_text_and_how_it_is_written_is_the_checkpoint_s_and_greedy_f
     monkeypatch.chdir(tmp_path)
     model = tmp_path / "model"
     shutil.copytree(tiny_model, model)
-    bench = Workbench(Checkpoint("tiny-llama", tiny_model, "tiny"), "float32", SETTINGS["a"])
-    with bench.without_adapter(), torch.no_grad():
-        ids = bench.tokenizer("test 0 bueno:", return_tensors="pt")["input_ids"]
-        second = bench.model.generate(input_ids=ids, max_new_tokens=2, do_sample=False)[0, -1]
+    resident = ResidentModel(Checkpoint("tiny-llama", tiny_model, "tiny"), "float32", SETTINGS["a"])
+    with resident.without_adapter(), torch.no_grad():
+        ids = resident.tokenizer("test 0 bueno:", return_tensors="pt")["input_ids"]
+        second = resident.model.generate(input_ids=ids, max_new_tokens=2, do_sample=False)[0, -1]
     asks = {"eos_token_id": [2, int(second)], "repetition_penalty": 3.0, "num_beams": 2}
     (model / "generation_config.json").write_text(json.dumps(asks))
     recipe = own_data(task=WRITTEN)
@@ -110,7 +110,7 @@ def test_what_ends_a_text_and_how_it_is_written_is_the_checkpoint_s_and_greedy_f
         file = f"predictions/recipe/es/{name}/predictions.jsonl"
         one, other = (files.read_jsonl(tmp_path / backend / file) for backend in ("transformers", "vllm"))
         assert [row["prediction"] for row in one] == [row["prediction"] for row in other]
-        assert name != "base" or len(bench.tokenizer.encode(one[0]["written"], add_special_tokens=False)) <= 1
+        assert name != "base" or len(resident.tokenizer.encode(one[0]["written"], add_special_tokens=False)) <= 1
     # Nothing is computed behind the end.
     assert llm.last.written
     assert not any({2, int(second)} & set(ids[:-1]) for ids in llm.last.written.values())

@@ -49,7 +49,7 @@ def test_updates_mean_what_peft_means(case: str, tmp_path: Path) -> None:
         for name, module in zoo.loaded(make, written).named_modules()
         if hasattr(module, "get_delta_weight") and hasattr(module, "lora_variant")
     }
-    assert found.layout.products.keys() == layers.keys()
+    assert found.schema.products.keys() == layers.keys()
     for name, layer in layers.items():
         mine = found.update(name).dense()
         # GPT-2's weights and embeddings lie transposed in the model.
@@ -65,7 +65,7 @@ def test_the_projections_of_attention_have_the_alpha_of_the_attention(tmp_path: 
 
     config = peft.LoraConfig(r=2, lora_alpha=4, target_modules=["attn"], alpha_pattern={"attn": 16, "out_proj": 5})
     peft.get_peft_model(Model(), config).save_pretrained(tmp_path)
-    products = load(tmp_path).layout.products
+    products = load(tmp_path).schema.products
     assert {name: product.scaling for name, product in products.items()} == {"attn": 8, "attn.base_layer.out_proj": 8}
 
 
@@ -182,7 +182,7 @@ def test_a_module_without_its_partner_is_named(folder: Path) -> None:
     whole = load(folder)
     tensors = {name: tensor for name, tensor in whole.tensors.items() if name != FIRST}
     with pytest.raises(AdapterError, match="module model.layers.0.mlp.down_proj has no lora_A; the file is incomplete"):
-        _ = Adapter(whole.config, tensors).layout
+        _ = Adapter(whole.config, tensors).schema
 
 
 def test_a_file_that_shrinks_while_it_is_read_is_noticed(copy: Path) -> None:

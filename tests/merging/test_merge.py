@@ -169,7 +169,7 @@ def test_rslora_is_scaled_by_the_root_of_the_rank() -> None:
 
 
 def test_alpha_pattern_scales_the_modules_it_names() -> None:
-    products = adapter(1, alpha=4, alpha_pattern={"up_proj": 10}).layout.products
+    products = adapter(1, alpha=4, alpha_pattern={"up_proj": 10}).schema.products
     assert products["layers.0.q_proj"].scaling == 2
     assert products["layers.1.up_proj"].scaling == 5
 

@@ -286,10 +286,10 @@ def test_inspect_shows_structure_differences_drift_and_cosines(
     found = json.loads(out)
     task, target = map(adamergex.load, folders[1:4:2])
     for name, adapter in (("task", task), ("target", target)):
-        for module in adapter.layout.products:
+        for module in adapter.schema.products:
             norm = float(adapter.update(module).dense().norm())
             assert found["adapters"][name]["norms"][module] == pytest.approx(norm, rel=1e-9)
-    pairs = [(task.update(m).dense(), target.update(m).dense()) for m in task.layout.products if "layers.0" in m]
+    pairs = [(task.update(m).dense(), target.update(m).dense()) for m in task.schema.products if "layers.0" in m]
     dot = sum(float((a * b).sum()) for a, b in pairs)
     sizes = [sum(float(pair[side].square().sum()) for pair in pairs) for side in (0, 1)]
     cosine = found["together"]["cosine"]["task · target"]["model.layers.0"]

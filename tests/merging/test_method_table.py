@@ -16,7 +16,7 @@ import adamergex
 from adamergex.adapters.peft_config import STRUCTURES
 from adamergex.cli import main
 from adamergex.errors import MergeError
-from adamergex.inference.systems import METHODS as SYSTEMS
+from adamergex.inference.systems import SYSTEMS
 from adamergex.merging import methods
 from adamergex.merging.base_method import IA3, LORA, PROMPTS, MergeMethod
 from adamergex.merging.merge import merge

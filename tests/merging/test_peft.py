@@ -46,7 +46,7 @@ def test_cat_is_what_we_merge_exactly(tmp_path: Path) -> None:
     folders = zoo.three(zoo.llama, zoo.lora, tmp_path)
     model = combined(zoo.llama, folders, "cat")
     merged = zoo.merged(folders, T)
-    for module in merged.layout.products:
+    for module in merged.schema.products:
         layer = model.get_submodule(f"base_model.model.{module}")
         assert close(merged.update(module).dense(), layer.get_delta_weight("combined"))
     assert merged.config["r"] == model.peft_config["combined"].r == 6
@@ -56,7 +56,7 @@ def test_svd_is_what_we_truncate_to(tmp_path: Path) -> None:
     folders = zoo.three(zoo.llama, zoo.lora, tmp_path)
     model = combined(zoo.llama, folders, "svd", svd_rank=3)
     merged = zoo.merged(folders, T, rank=3)
-    for module in merged.layout.products:
+    for module in merged.schema.products:
         expected = model.get_submodule(f"base_model.model.{module}").get_delta_weight("combined")
         assert close(merged.update(module).dense(), expected, 1e-5)
 

@@ -38,7 +38,7 @@ def test_a_merged_update_computes_what_the_dense_sum_does(case: str, tmp_path: P
 
     oracle = zoo.base(make)
     of_task, of_target, of_source = (folded(make, folder) for folder in folders)
-    heads = [name.removeprefix("base_model.model.") for name in task.layout.heads]
+    heads = [name.removeprefix("base_model.model.") for name in task.schema.heads]
     oracle.load_state_dict(
         {
             name: of_task[name] if name in heads else of_task[name] + T * (of_target[name] - of_source[name])
@@ -57,7 +57,7 @@ def test_a_truncated_update_is_the_best_of_its_rank(case: str, tmp_path: Path) -
     make, config = zoo.ADDITIVE[case]
     task, target, source = map(adamergex.load, zoo.three(make, config, tmp_path))
     merged = adamergex.merge(task, target, source, scale=T, rank=2)
-    for module in task.layout.products:
+    for module in task.schema.products:
         exact = task.update(module).dense() + T * (target.update(module).dense() - source.update(module).dense())
         sigma = torch.linalg.svdvals(exact)
         lost = float(sigma[..., 2:].square().sum() / sigma.square().sum())
@@ -81,7 +81,7 @@ def test_dora_merges_its_update_by_addition_and_its_magnitude_by_multiplication(
     task, target, source = map(adamergex.load, folders)
     adamergex.merge(task, target, source, scale=T).save(tmp_path / "merged")
     oracle = zoo.base(make)
-    for module in task.layout.products:
+    for module in task.schema.products:
         layer: Any = oracle.get_submodule(module)
         transposed = bool(settings.get("fan_in_fan_out"))
         weight = layer.weight.data.mT if transposed else layer.weight.data

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from adamergex.adapters import tensor_file
 from adamergex.adapters.low_rank import LowRank
-from adamergex.adapters.schema import Layout, Product, read
+from adamergex.adapters.schema import Product, TensorSchema, read
 from adamergex.adapters.tensor_file import Spec, TensorFile
 from adamergex.errors import AdapterError
 from adamergex.storage.files import sha256, storage
@@ -79,13 +79,13 @@ class Adapter:
         return {name: Spec(tuple(tensor.shape), tensor.dtype) for name, tensor in self.tensors.items()}
 
     @cached_property
-    def layout(self) -> Layout:
+    def schema(self) -> TensorSchema:
         """What the tensors are. Raises AdapterError where that cannot be said, or cannot be merged."""
         return read(self.config, self.specs, self.origin)
 
     @property
     def not_finite(self) -> list[str]:
-        """The tensors that hold NaN or infinity. Reads all of them, once."""
+        """The tensors that hold NaN or infinity. PromptReader all of them, once."""
         return self._once("not finite", lambda: [name for name in self.tensors if not finite(self.tensors[name])])
 
     @property
@@ -101,7 +101,7 @@ class Adapter:
 
     def update(self, module: str) -> LowRank:
         """ΔW of a LoRA module, with its scaling: left (out, r), right (r, in), float64; with a leading E for experts."""
-        product = self.layout.products[module]
+        product = self.schema.products[module]
         left = experts_first(self.tensors[product.b], product, "b").double() * product.scaling
         return LowRank(left, experts_first(self.tensors[product.a], product, "a").double())
 
@@ -111,14 +111,14 @@ class Adapter:
         Prefix tuning has `layers.N.key` and `layers.N.value`, side by side in the file; p-tuning has `prompt`, or for a
         model of several parts `prompt.N`, one below the other.
         """
-        if not self.layout.prompts:
+        if not self.schema.prompts:
             return {}
         stored, tokens, width = (
-            self.tensors[self.layout.prompts[0]],
+            self.tensors[self.schema.prompts[0]],
             self.config["num_virtual_tokens"],
             self.config["token_dim"],
         )
-        if self.layout.structure == "prefix tuning":
+        if self.schema.structure == "prefix tuning":
             blocks = stored.view(tokens, -1, width).permute(1, 0, 2)
             return {f"layers.{i // 2}.{('key', 'value')[i % 2]}": block for i, block in enumerate(blocks)}
         parts = stored.view(-1, tokens, width)
@@ -186,7 +186,7 @@ def load(folder: str | Path, *, lazy: bool = False) -> Adapter:
         raise AdapterError(f"{folder}: not a PEFT adapter folder: {WEIGHTS} is missing")
     file = TensorFile(weights)
     adapter = Adapter(config, file if lazy else dict(file), str(folder), folder)
-    _ = adapter.layout
+    _ = adapter.schema
     return adapter
 
 

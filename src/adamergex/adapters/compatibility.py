@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from adamergex.adapters.adapter import Adapter
-from adamergex.adapters.schema import Layout
+from adamergex.adapters.schema import TensorSchema
 from adamergex.errors import AdapterError
 
 _BASE = "base_model_name_or_path"
@@ -30,12 +30,12 @@ def differences(adapters: Mapping[str, Adapter]) -> list[str]:
     found = []
     for role, adapter in zip(roles[1:], others, strict=True):
         found += _of_bases(roles[0], first, role, adapter, "retrain one of them")
-        if first.layout.structure != adapter.layout.structure:
+        if first.schema.structure != adapter.schema.structure:
             found.append(
-                f"structure differs: {roles[0]} is {first.layout.structure}, {role} {adapter.layout.structure}"
+                f"structure differs: {roles[0]} is {first.schema.structure}, {role} {adapter.schema.structure}"
             )
             continue
-        for key in _SAME_MEANING[first.layout.structure]:
+        for key in _SAME_MEANING[first.schema.structure]:
             one, other = first.config.get(key), adapter.config.get(key)
             if (one or None) != (other or None):
                 found.append(f"{key} differs: {roles[0]} {one}, {role} {other}")
@@ -101,7 +101,7 @@ def off_base(adapters: Mapping[str, Adapter], checkpoint: str, fingerprint: str)
 def _tensors(first: str, one: Adapter, role: str, other: Adapter) -> list[str]:
     """Modules, shapes, biases and frozen tensors of the base model."""
     found = []
-    mine, theirs = one.layout, other.layout
+    mine, theirs = one.schema, other.schema
     for lacking, names in (
         (f"{role} lacks", mine.products.keys() - theirs.products.keys()),
         (f"{first} lacks", theirs.products.keys() - mine.products.keys()),
@@ -133,6 +133,6 @@ def _tensors(first: str, one: Adapter, role: str, other: Adapter) -> list[str]:
     return found
 
 
-def _others(layout: Layout) -> set[str]:
+def _others(schema: TensorSchema) -> set[str]:
     """What is merged beside the products. Trained values are the whole model's own, so that each may lack none."""
-    return {*layout.updates, *layout.multipliers, *layout.values, *layout.prompts}
+    return {*schema.updates, *schema.multipliers, *schema.values, *schema.prompts}

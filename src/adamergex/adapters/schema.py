@@ -69,7 +69,7 @@ class Product:
 
 
 @dataclass
-class Layout:
+class TensorSchema:
     """The tensors of a folder by what they are; names of modules are those of the base model.
 
     Attributes:
@@ -100,7 +100,7 @@ class Layout:
         return found | self.multipliers | self.values
 
 
-def read(config: Any, specs: Mapping[str, Spec], origin: str) -> Layout:
+def read(config: Any, specs: Mapping[str, Spec], origin: str) -> TensorSchema:
     """Sort the tensors of a folder by what they are.
 
     Args:
@@ -114,52 +114,52 @@ def read(config: Any, specs: Mapping[str, Spec], origin: str) -> Layout:
     """
     try:
         kind = supported(config)
-        layout = Layout("DoRA" if config.get("use_dora") else STRUCTURES[kind])
-        _sort(layout, config, specs)
-        for name in layout.modules():
+        schema = TensorSchema("DoRA" if config.get("use_dora") else STRUCTURES[kind])
+        _sort(schema, config, specs)
+        for name in schema.modules():
             if not specs[name].dtype.is_floating_point:
                 raise AdapterError(f"tensor {name} has dtype {specs[name].dtype}; expected a floating-point one")
-        if not layout.modules():
-            raise AdapterError(f"holds no {layout.structure} tensor")
-        if layout.prompts:
-            _check_prompts(layout, config, specs)
-        elif layout.structure == "DoRA" and set(layout.multipliers.values()) != layout.products.keys():
+        if not schema.modules():
+            raise AdapterError(f"holds no {schema.structure} tensor")
+        if schema.prompts:
+            _check_prompts(schema, config, specs)
+        elif schema.structure == "DoRA" and set(schema.multipliers.values()) != schema.products.keys():
             raise AdapterError("has use_dora, and not a lora_magnitude_vector for each pair of factors")
     except AdapterError as error:
         raise AdapterError(f"{origin}: {error}") from error
-    return layout
+    return schema
 
 
-def _sort(layout: Layout, config: dict[str, Any], specs: Mapping[str, Spec]) -> None:
+def _sort(schema: TensorSchema, config: dict[str, Any], specs: Mapping[str, Spec]) -> None:
     sides: dict[tuple[str, bool], dict[str, str]] = {}
     heads = tuple(config.get("modules_to_save") or ())
-    lora = layout.structure in ("LoRA", "DoRA")
+    lora = schema.structure in ("LoRA", "DoRA")
     for name in specs:
         path = name.removeprefix("base_model.").removeprefix("model.")
         if lora and (match := _FACTOR.fullmatch(path)):
             sides.setdefault((match["module"], bool(match["embedding"])), {})[match["side"]] = name
         elif lora and config.get("lora_bias") and (match := _UPDATE.fullmatch(path)):
-            layout.updates[name] = (match["module"], math.nan)
-        elif (layout.structure in ("DoRA", "(IA)³")) and (match := _MULTIPLIER.fullmatch(path)):
-            layout.multipliers[name] = match["module"]
+            schema.updates[name] = (match["module"], math.nan)
+        elif (schema.structure in ("DoRA", "(IA)³")) and (match := _MULTIPLIER.fullmatch(path)):
+            schema.multipliers[name] = match["module"]
         elif config.get("trainable_token_indices") and (match := _TOKENS.fullmatch(path)):
-            layout.values[name] = match["module"]
-        elif name == "prompt_embeddings" and layout.structure in ("prefix tuning", "p-tuning"):
-            layout.prompts.append(name)
+            schema.values[name] = match["module"]
+        elif name == "prompt_embeddings" and schema.structure in ("prefix tuning", "p-tuning"):
+            schema.prompts.append(name)
         elif any(module.endswith(heads) for module in _above(path)):
-            layout.heads.append(name)
+            schema.heads.append(name)
         elif config.get("bias", "none") != "none" and (match := _BIAS.fullmatch(path)):
-            layout.values[name] = match["module"].removesuffix(".base_layer")
+            schema.values[name] = match["module"].removesuffix(".base_layer")
         elif lora and path.endswith(_SAVED_ALONG):
-            layout.frozen.append(name)
+            schema.frozen.append(name)
         else:
-            raise AdapterError(f"tensor {name} is not one that the settings explain ({layout.structure})")
+            raise AdapterError(f"tensor {name} is not one that the settings explain ({schema.structure})")
     for (module, _), names in sorted(sides.items()):
-        layout.products[module] = _product(module, names, config, specs)
-    for name, (module, _) in layout.updates.items():
-        if module not in layout.products or specs[name].shape != (layout.products[module].rows,):
+        schema.products[module] = _product(module, names, config, specs)
+    for name, (module, _) in schema.updates.items():
+        if module not in schema.products or specs[name].shape != (schema.products[module].rows,):
             raise AdapterError(f"tensor {name} has shape {specs[name].shape}, which fits no factor of its module")
-        layout.updates[name] = (module, layout.products[module].scaling)
+        schema.updates[name] = (module, schema.products[module].scaling)
 
 
 def _above(path: str) -> list[str]:
@@ -195,7 +195,7 @@ def _product(module: str, names: dict[str, str], config: dict[str, Any], specs: 
     return Product(names["A"], names["B"], rank, b[0], a[1], experts, scaling)
 
 
-def _check_prompts(layout: Layout, config: dict[str, Any], specs: Mapping[str, Spec]) -> None:
+def _check_prompts(schema: TensorSchema, config: dict[str, Any], specs: Mapping[str, Spec]) -> None:
     """One matrix of the shape that the settings say."""
     tokens, layers, width = (config.get(key, 0) for key in ("num_virtual_tokens", "num_layers", "token_dim"))
     parts = config.get("num_transformer_submodules") or 1
@@ -203,7 +203,7 @@ def _check_prompts(layout: Layout, config: dict[str, Any], specs: Mapping[str, S
         raise AdapterError(
             "adapter_config.json: num_virtual_tokens, num_layers and token_dim are not all whole numbers"
         )
-    expected = (tokens, layers * 2 * width) if layout.structure == "prefix tuning" else (tokens * parts, width)
-    found = specs[layout.prompts[0]].shape
+    expected = (tokens, layers * 2 * width) if schema.structure == "prefix tuning" else (tokens * parts, width)
+    found = specs[schema.prompts[0]].shape
     if found != expected:
         raise AdapterError(f"prompt_embeddings has shape {found}; expected {expected}")

@@ -15,7 +15,7 @@ def drift(adapters: list[Adapter]) -> float:
     0 for equal A; √2 on average for independent ones. Factor-space merging assumes it to be small.
     Returns NaN where the shapes differ, or there is no A.
     """
-    products = [adapter.layout.products for adapter in adapters]
+    products = [adapter.schema.products for adapter in adapters]
     if not products[0] or any(_shapes(one) != _shapes(products[0]) for one in products):
         return math.nan
     apart: dict[tuple[int, int], float] = {}
@@ -49,7 +49,7 @@ def cosines(one: Adapter, other: Adapter) -> dict[str, float]:
 
 def _inner_products(one: Adapter, other: Adapter) -> Iterator[tuple[str, tuple[float, float, float]]]:
     """⟨x, y⟩, ⟨x, x⟩ and ⟨y, y⟩ for each module that both have in one shape."""
-    mine, theirs = one.layout, other.layout
+    mine, theirs = one.schema, other.schema
     for module in sorted(mine.products.keys() & theirs.products.keys()):
         x, y = one.update(module), other.update(module)
         yield module, (inner(x, y), inner(x, x), inner(y, y))

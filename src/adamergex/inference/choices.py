@@ -10,10 +10,10 @@ import torch
 from adamergex.data.special_tokens import end_of_sequence
 from adamergex.models import likelihood
 from adamergex.models.encode import answered
-from adamergex.models.encoded import Example
-from adamergex.models.families import Reads
-from adamergex.models.resident import Workbench
-from adamergex.models.target_logits import Layout, target_logits
+from adamergex.models.encoded import EncodedExample
+from adamergex.models.families import PromptReader
+from adamergex.models.resident import ResidentModel
+from adamergex.models.target_logits import BatchLayout, target_logits
 from adamergex.tasks.items import Item
 
 Normalization = Literal["none", "tokens", "characters"]
@@ -29,7 +29,7 @@ class Options:
         tokens: of each choice, without the prompt; with what ends it where one begins another.
     """
 
-    sequences: tuple[Example, ...]
+    sequences: tuple[EncodedExample, ...]
     reads: tuple[int, ...]
     tokens: tuple[tuple[int, ...], ...]
 
@@ -44,7 +44,7 @@ class Options:
         return [*read.ids[: read.targets[0]], *self.tokens[choice]]
 
 
-def options(reader: Reads, items: Sequence[Item], ending: str = "") -> list[Options]:
+def options(reader: PromptReader, items: Sequence[Item], ending: str = "") -> list[Options]:
     """Encode the choices of items: prompt and choice together, as they are learned (`encode.answered`).
 
     Where one choice of an item begins another (` 1`, ` 10`), the end of an answer is a token of each of its choices:
@@ -75,7 +75,7 @@ def options(reader: Reads, items: Sequence[Item], ending: str = "") -> list[Opti
     return [_options(choices, reader.pad) for choices in encoded]
 
 
-def _encoded(reader: Reads, items: Sequence[Item], ending: str = "") -> list[list[Example]]:
+def _encoded(reader: PromptReader, items: Sequence[Item], ending: str = "") -> list[list[EncodedExample]]:
     """The choices of every item behind its prompt."""
     pairs = [(item.prompt, choice + ending) for item in items for choice in item.choices]
     prompts, choices = [prompt for prompt, _ in pairs], [choice for _, choice in pairs]
@@ -83,14 +83,14 @@ def _encoded(reader: Reads, items: Sequence[Item], ending: str = "") -> list[lis
     return [[next(encoded) for _ in item.choices] for item in items]
 
 
-def _one_begins_another(choices: Sequence[Example]) -> bool:
+def _one_begins_another(choices: Sequence[EncodedExample]) -> bool:
     """Whether the tokens of one choice are the first ones of another."""
     # In order, what begins another stands right before one that it begins.
     ordered = sorted(choice.ids for choice in choices)
     return any(len(one) < len(other) and other[: len(one)] == one for one, other in pairwise(ordered))
 
 
-def _options(choices: list[Example], pad: int) -> Options:
+def _options(choices: list[EncodedExample], pad: int) -> Options:
     # All are read from where the first of them parts from the prompt: a sum over the same text.
     start = min(len(choice.ids) - len(choice.targets) for choice in choices)
     kept: list[list[int]] = []
@@ -103,7 +103,7 @@ def _options(choices: list[Example], pad: int) -> Options:
     ]
     # What follows a sequence stands for whatever is predicted there; the forward pass does not read it.
     sequences = [
-        Example(
+        EncodedExample(
             [*held, pad],
             list(range(start, max(len(c.ids) for c, at in zip(choices, places, strict=True) if at == s))),
             source=choices[0].source,
@@ -117,16 +117,16 @@ def _options(choices: list[Example], pad: int) -> Options:
     )
 
 
-def log_likelihoods(workbench: Workbench, batch: Sequence[Options], layout: Layout) -> list[list[float]]:
+def log_likelihoods(resident: ResidentModel, batch: Sequence[Options], layout: BatchLayout) -> list[list[float]]:
     """Log p(choice | prompt) of every choice of every item of a batch, in nats, summed over the choice's tokens.
 
     Args:
-        workbench: the model, in the state to be measured.
+        resident: the model, in the state to be measured.
         batch: the items' choices; all are read in one forward pass, and a prompt once (`target_logits`).
-        layout: the workbench's.
+        layout: the resident's.
     """
     examples = [example for item in batch for example in item.sequences]
-    logits, rows, _ = target_logits(workbench.model, examples, workbench.pad, workbench.kind, layout, True)
+    logits, rows, _ = target_logits(resident.model, examples, resident.pad, resident.kind, layout, True)
     first_of = [0]
     for example in examples:
         first_of.append(first_of[-1] + len(example.targets))
@@ -148,9 +148,9 @@ def log_likelihoods(workbench: Workbench, batch: Sequence[Options], layout: Layo
     return [[next(sums) for _ in item.reads] for item in batch]
 
 
-def class_logits(workbench: Workbench, examples: Sequence[Example]) -> list[list[float]]:
+def class_logits(resident: ResidentModel, examples: Sequence[EncodedExample]) -> list[list[float]]:
     """What a classification head says of every item of a batch: for each, one logit for each choice."""
-    logits, *_ = target_logits(workbench.model, examples, workbench.pad, "classes", compared=True)
+    logits, *_ = target_logits(resident.model, examples, resident.pad, "classes", compared=True)
     return logits.tolist()
 
 

@@ -8,7 +8,7 @@ import torch
 import transformers
 from torch import Tensor
 
-from adamergex.models.resident import Workbench
+from adamergex.models.resident import ResidentModel
 from adamergex.tasks.task import AnswerKind
 
 
@@ -65,18 +65,18 @@ def written(tokenizer: Any, ids: Sequence[int], ends: Sequence[int]) -> str:
 
 
 def generate(
-    workbench: Workbench, batch: Sequence[list[int]], kind: AnswerKind, longest: int, until: str | None = None
+    resident: ResidentModel, batch: Sequence[list[int]], kind: AnswerKind, longest: int, until: str | None = None
 ) -> list[str]:
     """What the model writes after each prompt, special tokens left out, what follows the answer not.
 
     Args:
-        workbench: the model, in the state to be measured.
+        resident: the model, in the state to be measured.
         batch: prompts, as `encode.sequences` makes them.
         kind: of answer; see `completion` for where it ends.
         longest: the most tokens that are written.
         until: text that ends an answer in place of that.
     """
-    tokenizer, both = workbench.tokenizer, workbench.kind == "seq2seq"
+    tokenizer, both = resident.tokenizer, resident.kind == "seq2seq"
     width = max(map(len, batch))
     filling = [[0] * (width - len(ids)) for ids in batch]
 
@@ -84,15 +84,15 @@ def generate(
     def sided(own: list[int], more: list[int]) -> list[int]:
         return own + more if both else more + own
 
-    ids = torch.tensor([sided(own, [workbench.pad] * len(more)) for own, more in zip(batch, filling, strict=True)])
+    ids = torch.tensor([sided(own, [resident.pad] * len(more)) for own, more in zip(batch, filling, strict=True)])
     mask = torch.tensor([sided([1] * len(own), more) for own, more in zip(batch, filling, strict=True)])
-    device = workbench.model.device
+    device = resident.model.device
     # A decoder's output begins with what it starts with, which may be what ends a text, too.
     start = 1 if both else width
-    output = workbench.model.generate(
+    output = resident.model.generate(
         input_ids=ids.to(device),
         attention_mask=mask.to(device),
         max_new_tokens=longest,
         stopping_criteria=transformers.StoppingCriteriaList([_Ended(tokenizer, kind, start, until)]),
     )
-    return [written(tokenizer, ids, workbench.ends) for ids in output[:, start:].tolist()]
+    return [written(tokenizer, ids, resident.ends) for ids in output[:, start:].tolist()]

@@ -9,8 +9,8 @@ from adamergex.errors import ModelError
 from adamergex.inference import choices, generation
 from adamergex.inference.journal import Journal
 from adamergex.models import encode
-from adamergex.models.resident import Workbench
-from adamergex.scoring.scorers import mark
+from adamergex.models.resident import ResidentModel
+from adamergex.scoring.scorers import score_completion
 from adamergex.tasks.items import Item
 from adamergex.tasks.task import AnswerKind
 
@@ -19,7 +19,7 @@ NEW_TOKENS: dict[AnswerKind, int] = {"choice": 0, "text": 32, "extraction": 32, 
 
 
 @dataclass(frozen=True)
-class Questions:
+class PredictionRequest:
     """Items of one language, and how they are answered.
 
     Attributes:
@@ -69,18 +69,18 @@ class Prediction:
 
 
 def predict(
-    workbench: Workbench,
-    questions: Questions,
+    resident: ResidentModel,
+    questions: PredictionRequest,
     on_batch: Callable[[int, int], None] = lambda done, total: None,
     journal: Journal | None = None,
 ) -> list[Prediction]:
-    """Answer items with whatever the workbench holds: by choice where there are choices, else by generation.
+    """Answer items with whatever the resident holds: by choice where there are choices, else by generation.
 
     Batches hold items of like lengths and depend on the items alone, so that an evaluation that is taken up again
     ends with the same predictions. A batch that does not fit into memory is halved, and so are those after it.
 
     Args:
-        workbench: the model, in the state to be measured.
+        resident: the model, in the state to be measured.
         questions: what is asked, and how.
         on_batch: called with the number of items done and to be done.
         journal: holds what was answered before, and takes what is answered now.
@@ -91,9 +91,9 @@ def predict(
     journal = Journal(None) if journal is None else journal
     if not questions.items:
         return []
-    workbench.model.eval()
-    answer, sizes, costs = _answering(workbench, questions)
-    halving = _Halving(workbench, questions, answer, journal, on_batch)
+    resident.model.eval()
+    answer, sizes, costs = _answering(resident, questions)
+    halving = _Halving(resident, questions, answer, journal, on_batch)
     with torch.inference_mode():
         for batch in _batches(sizes, costs, questions.batch_size):
             if missing := [number for number in batch if number not in journal.rows]:
@@ -106,13 +106,13 @@ class _Halving:
 
     def __init__(
         self,
-        workbench: Workbench,
-        questions: Questions,
+        resident: ResidentModel,
+        questions: PredictionRequest,
         answer: "Callable[[list[int]], list[Prediction]]",
         journal: Journal,
         on_batch: Callable[[int, int], None],
     ):
-        self._workbench, self._questions, self._journal = workbench, questions, journal
+        self._workbench, self._questions, self._journal = resident, questions, journal
         self._answer, self._on_batch = answer, on_batch
         self._most = len(questions.items)
 
@@ -183,33 +183,33 @@ def _is_memory(error: BaseException) -> bool:
 Answering = tuple[Callable[[list[int]], list[Prediction]], list[int], list[int]]
 
 
-def _answering(workbench: Workbench, questions: Questions) -> Answering:
+def _answering(resident: ResidentModel, questions: PredictionRequest) -> Answering:
     """What answers a batch of items, and of each item how long its longest sequence is and how many it has."""
     items = questions.items
     if questions.kind != "choice":
-        encoded = encode.sequences(workbench.tokenizer, [item.prompt for item in items], workbench.kind)
+        encoded = encode.sequences(resident.tokenizer, [item.prompt for item in items], resident.kind)
 
         def written(batch: list[int]) -> list[Prediction]:
             texts = generation.generate(
-                workbench, [encoded[i] for i in batch], questions.kind, questions.max_new_tokens, questions.until
+                resident, [encoded[i] for i in batch], questions.kind, questions.max_new_tokens, questions.until
             )
             return [marked(items[i], text, questions) for i, text in zip(batch, texts, strict=True)]
 
         return written, [len(ids) for ids in encoded], [1] * len(items)
-    if workbench.kind == "classes":
-        examples = encode.classified(workbench.tokenizer, items)
+    if resident.kind == "classes":
+        examples = encode.classified(resident.tokenizer, items)
 
         def classified(batch: list[int]) -> list[Prediction]:
-            of = choices.class_logits(workbench, [examples[i] for i in batch])
+            of = choices.class_logits(resident, [examples[i] for i in batch])
             return [chosen(items[i], scores) for i, scores in zip(batch, of, strict=True)]
 
         return classified, [e.longest for e in examples], [len(e.sequences) for e in examples]
-    options = choices.options(workbench, items, questions.ending)
-    layout = workbench.layout(False).layout
+    options = choices.options(resident, items, questions.ending)
+    layout = resident.layout(False).layout
 
     def likeliest(batch: list[int]) -> list[Prediction]:
         found = []
-        of = choices.log_likelihoods(workbench, [options[i] for i in batch], layout)
+        of = choices.log_likelihoods(resident, [options[i] for i in batch], layout)
         for i, scores in zip(batch, of, strict=True):
             tokens = [len(ids) for ids in options[i].tokens]
             found.append(chosen(items[i], choices.normalized(scores, items[i], tokens, questions.normalization)))
@@ -226,9 +226,9 @@ def chosen(item: Item, scores: Sequence[float]) -> Prediction:
     return Prediction(item.id, best.strip(), item.golds, right, True, choices=kept)
 
 
-def marked(item: Item, text: str, questions: Questions) -> Prediction:
+def marked(item: Item, text: str, questions: PredictionRequest) -> Prediction:
     """What was written in answer to an item, read and compared as its kind wants it."""
     assert questions.kind != "choice"
     answer = generation.completion(text, questions.kind)
-    found = mark(questions.kind, answer, item.golds, questions.language, questions.marker)
+    found = score_completion(questions.kind, answer, item.golds, questions.language, questions.marker)
     return Prediction(item.id, found.prediction, item.golds, found.scores, found.readable, written=text)

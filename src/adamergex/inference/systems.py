@@ -5,17 +5,17 @@ from typing import Annotated
 from pydantic import AfterValidator, WithJsonSchema
 
 from adamergex.merging import methods
-from adamergex.scoring.systems import AFTER_MERGED, BEFORE_MERGED, Method
+from adamergex.scoring.systems import AFTER_MERGED, BEFORE_MERGED, System
 from adamergex.storage.yaml_model import did_you_mean
 
-METHODS: dict[str, Method] = (
-    BEFORE_MERGED | {name: Method(kind.label) for name, kind in methods.METHODS.items()} | AFTER_MERGED
+SYSTEMS: dict[str, System] = (
+    BEFORE_MERGED | {name: System(kind.label) for name, kind in methods.METHODS.items()} | AFTER_MERGED
 )
-NAMES: tuple[str, ...] = tuple(METHODS)
+NAMES: tuple[str, ...] = tuple(SYSTEMS)
 
 
 def _known(name: str) -> str:
-    if name not in METHODS:
+    if name not in SYSTEMS:
         raise ValueError(f"expected one of {', '.join(NAMES)}{did_you_mean(name, NAMES)}")
     return name
 

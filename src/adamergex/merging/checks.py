@@ -20,24 +20,24 @@ def unfit(method: MergeMethod, adapters: Mapping[str, Adapter]) -> list[str]:
         method: its settings.
         adapters: by role; they agree with each other (`adamergex.adapters.compatibility.differences`).
     """
-    name, layout = method.method, adapters[TASK].layout
+    name, schema = method.method, adapters[TASK].schema
     found = []
     if method.needs_source and SOURCE not in adapters:
         found.append(f"{name} needs the source reference; give it, or use task-arithmetic")
-    if reason := method.refuses(layout.structure):
-        found.append(f"{reason}; the adapters are {layout.structure}")
-    if layout.structure not in LORA and (method.wanted_rank or method.wanted_energy):
-        found.append(f"rank and energy are for LoRA; the adapters are {layout.structure}")
-    if method.adds_updates and layout.values:
+    if reason := method.refuses(schema.structure):
+        found.append(f"{reason}; the adapters are {schema.structure}")
+    if schema.structure not in LORA and (method.wanted_rank or method.wanted_energy):
+        found.append(f"rank and energy are for LoRA; the adapters are {schema.structure}")
+    if method.adds_updates and schema.values:
         found.append(
-            f"{name} needs what the base model has in place of {min(layout.values)} ({len(layout.values)} such tensors), "
+            f"{name} needs what the base model has in place of {min(schema.values)} ({len(schema.values)} such tensors), "
             "and the adapters do not hold it"
         )
     if method.needs_equal_ranks:
         found += _unequal(adapters)
     if method.divisors == "refuse" and SOURCE in adapters:
-        found += _divisors(adapters[SOURCE], layout.multipliers)
-    wide = [role for role, a in adapters.items() if any(a.specs[n].dtype == torch.float64 for n in a.layout.modules())]
+        found += _divisors(adapters[SOURCE], schema.multipliers)
+    wide = [role for role, a in adapters.items() if any(a.specs[n].dtype == torch.float64 for n in a.schema.modules())]
     if wide and method.dtype is None:
         found.append(
             f"{', '.join(wide)} is stored in float64, and the result in float32 loses of it; say so with dtype"
@@ -59,15 +59,15 @@ def warnings(method: MergeMethod, adapters: Mapping[str, Adapter], rank: int | N
             f"the A factors lie {apart:.2f} of their norm apart: merging A and B separately is then not the sum of "
             "the updates; adamergex merges that"
         )
-    heads = {role: a.layout.heads for role, a in adapters.items() if role != TASK and a.layout.heads}
+    heads = {role: a.schema.heads for role, a in adapters.items() if role != TASK and a.schema.heads}
     for role, names in heads.items():
         found.append(f"{role} has trained whole modules ({names[0]}, {len(names)} tensors); they are not in the result")
-    narrow = {role: {a.specs[n].dtype for n in a.layout.modules()} for role, a in adapters.items()}
+    narrow = {role: {a.specs[n].dtype for n in a.schema.modules()} for role, a in adapters.items()}
     if len(stored := set().union(*narrow.values())) > 1:
         shown = ", ".join(f"{role} {'/'.join(sorted(str(d)[6:] for d in kinds))}" for role, kinds in narrow.items())
         found.append(f"stored dtypes differ ({shown}); the result is as exact as the coarsest of {len(stored)}")
     if method.divisors == "keep-task":
-        lines = _divisors(adapters[SOURCE], adapters[TASK].layout.multipliers)
+        lines = _divisors(adapters[SOURCE], adapters[TASK].schema.multipliers)
         found += [line.partition(", and the rule")[0] + "; the task's values were kept there" for line in lines]
     if rank is not None and method.wanted_rank is not None and method.wanted_rank > rank:
         found.append(f"rank {method.wanted_rank} is more than the result can have: {rank} is all of it")
@@ -82,9 +82,9 @@ def unused(what: str, modules: list[str]) -> str:
 
 
 def _unequal(adapters: Mapping[str, Adapter]) -> list[str]:
-    for name, mine in adapters[TASK].layout.products.items():
+    for name, mine in adapters[TASK].schema.products.items():
         for role, adapter in adapters.items():
-            other = adapter.layout.products[name]
+            other = adapter.schema.products[name]
             if (mine.rank, mine.scaling) != (other.rank, other.scaling):
                 return [
                     f"rank or scaling of {name} differs: task {mine.rank}, {mine.scaling:g}, {role} {other.rank}, "

@@ -31,7 +31,7 @@ class Combination:
         self._adapters = adapters
         self._method = method
         self._task = adapters[TASK]
-        self._layout = self._task.layout
+        self._layout = self._task.schema
         self._dtype: torch.dtype = getattr(torch, method.dtype or "float32")
         self._layers = depths(self.scaled_modules())
         self._weights: dict[str, dict[str, float]] = {}
@@ -51,17 +51,17 @@ class Combination:
         Raises:
             MergeError: it does not fit the dtype wanted.
         """
-        layout = self._layout
+        schema = self._layout
         if name in self._lora.modules:
             found: Iterator[Tensor] = self._lora.pieces(name)
-        elif name in layout.updates:
-            module, _ = layout.updates[name]
-            found = iter([self._sum(module, lambda a: a.tensors[name].double() * a.layout.updates[name][1])])
-        elif name in layout.multipliers:
-            found = iter([self._multiplier(name, layout.multipliers[name])])
-        elif name in layout.values:
-            found = iter([self._sum(layout.values[name], lambda a: a.tensors[name].double())])
-        elif name in layout.prompts:
+        elif name in schema.updates:
+            module, _ = schema.updates[name]
+            found = iter([self._sum(module, lambda a: a.tensors[name].double() * a.schema.updates[name][1])])
+        elif name in schema.multipliers:
+            found = iter([self._multiplier(name, schema.multipliers[name])])
+        elif name in schema.values:
+            found = iter([self._sum(schema.values[name], lambda a: a.tensors[name].double())])
+        elif name in schema.prompts:
             found = iter([self._prompts(name)])
         else:
             found = iter([self._task.tensors[name]])

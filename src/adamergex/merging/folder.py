@@ -128,11 +128,11 @@ def write(
     facts = {
         "base_model": result.config.get("base_model_name_or_path"),
         "auto_class": _AUTO.get(str(result.config.get("task_type")), "AutoModelForCausalLM"),
-        "structure": result.layout.structure,
+        "structure": result.schema.structure,
         "method": method.method,
         "title": method.title,
         "arxiv": method.arxiv,
-        "formula": method.formula(result.layout.structure),
+        "formula": method.formula(result.schema.structure),
         "settings": method.model_dump(mode="json", exclude_none=True, exclude={"method", "scale"}),
         "scale": method.model_dump(mode="json")["scale"],
         "target": plan.language,
@@ -212,9 +212,9 @@ def afterwards(result: Merged) -> list[str]:
 def summary(result: Merged, plan: Plan, output: Path) -> list[tuple[str, str]]:
     """What a merge came to, as pairs of a name and its value."""
     rank, energy = result.config.get("r"), result.discarded_energy
-    rows = [("structure", result.layout.structure), ("method", f"{plan.settings.method}, t = {plan.settings.scale}")]
-    if result.layout.products:
-        rows.append(("rank", f"{rank} ({len(result.layout.products)} modules)"))
+    rows = [("structure", result.schema.structure), ("method", f"{plan.settings.method}, t = {plan.settings.scale}")]
+    if result.schema.products:
+        rows.append(("rank", f"{rank} ({len(result.schema.products)} modules)"))
     if energy:
         rows.append(("energy discarded", f"{_mean(energy):.3%} on average, {_worst(energy):.3%} at worst"))
     if result.condition:

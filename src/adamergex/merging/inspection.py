@@ -18,11 +18,11 @@ from adamergex.merging.methods.adamergex import near_zero
 
 def describe(adapter: Adapter) -> dict[str, Any]:
     """One adapter's facts: plain values, in the order in which they are shown."""
-    layout, config, specs = adapter.layout, adapter.config, adapter.specs
-    names = layout.modules()
-    modules = sorted({*names.values()} - {*layout.prompts}) or [*adapter.prompts()]
+    schema, config, specs = adapter.schema, adapter.config, adapter.specs
+    names = schema.modules()
+    modules = sorted({*names.values()} - {*schema.prompts}) or [*adapter.prompts()]
     facts: dict[str, Any] = {
-        "structure": layout.structure,
+        "structure": schema.structure,
         "base model": config.get("base_model_name_or_path"),
         "revision": config.get("revision"),
         "task type": config.get("task_type"),
@@ -34,21 +34,21 @@ def describe(adapter: Adapter) -> dict[str, Any]:
         "norms": {},
         "kinds of module": sorted({module.rpartition(".")[2] for module in modules if module.rpartition(".")[2]}),
     }
-    if layout.products:
-        norms = {module: norm(adapter.update(module)) for module in layout.products}
+    if schema.products:
+        norms = {module: norm(adapter.update(module)) for module in schema.products}
         largest = max(norms, key=lambda module: norms[module])
         facts |= {
-            "rank": sorted({product.rank for product in layout.products.values()}),
+            "rank": sorted({product.rank for product in schema.products.values()}),
             "lora_alpha": config["lora_alpha"],
-            "scaling": sorted({product.scaling for product in layout.products.values()}),
+            "scaling": sorted({product.scaling for product in schema.products.values()}),
             "rsLoRA": bool(config.get("use_rslora")),
-            "experts": max(product.experts for product in layout.products.values()),
+            "experts": max(product.experts for product in schema.products.values()),
             "norm of ΔW": math.hypot(*norms.values()),
             "largest": {largest: norms[largest]},
             "norms": norms,
         }
-    if layout.structure == "(IA)³":
-        vectors = {module: adapter.tensors[name].double() for name, module in layout.multipliers.items()}
+    if schema.structure == "(IA)³":
+        vectors = {module: adapter.tensors[name].double() for name, module in schema.multipliers.items()}
         facts |= {
             "mean |l − 1|": float(torch.cat([(v - 1).abs().flatten() for v in vectors.values()]).mean()),
             "values near zero": sum(int(near_zero(v).sum()) for v in vectors.values()),
@@ -66,9 +66,9 @@ def describe(adapter: Adapter) -> dict[str, Any]:
             "norms": {name: float(value.double().norm()) for name, value in prompts.items()},
         }
     extra: dict[str, Sized] = {
-        "trained biases and tokens": layout.values,
-        "lora_bias": layout.updates,
-        "whole modules": layout.heads,
+        "trained biases and tokens": schema.values,
+        "lora_bias": schema.updates,
+        "whole modules": schema.heads,
     }
     facts |= {key: len(found) for key, found in extra.items() if found}
     facts["NaN or infinity"] = len(adapter.not_finite)

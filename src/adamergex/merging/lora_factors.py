@@ -42,7 +42,7 @@ class LoraFactors:
     ):
         self._adapters, self._method, self._dtype, self._stats = adapters, method, dtype, stats
         self._weights, self._scale = weights, scale
-        self._products = adapters[TASK].layout.products
+        self._products = adapters[TASK].schema.products
         self.modules = {name: module for module, p in self._products.items() for name in (p.a, p.b)}
         cut = method.wanted_rank is not None or method.wanted_energy is not None
         self._stacked = not (cut or method.needs_equal_ranks or method.dense)
@@ -101,7 +101,7 @@ class LoraFactors:
         return needed
 
     def _of(self, role: str, module: str) -> Product:
-        return self._adapters[role].layout.products[module]
+        return self._adapters[role].schema.products[module]
 
     def _rows(self, module: str) -> Iterator[Tensor]:
         """The exact stack's A: the adapters' own, one below the other, and zeros up to the common rank."""

@@ -36,10 +36,10 @@ class Merged(Adapter):
 
     def _complete(self) -> MergeStats:
         """The statistics, once every tensor that yields one was computed."""
-        for module, product in self.layout.products.items():
+        for module, product in self.schema.products.items():
             if module not in self.stats.computed:
                 _ = self.tensors[product.a]
-        for name in self.layout.prompts:
+        for name in self.schema.prompts:
             if name not in self.stats.computed:
                 _ = self.tensors[name]
         return self.stats
@@ -119,7 +119,7 @@ def _merged(adapters: dict[str, Adapter], method: MergeMethod) -> Merged:
         Computed(combination.specs, combination.pieces),
         f"{task.origin}, merged",
         warnings=tuple(warnings(method, adapters, combination.rank)),
-        kept=(*task.layout.heads, *task.layout.frozen),
+        kept=(*task.schema.heads, *task.schema.frozen),
         stats=combination.stats,
     )
 

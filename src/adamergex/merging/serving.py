@@ -10,9 +10,9 @@ _VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 def for_vllm(result: Merged) -> list[str]:
     """What the user should know before serving the folder with vLLM, a line each."""
     config, found = result.config, []
-    if result.layout.structure != "LoRA":
-        return [f"vLLM serves LoRA; this is {result.layout.structure}: load it with PEFT"]
-    if config.get("modules_to_save") or result.layout.values or result.layout.updates:
+    if result.schema.structure != "LoRA":
+        return [f"vLLM serves LoRA; this is {result.schema.structure}: load it with PEFT"]
+    if config.get("modules_to_save") or result.schema.values or result.schema.updates:
         found.append("vLLM loads no trained biases, tokens and whole modules (modules_to_save): load it with PEFT")
     if config["r"] > _VLLM_RANKS[-1]:
         found.append(f"r = {config['r']} is more than vLLM takes ({_VLLM_RANKS[-1]}); choose a --rank")

@@ -6,7 +6,7 @@ from typing import Any
 
 from adamergex.data.special_tokens import around, end_of_sequence, text_tokens
 from adamergex.errors import DataError
-from adamergex.models.encoded import Example
+from adamergex.models.encoded import EncodedExample
 from adamergex.models.families import Kind
 from adamergex.tasks.items import Item
 
@@ -25,7 +25,7 @@ def sequences(tokenizer: Any, texts: Sequence[str], kind: Kind = "causal") -> li
 
 def answered(
     tokenizer: Any, prompts: Sequence[str], answers: Sequence[str], kind: Kind = "causal", start: int | None = None
-) -> list[Example]:
+) -> list[EncodedExample]:
     """Prompts and answers as examples, the answer's tokens being the targets; without what ends an answer.
 
     A causal model reads both as one text. The answer starts where the tokens of the whole part from those of
@@ -44,7 +44,7 @@ def answered(
         written = text_tokens(tokenizer, [answer.strip() for answer in answers], target=True)
         decoded = [[start, *begun, *ids] for ids in written]
         return [
-            Example(ids, list(range(1, len(ids))), source=tuple(alone[prompt]))
+            EncodedExample(ids, list(range(1, len(ids))), source=tuple(alone[prompt]))
             for prompt, ids in zip(prompts, decoded, strict=True)
         ]
     begun, _ = around(tokenizer)
@@ -57,11 +57,11 @@ def answered(
         )
         if begin == 0:
             ids, begin = [*before, *text_tokens(tokenizer, [answer])[0]], len(before)
-        examples.append(Example(ids, list(range(begin, len(ids)))))
+        examples.append(EncodedExample(ids, list(range(begin, len(ids)))))
     return examples
 
 
-def classified(tokenizer: Any, items: Sequence[Item]) -> list[Example]:
+def classified(tokenizer: Any, items: Sequence[Item]) -> list[EncodedExample]:
     """Items for an encoder's head, and which of the choices is right.
 
     The head reads the prompt alone; prompt and text as a pair, where all choices speak of the same text (XNLI); or the
@@ -70,17 +70,17 @@ def classified(tokenizer: Any, items: Sequence[Item]) -> list[Example]:
     labels = [(item.choices.index(item.answer),) for item in items]
     if not any(item.text_pair for item in items):
         prompts = sequences(tokenizer, [item.prompt for item in items], "classes")
-        return [Example(ids, [], of, id=item.id) for ids, of, item in zip(prompts, labels, items, strict=True)]
+        return [EncodedExample(ids, [], of, id=item.id) for ids, of, item in zip(prompts, labels, items, strict=True)]
     encoded = iter(_pairs(tokenizer, [(item.prompt, second) for item in items for second in item.text_pair]))
     examples = []
     for of, item in zip(labels, items, strict=True):
         own = [next(encoded) for _ in item.text_pair]
         whole = replace(own[0], labels=of, id=item.id)
-        examples.append(whole if len(own) == 1 else Example([], [], of, id=item.id, options=tuple(own)))
+        examples.append(whole if len(own) == 1 else EncodedExample([], [], of, id=item.id, options=tuple(own)))
     return examples
 
 
-def _pairs(tokenizer: Any, texts: Sequence[tuple[str, str]]) -> list[Example]:
+def _pairs(tokenizer: Any, texts: Sequence[tuple[str, str]]) -> list[EncodedExample]:
     """Pairs of texts as one sequence each, with what the tokenizer puts before, between and behind them."""
     whole = tokenizer("a", "b", return_token_type_ids=True)
     place = whole.sequence_ids()
@@ -94,14 +94,14 @@ def _pairs(tokenizer: Any, texts: Sequence[tuple[str, str]]) -> list[Example]:
     # BERT's tokenizer tells the two texts apart, RoBERTa's does not.
     told = whole["token_type_ids"][second] == 1
     return [
-        Example([*begun[one], *ids, *behind], [], second=len(begun[one]) if told else 0)
+        EncodedExample([*begun[one], *ids, *behind], [], second=len(begun[one]) if told else 0)
         for (one, _), ids in zip(texts, seconds, strict=True)
     ]
 
 
 def for_training(
     tokenizer: Any, items: Sequence[Item], kind: Kind = "causal", start: int | None = None, longest: int | None = None
-) -> tuple[list[Example], int]:
+) -> tuple[list[EncodedExample], int]:
     """Items as training examples; the end-of-sequence token that follows the answer is learned, too.
 
     Args:
@@ -124,7 +124,7 @@ def for_training(
     end = end_of_sequence(tokenizer)
     assert end is not None
     examples = [
-        Example([*e.ids, end], [*e.targets, len(e.ids)], source=e.source, id=item.id)
+        EncodedExample([*e.ids, end], [*e.targets, len(e.ids)], source=e.source, id=item.id)
         for e, item in zip(plain, items, strict=True)
     ]
     return examples, shortened

@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 @dataclass(frozen=True)
-class Example:
+class EncodedExample:
     """One sequence.
 
     Attributes:
@@ -29,7 +29,7 @@ class Example:
     source: tuple[int, ...] = ()
     id: str = ""
     second: int = 0
-    options: "tuple[Example, ...]" = ()
+    options: "tuple[EncodedExample, ...]" = ()
 
     @property
     def size(self) -> int:
@@ -37,7 +37,7 @@ class Example:
         return len(self.ids) + len(self.source) + sum(option.size for option in self.options)
 
     @property
-    def sequences(self) -> "tuple[Example, ...]":
+    def sequences(self) -> "tuple[EncodedExample, ...]":
         """Itself, or its options."""
         return self.options or (self,)
 
@@ -52,19 +52,19 @@ class Example:
         return len(self.targets) or len(self.labels)
 
 
-class Examples(Protocol):
+class EncodedExamples(Protocol):
     """A sequence of examples, in memory or made when they are asked for."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int, /) -> Example: ...
+    def __getitem__(self, index: int, /) -> EncodedExample: ...
 
 
 # Batches are cut from pools of this many batches, sorted by length: little padding, and still random.
 _POOL = 16
 
 
-def sizes(examples: Examples) -> list[int]:
+def sizes(examples: EncodedExamples) -> list[int]:
     """Tokens of each example; where all are equally long the first one is asked, and no other is made for it."""
     width: int | None = getattr(examples, "width", None)
     return [examples[i].size for i in range(len(examples))] if width is None else [width] * len(examples)
@@ -83,7 +83,7 @@ def random_batches(lengths: Sequence[int], size: int, seed: str) -> list[list[in
     return batches
 
 
-def dealt(examples: list[Example], rank: int, count: int, size: int) -> list[tuple[list[Example], int]]:
+def dealt(examples: list[EncodedExample], rank: int, count: int, size: int) -> list[tuple[list[EncodedExample], int]]:
     """A process's examples, in parts, each with what it counts.
 
     Every process gets as many parts, since all do each together; one that has no example left gets some that count

@@ -24,7 +24,7 @@ OBJECTIVES: dict[Family, tuple[str, ...]] = {
 }
 
 
-class Reads(Protocol):
+class PromptReader(Protocol):
     """What prompts are made ready for: a resident model, or one that another engine holds.
 
     Attributes:

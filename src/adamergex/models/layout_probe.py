@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from adamergex.models import prefix_sharing
-from adamergex.models.encoded import Example
+from adamergex.models.encoded import EncodedExample
 from adamergex.models.families import first_line
-from adamergex.models.target_logits import Layout, in_trees, laid_logits, packed, rows, text_config
+from adamergex.models.target_logits import BatchLayout, in_trees, laid_logits, packed, rows, text_config
 
 # What settings are called that say how far a layer sees, in tokens.
 _WINDOWS = re.compile(r"window|chunk|local_attention|block_size")
@@ -28,7 +28,11 @@ _SHORTEST, _LONGEST = 64, 8192
 # Of the small model: its vocabulary, the width of its feed-forward layers, and its layers unless it has more kinds of them.
 _VOCABULARY, _WIDTH, _LAYERS = 128, 32, 6
 _FEED_FORWARD = ("intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size", "moe_intermediate_size")
-_NAMES: dict[Layout, str] = {"packed": "packed sequences", "shared": "shared beginnings", "rows": "one sequence a row"}
+_NAMES: dict[BatchLayout, str] = {
+    "packed": "packed sequences",
+    "shared": "shared beginnings",
+    "rows": "one sequence a row",
+}
 
 
 @dataclass(frozen=True)
@@ -40,14 +44,14 @@ class LayoutChoice:
         reason: a clause for the report.
     """
 
-    layout: Layout
+    layout: BatchLayout
     reason: str
 
     def __str__(self) -> str:
         return f"{_NAMES[self.layout]} ({self.reason})"
 
 
-def choose(model: torch.nn.Module, wanted: Layout) -> LayoutChoice:
+def choose(model: torch.nn.Module, wanted: BatchLayout) -> LayoutChoice:
     """The wanted layout where a small float32 model of the same architecture reads it as it reads single sequences.
 
     Args:
@@ -131,7 +135,7 @@ def _small(base: Any, context: int) -> Any:
     return small
 
 
-def _errors(model: Any, layout: Layout, window: int) -> tuple[float, float]:
+def _errors(model: Any, layout: BatchLayout, window: int) -> tuple[float, float]:
     """How much the logits of any prediction change: in a layout, and by one wrong token."""
     draw = random.Random(0)
     length = _length(window)
@@ -143,7 +147,7 @@ def _errors(model: Any, layout: Layout, window: int) -> tuple[float, float]:
     common = tokens(length - branch)
     sequences = [common + tokens(branch), common + tokens(branch), tokens(_SHORTEST // 2)]
     # The last token is only ever predicted.
-    examples = [Example([*ids, 1], list(range(1, len(ids) + 1))) for ids in sequences]
+    examples = [EncodedExample([*ids, 1], list(range(1, len(ids) + 1))) for ids in sequences]
     plain = torch.cat([_read(model, rows(some, 0)) for some in (examples[:2], examples[2:])])
     # Two sequences that share a beginning and the whole of another one in a row, so that places are not positions.
     grown = prefix_sharing.Trees()
@@ -153,7 +157,7 @@ def _errors(model: Any, layout: Layout, window: int) -> tuple[float, float]:
     # The control: one of the tokens that the last ones see is another one.
     wrong = list(sequences[1])
     wrong[7 * length // 8] ^= 1
-    changed = _read(model, rows([Example([*wrong, 1], examples[1].targets)], 0))
+    changed = _read(model, rows([EncodedExample([*wrong, 1], examples[1].targets)], 0))
     return _apart(_read(model, laid), plain), _apart(changed[-4:], plain[length : 2 * length][-4:])
 
 

@@ -17,11 +17,11 @@ from adamergex.errors import ModelError
 from adamergex.models import adapter_setup, fsdp, limits
 from adamergex.models.adapter_settings import AdapterSettings, Prefix
 from adamergex.models.base_model import BaseModel
-from adamergex.models.encoded import Example
+from adamergex.models.encoded import EncodedExample
 from adamergex.models.families import Kind, does_not_load, end_tokens, greedy, load_tokenizer
 from adamergex.models.layout_probe import LayoutChoice, choose
 from adamergex.models.likelihood import cross_entropy
-from adamergex.models.target_logits import Layout, target_logits
+from adamergex.models.target_logits import BatchLayout, target_logits
 from adamergex.storage.checkpoints import Checkpoint
 
 _CLASSES: dict[Kind, Any] = {
@@ -50,7 +50,7 @@ def keep_freed_memory() -> None:
         mallopt(m_trim_threshold, (1 << 31) - 1)
 
 
-class Workbench:
+class ResidentModel:
     """A base model that is loaded once, and one adapter slot on it whose weights are set in place.
 
     Args:
@@ -83,7 +83,7 @@ class Workbench:
         self.ends = end_tokens(checkpoint, self.tokenizer)
         self._settings = settings
         # What the base model can, tried once.
-        self._layouts: dict[Layout, LayoutChoice] = {}
+        self._layouts: dict[BatchLayout, LayoutChoice] = {}
         device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
         base, self._new = _load(checkpoint, dtype, kind, classes, quantization, device)
         self.pad = limits.pad_token(base, self.tokenizer, checkpoint.name)
@@ -140,14 +140,14 @@ class Workbench:
         }
         return Adapter({key: _jsonable(value) for key, value in config.items()}, tensors)
 
-    def put(self, adapter: Adapter) -> None:
+    def set_adapter(self, adapter: Adapter) -> None:
         """Set the slot to an adapter's weights, in place where the one that is there has the same structure.
 
         Raises:
             AdapterError: its tensors are not those that its configuration describes.
             ModelError: the adapter's modules or shapes are not those of this model.
         """
-        for name in adapter.layout.frozen:
+        for name in adapter.schema.frozen:
             own = name.removeprefix("base_model.").removeprefix("model.").replace(".base_layer.", ".")
             if not self._base.has(own, adapter.tensors[name]):
                 raise ModelError(
@@ -156,7 +156,7 @@ class Workbench:
                 )
         self._fit(adapter_setup.as_given(adapter.config, self.kind, adapter.origin), adapter.origin)
         slot = self._slot()
-        given = {name for name in adapter.tensors if not _TWICE.search(name)} - set(adapter.layout.frozen)
+        given = {name for name in adapter.tensors if not _TWICE.search(name)} - set(adapter.schema.frozen)
         if odd := slot.keys() ^ given:
             lacking = self.checkpoint.name if min(odd) in given else "the file"
             raise ModelError(
@@ -217,7 +217,7 @@ class Workbench:
         """
         if self.kind != "causal" or self._prefix:
             return LayoutChoice("rows", "a prefix stands before each" if self._prefix else "the model is not causal")
-        wanted: Layout = "packed" if packing else "shared"
+        wanted: BatchLayout = "packed" if packing else "shared"
         if wanted not in self._layouts:
             self._layouts[wanted] = choose(self.model, wanted)
         return self._layouts[wanted]
@@ -237,7 +237,7 @@ class Workbench:
         finally:
             self.model = attached
 
-    def loss(self, examples: Sequence[Example], model: Any = None, layout: Layout = "rows") -> Tensor:
+    def loss(self, examples: Sequence[EncodedExample], model: Any = None, layout: BatchLayout = "rows") -> Tensor:
         """Cross-entropy summed over all predictions of a batch, in nats; a scalar with its gradient.
 
         Args:

@@ -18,10 +18,10 @@ from torch.overrides import TorchFunctionMode
 
 from adamergex.errors import ModelError
 from adamergex.models import prefix_sharing
-from adamergex.models.encoded import Example
+from adamergex.models.encoded import EncodedExample
 from adamergex.models.families import Kind
 
-Layout = Literal["rows", "packed", "shared"]
+BatchLayout = Literal["rows", "packed", "shared"]
 # What a model is given; row and column of the hidden states that predict.
 Laid = tuple[dict[str, Any], Tensor, Tensor]
 # Logits of some positions, float32 (m, vocabulary or classes); for each prediction its row of them, and its label.
@@ -137,10 +137,10 @@ def float32_logits(model: torch.nn.Module) -> Iterator[None]:
 
 def target_logits(
     model: torch.nn.Module,
-    examples: Sequence[Example],
+    examples: Sequence[EncodedExample],
     pad: int,
     kind: Kind = "causal",
-    layout: Layout = "rows",
+    layout: BatchLayout = "rows",
     compared: bool = False,
 ) -> Predicted:
     """Logits at every target of every example, and what belongs there.
@@ -191,7 +191,7 @@ def laid_logits(model: torch.nn.Module, laid: Laid, kind: Kind = "causal") -> tu
         return model(**moved).logits[0].float(), at.to(device)
 
 
-def rows(examples: Sequence[Example], pad: int, kind: Kind = "causal") -> Laid:
+def rows(examples: Sequence[EncodedExample], pad: int, kind: Kind = "causal") -> Laid:
     """A padded batch: what the model is given, and row and column of the hidden states that predict.
 
     Causal attention sees nothing behind itself: padding on the right needs no mask. What reads both ways does.
@@ -208,7 +208,7 @@ def rows(examples: Sequence[Example], pad: int, kind: Kind = "causal") -> Laid:
     return {"input_ids": source, "attention_mask": mask, "decoder_input_ids": ids[:, :-1]}, row, column - 1
 
 
-def _classified(examples: Sequence[Example], pad: int, model: Any) -> dict[str, Tensor]:
+def _classified(examples: Sequence[EncodedExample], pad: int, model: Any) -> dict[str, Tensor]:
     """What a model with a classification head is given; the two texts of a pair by number where it tells them apart."""
     sequences = [sequence for example in examples for sequence in example.sequences]
     ids, mask = _padded([sequence.ids for sequence in sequences], pad)
@@ -220,7 +220,7 @@ def _classified(examples: Sequence[Example], pad: int, model: Any) -> dict[str, 
     return inputs
 
 
-def packed(examples: Sequence[Example]) -> Laid:
+def packed(examples: Sequence[EncodedExample]) -> Laid:
     """All sequences of a batch in one row, without padding; where position ids begin anew, so does attention."""
     ids = [token for example in examples for token in example.ids[:-1]]
     positions = [position for example in examples for position in range(len(example.ids) - 1)]
@@ -232,14 +232,14 @@ def packed(examples: Sequence[Example]) -> Laid:
     return inputs, torch.zeros(len(column), dtype=torch.int64), torch.tensor(column)
 
 
-def _shared(examples: Sequence[Example], pad: int, model: torch.nn.Module) -> Laid | None:
+def _shared(examples: Sequence[EncodedExample], pad: int, model: torch.nn.Module) -> Laid | None:
     """Several sequences in a row, and what some of them begin with alike only once; None where it is not worth it."""
     hidden = getattr(text_config(model), "hidden_size", None) or _HIDDEN
     grown = prefix_sharing.grow([example.ids[:-1] for example in examples], hidden)
     return None if grown is None else in_trees(grown, examples, pad, model)
 
 
-def in_trees(grown: prefix_sharing.Trees, examples: Sequence[Example], pad: int, model: torch.nn.Module) -> Laid:
+def in_trees(grown: prefix_sharing.Trees, examples: Sequence[EncodedExample], pad: int, model: torch.nn.Module) -> Laid:
     """A batch whose sequences, without their last tokens, stand in prefix_sharing."""
     positions = torch.tensor(grown.filled(grown.positions, 0))
     inputs: dict[str, Any] = {

@@ -14,7 +14,7 @@ from typing import Any
 
 from adamergex.data.settings import Source
 from adamergex.execution.stage import Params, Stage
-from adamergex.inference.systems import METHODS
+from adamergex.inference.systems import SYSTEMS
 from adamergex.models.adapter_settings import virtual_tokens
 from adamergex.pipeline.planned import Cell, Planned
 from adamergex.pipeline.resolve import Contents, Wanted
@@ -96,9 +96,9 @@ class _Planner:
             by_method: dict[str, str] = {recipe.merge.method: self._merge(language, recipe.merge.method, references)}
             merged[language] = by_method[recipe.merge.method]
             for system in recipe.evaluate.methods if language in scored else ():
-                if METHODS[system].adapter == "ceiling":
+                if SYSTEMS[system].adapter == "ceiling":
                     adapters[f"task-{language}"] = self._task(language, learned, checks)
-                elif METHODS[system].adapter == "merged" and system not in by_method:
+                elif SYSTEMS[system].adapter == "merged" and system not in by_method:
                     by_method[system] = self._merge(language, system, references)
                 shots = examples.get(language) or learned[recipe.source][:1]
                 cells.append(self._cell(language, system, scored[language], by_method.get(system), shots, checks))
@@ -259,7 +259,7 @@ class _Planner:
         checks: list[str],
     ) -> Cell:
         """One system's answers in one language."""
-        recipe, of = self.recipe, METHODS[system]
+        recipe, of = self.recipe, SYSTEMS[system]
         adapter = {
             "none": None,
             "task": f"adapters/task-{recipe.source}",

@@ -12,7 +12,7 @@ from adamergex.execution.run_folder import RunFolder
 from adamergex.pipeline.planned import Cell, Planned
 from adamergex.pipeline.stages import corpus, harness, items, merge, predict, train
 from adamergex.reporting import report
-from adamergex.reporting.report import Example, Report
+from adamergex.reporting.report import ChangedAnswer, Report
 from adamergex.scoring.results import Row, Scores, rows
 from adamergex.storage.files import jsonl
 
@@ -70,7 +70,7 @@ def write_report(planned: Planned, folder: RunFolder, facts: Facts) -> list[Row]
 
 def _report(planned: Planned, folder: RunFolder, facts: Facts) -> Report:
     found: list[Row] = []
-    examples: list[Example] = []
+    examples: list[ChangedAnswer] = []
     for task, cells in groupby(sorted(planned.cells, key=lambda cell: _tasks(planned).index(cell.task)), _task):
         answers = _Answers(list(cells), folder, planned.start)
         found += [replace(row, language=f"{task} {row.language}".strip()) for row in answers.rows()]
@@ -155,7 +155,7 @@ class _Answers:
         }
         return rows(metric, labels, scores, self._start, roles, named)
 
-    def differing(self) -> Iterator[Example]:
+    def differing(self) -> Iterator[ChangedAnswer]:
         """For each system up to ten answers that are not the start's; those that are scored otherwise come first."""
         for language, of in self._cells.items():
             predictions = self._predictions[language]
@@ -174,8 +174,8 @@ class _Answers:
 
 def _example(
     cell: Cell, metric: str, prompts: Mapping[str, str], mine: Mapping[str, Any], first: Mapping[str, Any]
-) -> Example:
-    return Example(
+) -> ChangedAnswer:
+    return ChangedAnswer(
         cell.language,
         cell.system,
         cell.label,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from adamergex.distributed import Processes
 from adamergex.errors import ModelError
 from adamergex.models.adapter_settings import AdapterSettings, Lora
-from adamergex.models.families import KINDS, Reads, load_tokenizer
+from adamergex.models.families import KINDS, PromptReader, load_tokenizer
 from adamergex.pipeline.stages.base_model import BaseModel
 from adamergex.progress import Display, Silent
 from adamergex.storage.checkpoints import Checkpoint
@@ -18,7 +18,7 @@ from adamergex.storage.checkpoints import Checkpoint
 if TYPE_CHECKING:
     from adamergex.inference.engines.resident import Resident
     from adamergex.inference.engines.vllm import Vllm
-    from adamergex.models.resident import Workbench
+    from adamergex.models.resident import ResidentModel
 
 T = TypeVar("T")
 
@@ -62,7 +62,7 @@ class Worker:
         self.display: Display = display or Silent()
         self._stop: threading.Event | None = None
         self._tokenizers: dict[str, Any] = {}
-        self._models: dict[Hashable, tuple[AdapterSettings, Workbench]] = {}
+        self._models: dict[Hashable, tuple[AdapterSettings, ResidentModel]] = {}
         self._vllm: dict[Hashable, Vllm] = {}
         self._done: dict[Hashable, Any] = {}
 
@@ -95,7 +95,7 @@ class Worker:
 
     def resident(
         self, model: BaseModel, purpose: str, classes: int = 0, settings: AdapterSettings | None = None
-    ) -> "Workbench":
+    ) -> "ResidentModel":
         """The resident base model.
 
         Args:
@@ -104,7 +104,7 @@ class Worker:
             classes: how many an encoder's head for labelled items tells apart.
             settings: of the adapters that will be trained on it; None where adapters are only set.
         """
-        from adamergex.models.resident import Workbench, keep_freed_memory
+        from adamergex.models.resident import ResidentModel, keep_freed_memory
 
         kind = KINDS[model.family][purpose]
         classes = classes if kind == "classes" else 0
@@ -120,7 +120,7 @@ class Worker:
         split_over = self.processes.count if self.processes.split_the_model else 0
         self._models[key] = (
             settings,
-            Workbench(
+            ResidentModel(
                 self.checkpoint(model),
                 model.dtype,
                 settings,
@@ -161,7 +161,7 @@ class Worker:
         return writer(self.options.tensorboard / name, resumed)
 
 
-def longest(reader: Reads, most: int | None, virtual_tokens: int) -> int | None:
+def longest(reader: PromptReader, most: int | None, virtual_tokens: int) -> int | None:
     """The most tokens of a labelled item, in training and in scoring; None where nothing limits it.
 
     Args:

@@ -9,7 +9,7 @@ from typing import Any
 
 from adamergex.reporting import figures, score_figures
 from adamergex.reporting.html_parts import bullets, clean, picture, shortened, spoken, table, text
-from adamergex.reporting.report import Example, Report, cells, headings, metric_name, verdict
+from adamergex.reporting.report import ChangedAnswer, Report, cells, headings, metric_name, verdict
 from adamergex.scoring.results import Row
 
 # Examples of a method in a language, and characters of a prompt and of an answer, that a page shows.
@@ -172,7 +172,7 @@ def _answers(report: Report) -> str:
     return "\n".join(parts)
 
 
-def _answer(example: Example, start: str) -> str:
+def _answer(example: ChangedAnswer, start: str) -> str:
     """An item: what was asked, what is right, and both answers."""
     speech = spoken(example.language)
     golds = "".join(f"<dd{speech}>{_shown(gold)}</dd>" for gold in example.golds)

@@ -24,7 +24,7 @@ _NAMES = {
 
 
 @dataclass(frozen=True)
-class Example:
+class ChangedAnswer:
     """An item that a method answered otherwise than the start.
 
     Attributes:
@@ -71,7 +71,7 @@ class Report:
     source: str | None
     start: str
     rows: Sequence[Row]
-    examples: Sequence[Example] = ()
+    examples: Sequence[ChangedAnswer] = ()
     facts: Sequence[str] = ()
     curves: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     corpora: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

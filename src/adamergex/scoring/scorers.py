@@ -22,7 +22,7 @@ PRIMARY: dict[AnswerKind, str] = {
 
 
 @dataclass(frozen=True)
-class Mark:
+class Score:
     """What a completion answers, and how good that is.
 
     Attributes:
@@ -36,7 +36,9 @@ class Mark:
     readable: bool
 
 
-def mark(kind: AnswerKind, completion: str, golds: Sequence[str], language: str, marker: str | None = None) -> Mark:
+def score_completion(
+    kind: AnswerKind, completion: str, golds: Sequence[str], language: str, marker: str | None = None
+) -> Score:
     """Score one completion.
 
     Args:
@@ -61,7 +63,7 @@ def mark(kind: AnswerKind, completion: str, golds: Sequence[str], language: str,
     if kind == "number":
         right = [_gold_number(gold) for gold in golds]
         number = read_number(completion, language, marker)
-        return Mark(_written(number), {"accuracy": float(number in right)}, number is not None)
+        return Score(_written(number), {"accuracy": float(number in right)}, number is not None)
     answer = completion.strip()
     if kind == "text":
         scores = {"exact": float(folded(answer) in map(folded, golds))}
@@ -71,7 +73,7 @@ def mark(kind: AnswerKind, completion: str, golds: Sequence[str], language: str,
         each = [{**rouge(answer, gold, language), "chrf": chrf(answer, gold)} for gold in golds]
         scores = {name: max(one[name] for one in each) for name in ("rougeL", "rouge1", "rouge2", "chrf")}
     # MLQA calls two answers equal where normalisation leaves nothing of both.
-    return Mark(answer, scores if answer else dict.fromkeys(scores, 0.0), bool(answer))
+    return Score(answer, scores if answer else dict.fromkeys(scores, 0.0), bool(answer))
 
 
 def _gold_number(gold: str) -> Decimal:

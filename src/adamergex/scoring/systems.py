@@ -12,7 +12,7 @@ Asking = Literal["plain", "few-shot", "xlt"]
 
 
 @dataclass(frozen=True)
-class Method:
+class System:
     """One way to answer a target language's items.
 
     Attributes:
@@ -27,11 +27,11 @@ class Method:
 
 
 # In the order of the table; what is merged comes between them.
-BEFORE_MERGED: dict[str, Method] = {
-    "base": Method("base model", adapter="none"),
-    "few-shot": Method("base model, {shots} examples", "few-shot", "none"),
-    "xlt": Method("base model, XLT prompt", "xlt", "none"),
-    START: Method("{source} adapter (t = 0)", adapter="task"),
-    "reference-target": Method("{target} reference adapter", adapter="reference-target"),
+BEFORE_MERGED: dict[str, System] = {
+    "base": System("base model", adapter="none"),
+    "few-shot": System("base model, {shots} examples", "few-shot", "none"),
+    "xlt": System("base model, XLT prompt", "xlt", "none"),
+    START: System("{source} adapter (t = 0)", adapter="task"),
+    "reference-target": System("{target} reference adapter", adapter="reference-target"),
 }
-AFTER_MERGED: dict[str, Method] = {"ceiling": Method("{target} adapter (ceiling)", adapter="ceiling")}
+AFTER_MERGED: dict[str, System] = {"ceiling": System("{target} adapter (ceiling)", adapter="ceiling")}

@@ -5,7 +5,7 @@ seeded sample), masked language modelling (arXiv 1810.04805, section 3.1) and sp
 1910.10683, section 3.1.4; BART's text infilling, arXiv 1910.13461). `prefix` is the reference task of the
 paper's own code: n−k tokens of a window are the prompt, k the completion, and only these are predicted.
 
-Examples are made when they are asked for: a corpus of any size stays on the disk. What is hidden follows
+EncodedExamples are made when they are asked for: a corpus of any size stays on the disk. What is hidden follows
 from seed, epoch and window alone.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from adamergex.data.special_tokens import around, end_of_sequence
 from adamergex.errors import ModelError
-from adamergex.models.encoded import Example
+from adamergex.models.encoded import EncodedExample
 from adamergex.models.families import Family
 from adamergex.training.reference_task import Objective
 
@@ -74,29 +74,29 @@ class Windows:
     def __len__(self) -> int:
         return len(self._bodies)
 
-    def __getitem__(self, index: int) -> Example:
+    def __getitem__(self, index: int) -> EncodedExample:
         generator = np.random.default_rng([self._seed, self._epoch, index])
         return self._make(self._bodies[index].tolist(), generator, f"window {index}")
 
-    def _causal(self, body: list[int], generator: np.random.Generator, name: str) -> Example:
+    def _causal(self, body: list[int], generator: np.random.Generator, name: str) -> EncodedExample:
         ids = [*self._before, *body]
         targets = list(range(1, len(ids)))
         positions = self._reference.positions
         if positions is not None and positions < len(targets):
             targets = sorted(generator.choice(targets, positions, replace=False).tolist())
-        return Example(ids, targets, id=name)
+        return EncodedExample(ids, targets, id=name)
 
-    def _prefix(self, body: list[int], generator: np.random.Generator, name: str) -> Example:
+    def _prefix(self, body: list[int], generator: np.random.Generator, name: str) -> EncodedExample:
         assert self._reference.completion is not None
         cut = len(body) - self._reference.completion
         if self._family == "seq2seq":
             ids = [*self._begun, *body[cut:]]
             source = (*self._before, *body[:cut], *self._behind)
-            return Example(ids, list(range(1, len(ids))), source=source, id=name)
+            return EncodedExample(ids, list(range(1, len(ids))), source=source, id=name)
         ids = [*self._before, *body]
-        return Example(ids, list(range(len(ids) - len(body) + cut, len(ids))), id=name)
+        return EncodedExample(ids, list(range(len(ids) - len(body) + cut, len(ids))), id=name)
 
-    def _masked(self, body: list[int], generator: np.random.Generator, name: str) -> Example:
+    def _masked(self, body: list[int], generator: np.random.Generator, name: str) -> EncodedExample:
         """Of the chosen tokens 80 % are hidden, 10 % replaced at random and 10 % left; all are predicted."""
         tokenizer = self._tokenizer
         ids = [*self._before, *body, *self._behind]
@@ -111,9 +111,9 @@ class Windows:
                 ids[i] = tokenizer.mask_token_id
             elif how < 0.9:
                 ids[i] = int(generator.integers(len(tokenizer)))
-        return Example(ids, chosen, labels=labels, id=name)
+        return EncodedExample(ids, chosen, labels=labels, id=name)
 
-    def _span(self, body: list[int], generator: np.random.Generator, name: str) -> Example:
+    def _span(self, body: list[int], generator: np.random.Generator, name: str) -> EncodedExample:
         """T5 writes the hidden spans, each after its sentinel; BART, which has one mask token, the whole text."""
         spans = _spans(len(body), self._reference.noise, self._reference.span, generator)
         if self._sentinels:
@@ -131,7 +131,7 @@ class Windows:
         assert last is not None
         written = [*written, self._sentinels[len(spans)]] if self._sentinels else body
         ids = [*self._begun, *written, last]
-        return Example(ids, list(range(1, len(ids))), source=(*self._before, *source, *self._behind), id=name)
+        return EncodedExample(ids, list(range(1, len(ids))), source=(*self._before, *source, *self._behind), id=name)
 
 
 def _sentinels(tokenizer: Any) -> list[int]:

@@ -16,9 +16,9 @@ from accelerate.state import AcceleratorState
 from adamergex.adapters.adapter import Adapter
 from adamergex.distributed import Processes
 from adamergex.errors import ModelError
-from adamergex.models.encoded import Example, Examples, dealt, random_batches, sizes
+from adamergex.models.encoded import EncodedExample, EncodedExamples, dealt, random_batches, sizes
 from adamergex.models.layout_probe import LayoutChoice
-from adamergex.models.resident import Workbench
+from adamergex.models.resident import ResidentModel
 from adamergex.training.settings import Schedule, Train
 from adamergex.training.state import Best, Clock, State
 
@@ -66,25 +66,25 @@ class Trained:
 
 
 def train(
-    workbench: Workbench,
-    examples: Callable[[int], Examples],
+    resident: ResidentModel,
+    examples: Callable[[int], EncodedExamples],
     settings: Train,
     schedule: Schedule,
     seed: int,
     *,
     learning_rate: float = 2e-4,
-    heldout: Examples | None = None,
+    heldout: EncodedExamples | None = None,
     on_step: Callable[[Step], None] = lambda step: None,
     checkpoint: Path | None = None,
     processes: Processes | None = None,
 ) -> Trained:
     """Train an adapter from the run's seeded start.
 
-    The result depends on the arguments alone: not on what the workbench held before, nor on a checkpoint, and on
+    The result depends on the arguments alone: not on what the resident held before, nor on a checkpoint, and on
     the number of processes only by rounding.
 
     Args:
-        workbench: its slot is overwritten.
+        resident: its slot is overwritten.
         examples: the examples of an epoch, counted from 0; the same number in each.
         settings: optimizer settings.
         schedule: epochs and batch size.
@@ -99,7 +99,7 @@ def train(
         ModelError: the loss or the adapter is no longer finite, or a sequence exceeds the model's context.
     """
     return _Training(
-        workbench, examples, settings, schedule, seed, learning_rate, heldout, on_step, checkpoint, processes
+        resident, examples, settings, schedule, seed, learning_rate, heldout, on_step, checkpoint, processes
     ).run()
 
 
@@ -108,29 +108,29 @@ class _Training:
 
     def __init__(
         self,
-        workbench: Workbench,
-        examples: Callable[[int], Examples],
+        resident: ResidentModel,
+        examples: Callable[[int], EncodedExamples],
         settings: Train,
         schedule: Schedule,
         seed: int,
         learning_rate: float,
-        heldout: Examples | None,
+        heldout: EncodedExamples | None,
         on_step: Callable[[Step], None],
         checkpoint: Path | None,
         processes: Processes | None,
     ):
-        self.workbench, self.examples, self.settings, self.schedule = workbench, examples, settings, schedule
+        self.resident, self.examples, self.settings, self.schedule = resident, examples, settings, schedule
         self.seed, self.heldout, self.on_step = seed, heldout, on_step
         self.processes = processes or Processes()
         self.of_epoch = examples(0)
         self.lengths = sizes(self.of_epoch)
         apart = [] if heldout is None else sizes(heldout)
         self._check_lengths(apart)
-        workbench.model.eval()
-        workbench.start(seed)
-        self.layout = workbench.layout(settings.packing)
+        resident.model.eval()
+        resident.start(seed)
+        self.layout = resident.layout(settings.packing)
         torch.manual_seed(seed)
-        self.parameters = workbench.trainable()
+        self.parameters = resident.trainable()
         for parameter in self.parameters:
             parameter.grad = None  # A training that was broken off may have left some.
         self.of_one_epoch = math.ceil(len(self.lengths) / schedule.batch_size)
@@ -150,7 +150,7 @@ class _Training:
 
     def _prepare(self, learning_rate: float) -> None:
         """The optimizer, and the model as all processes share it."""
-        settings, model = self.settings, self.workbench.model
+        settings, model = self.settings, self.resident.model
         optimizer = torch.optim.AdamW(self.parameters, lr=learning_rate, weight_decay=settings.weight_decay)
         # A model in pieces has what it needs on its layers.
         self.model = model if self.processes.split_the_model else self.accelerator.prepare(model)
@@ -167,11 +167,11 @@ class _Training:
             base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
     def _check_lengths(self, apart: list[int]) -> None:
-        if self.workbench.kind == "classes":
+        if self.resident.kind == "classes":
             # Labelled items were made to fit, and one may have a sequence for each choice.
             return
-        longest, context = max([*self.lengths, *apart]), self.workbench.context
-        if self.workbench.kind == "seq2seq":
+        longest, context = max([*self.lengths, *apart]), self.resident.context
+        if self.resident.kind == "seq2seq":
             # Encoder and decoder have a context each; labelled items were made to fit.
             first = self.of_epoch[0]
             longest = max(len(first.source), len(first.ids) - 1)
@@ -189,7 +189,7 @@ class _Training:
             self.before = self._heldout_loss()
         self._replay()
         step = len(self.log)
-        self.workbench.model.train()
+        self.resident.model.train()
         epoch, batches = -1, []
         while step < self.steps and not self._stopped():
             if step // self.of_one_epoch != epoch:
@@ -208,7 +208,7 @@ class _Training:
         if self.log:
             self.on_step(Step(**self.log[-1]))
 
-    def _step(self, number: int, batch: list[Example]) -> None:
+    def _step(self, number: int, batch: list[EncodedExample]) -> None:
         """One optimizer step: gradients of the mean over all predictions of the batch, whoever computes them."""
         began = time.monotonic()
         total = sum(example.predictions for example in batch)
@@ -239,10 +239,10 @@ class _Training:
         self.log.append(asdict(step))
         self.on_step(step)
 
-    def _backward(self, part: list[Example], weight: float) -> float:
+    def _backward(self, part: list[EncodedExample], weight: float) -> float:
         """Add a part's gradients, and return its share of the loss."""
         with self.accelerator.autocast():
-            loss = self.workbench.loss(part, self.model, self.layout.layout) * weight
+            loss = self.resident.loss(part, self.model, self.layout.layout) * weight
         # Gradients of several processes are averaged; what is wanted is their sum.
         self.accelerator.backward(loss * self.processes.count)
         return float(loss.detach())
@@ -254,7 +254,7 @@ class _Training:
             return
         if step % stopping.every == 0 or step == self.steps:
             self.best.see(self._heldout_loss(), step, self.parameters)
-            self.workbench.model.train()
+            self.resident.model.train()
 
     def _stopped(self) -> bool:
         stopping = self.settings.early_stopping
@@ -265,11 +265,11 @@ class _Training:
         assert self.heldout is not None
         examples = [self.heldout[i] for i in range(len(self.heldout))]
         size = self.settings.micro_batch or self.schedule.batch_size
-        self.workbench.model.eval()
+        self.resident.model.eval()
         loss = 0.0
         with torch.no_grad(), self.accelerator.autocast():
             for part, weight in dealt(examples, self.processes.rank, self.processes.count, size):
-                loss += weight * float(self.workbench.loss(part, layout=self.layout.layout))
+                loss += weight * float(self.resident.loss(part, layout=self.layout.layout))
         return sum(self.processes.gathered(loss)) / sum(example.predictions for example in examples)
 
     def _save(self) -> None:
@@ -277,7 +277,7 @@ class _Training:
 
     def _end(self, step: int) -> Trained:
         self.best.restore(self.parameters)
-        model = self.workbench.model
+        model = self.resident.model
         if self.settings.gradient_checkpointing:
             model.get_base_model().gradient_checkpointing_disable()
         model.eval()
@@ -290,7 +290,7 @@ class _Training:
             after = self.best.loss if self.best.step else self._heldout_loss()
             predictions = sum(self.heldout[i].predictions for i in range(len(self.heldout)))
             heldout = {"before": self.before, "after": after, "predictions": predictions}
-        return Trained(self.workbench.adapter(), self.log, heldout, self.best.step or step, self.layout)
+        return Trained(self.resident.adapter(), self.log, heldout, self.best.step or step, self.layout)
 
 
 def _memory() -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 from adamergex.errors import DataError, ModelError
 from adamergex.models.families import first_line
-from adamergex.models.resident import Workbench
+from adamergex.models.resident import ResidentModel
 from adamergex.models.target_logits import float32_logits
 from adamergex.storage.yaml_model import did_you_mean
 
@@ -19,19 +19,19 @@ _BACKENDS = {"causal": "causal", "seq2seq": "seq2seq"}
 
 
 def measure(
-    workbench: Workbench,
+    resident: ResidentModel,
     tasks: Sequence[str],
     include: Path | None = None,
     limit: int | None = None,
     batch_size: int = 8,
 ) -> list[dict[str, Any]]:
-    """Score whatever the workbench holds on tasks of lm-evaluation-harness, by its prompts and its metrics.
+    """Score whatever the resident holds on tasks of lm-evaluation-harness, by its prompts and its metrics.
 
     Nothing is copied or saved for it: the resident model is handed over with the adapter in its slot, or as the base
     model inside `without_adapter()`. The harness's defaults hold, but that random numbers are left as they are and logits are float32.
 
     Args:
-        workbench: the model, in the state to be measured; causal or sequence-to-sequence.
+        resident: the model, in the state to be measured; causal or sequence-to-sequence.
         tasks: names of tasks, groups or tags.
         include: a folder with tasks of one's own, as the harness's YAML files.
         limit: measure no more than this many items of a task, the first ones.
@@ -47,7 +47,7 @@ def measure(
             data cannot be had.
         ModelError: the model is an encoder, or lm-evaluation-harness is not installed.
     """
-    _check(workbench, tasks, include, {"limit": limit, "batch_size": batch_size})
+    _check(resident, tasks, include, {"limit": limit, "batch_size": batch_size})
     with _quiet():
         try:
             import lm_eval
@@ -56,9 +56,9 @@ def measure(
         except ImportError as error:
             raise ModelError("lm-evaluation-harness is not installed; run: pip install 'adamergex[harness]'") from error
         manager = _manager(TaskManager, tasks, include)
-        model = _model(HFLM, workbench, batch_size)
+        model = _model(HFLM, resident, batch_size)
         try:
-            with float32_logits(workbench.model):
+            with float32_logits(resident.model):
                 results = lm_eval.simple_evaluate(
                     model=model,
                     tasks=list(tasks),
@@ -76,11 +76,11 @@ def measure(
     return _rows(results["results"]) if results else []
 
 
-def _check(workbench: Workbench, tasks: Sequence[str], include: Path | None, numbers: dict[str, int | None]) -> None:
+def _check(resident: ResidentModel, tasks: Sequence[str], include: Path | None, numbers: dict[str, int | None]) -> None:
     """Whether this can be measured. Raises as `measure`."""
-    if workbench.kind not in _BACKENDS:
+    if resident.kind not in _BACKENDS:
         raise ModelError(
-            f"{workbench.checkpoint.name}: lm-evaluation-harness measures causal and sequence-to-sequence models; "
+            f"{resident.checkpoint.name}: lm-evaluation-harness measures causal and sequence-to-sequence models; "
             "this one is an encoder"
         )
     for name, number in numbers.items():
@@ -92,16 +92,16 @@ def _check(workbench: Workbench, tasks: Sequence[str], include: Path | None, num
         raise DataError(f"{include}: no such folder; expected one with tasks as YAML files")
 
 
-def _model(make: Any, workbench: Workbench, batch_size: int) -> Any:
+def _model(make: Any, resident: ResidentModel, batch_size: int) -> Any:
     """The resident model as the harness's."""
-    tokenizer = workbench.tokenizer
+    tokenizer = resident.tokenizer
     return make(
-        pretrained=workbench.model,
+        pretrained=resident.model,
         # The harness gives a tokenizer a token to pad with; training and scoring go on with the one there is.
         tokenizer=deepcopy(tokenizer) if tokenizer.pad_token_id is None else tokenizer,
-        backend=_BACKENDS[workbench.kind],
-        trust_remote_code=workbench.checkpoint.trust_remote_code,
-        max_length=workbench.context,
+        backend=_BACKENDS[resident.kind],
+        trust_remote_code=resident.checkpoint.trust_remote_code,
+        max_length=resident.context,
         batch_size=batch_size,
         # By default logits and their logarithms are the weights' type: in bfloat16 many choices are equally likely.
         softmax_dtype="float32",

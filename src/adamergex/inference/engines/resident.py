@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adamergex.adapters import adapter
-from adamergex.inference.answering import Manner, answers
+from adamergex.inference.answering import PromptSpec, answers
 from adamergex.inference.journal import Journal
-from adamergex.models.resident import Workbench
+from adamergex.models.resident import ResidentModel
 from adamergex.tasks.items import Item
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Resident:
         reader: what prompts are made ready for.
     """
 
-    def __init__(self, model: Workbench):
+    def __init__(self, model: ResidentModel):
         self.reader = model
 
     @property
@@ -37,13 +37,13 @@ class Resident:
         """A context in which the model has an adapter, or none. Raises AdapterError or ModelError where it does not fit."""
         if folder is None:
             return self.reader.without_adapter()
-        self.reader.put(adapter.load(folder))
+        self.reader.set_adapter(adapter.load(folder))
         return nullcontext()
 
     def answers(
         self,
         folder: Path | None,
-        manner: Manner,
+        spec: PromptSpec,
         items: Sequence[Item],
         journal: Callable[[str], Journal],
         on_item: Callable[[int, int], None],
@@ -52,7 +52,7 @@ class Resident:
 
         Args:
             folder: of the adapter; None for the base model.
-            manner: how items are put.
+            spec: how items are put.
             items: as `answering.asked` made them.
             journal: opens the one of the given name, which is gone on from, and written to.
             on_item: called with the number of items done and to be done.
@@ -61,4 +61,4 @@ class Resident:
             AdapterError, ModelError: the adapter does not fit, or a single item does not fit into memory.
         """
         with self.holding(folder):
-            return answers(self.reader, manner, items, on_item, journal)
+            return answers(self.reader, spec, items, on_item, journal)

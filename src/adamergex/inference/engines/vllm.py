@@ -17,11 +17,11 @@ from adamergex.adapters import adapter
 from adamergex.data.special_tokens import padding
 from adamergex.errors import AdapterError, ModelError
 from adamergex.inference import choices, generation
-from adamergex.inference.answering import Manner, rounds
+from adamergex.inference.answering import PromptSpec, rounds
 from adamergex.inference.journal import Journal
-from adamergex.inference.predict import Prediction, Questions, chosen, marked, read_back
+from adamergex.inference.predict import Prediction, PredictionRequest, chosen, marked, read_back
 from adamergex.models.encode import sequences
-from adamergex.models.families import Kind, Reads, does_not_load, end_tokens, first_line, load_tokenizer
+from adamergex.models.families import Kind, PromptReader, does_not_load, end_tokens, first_line, load_tokenizer
 from adamergex.storage.checkpoints import Checkpoint
 from adamergex.tasks.items import Item
 
@@ -115,13 +115,13 @@ class Vllm:
     def answers(
         self,
         folder: Path | None,
-        manner: Manner,
+        spec: PromptSpec,
         items: Sequence[Item],
         journal: Callable[[str], Journal],
         on_item: Callable[[int, int], None] = lambda done, total: None,
     ) -> list[Prediction]:
         """What one of the adapters, or the base model alone, answers; see `engines.resident.Resident.answers`."""
-        talk = rounds(manner, items)
+        talk = rounds(spec, items)
         label, questions = next(talk)
         while True:
             try:
@@ -131,7 +131,7 @@ class Vllm:
                 return found
 
     def _predict(
-        self, folder: Path | None, questions: Questions, journal: Journal, on_item: Callable[[int, int], None]
+        self, folder: Path | None, questions: PredictionRequest, journal: Journal, on_item: Callable[[int, int], None]
     ) -> list[Prediction]:
         """Answer everything that the journal does not hold yet."""
         engine = self._llm.llm_engine
@@ -156,7 +156,7 @@ class Vllm:
                     on_item(before, len(questions.items))
         return read_back(journal, len(questions.items))
 
-    def _requests(self, questions: Questions, numbers: Sequence[int], journal: Journal) -> list["_Request"]:
+    def _requests(self, questions: PredictionRequest, numbers: Sequence[int], journal: Journal) -> list["_Request"]:
         from vllm import SamplingParams
 
         items = [questions.items[number] for number in numbers]
@@ -204,7 +204,7 @@ class _Scored:
     number: int
     item: Item
     options: choices.Options
-    questions: Questions
+    questions: PredictionRequest
     journal: Journal
     sums: dict[int, float] = field(default_factory=dict)
 
@@ -236,9 +236,9 @@ class _Written(_Request):
 
     number: int
     item: Item
-    questions: Questions
+    questions: PredictionRequest
     journal: Journal
-    reader: Reads
+    reader: PromptReader
 
     def see(self, output: Any) -> bool:
         ids, questions, tokenizer = list(output.outputs[0].token_ids), self.questions, self.reader.tokenizer

@@ -93,17 +93,17 @@ class PredictParams(Params):
 
 def make(params: PredictParams, inputs: Inputs, output: Path, scratch: Path, worker: "Worker") -> None:
     """Write `predictions.jsonl` and `scoring.json` (facts)."""
-    from adamergex.inference.answering import Manner, asked
+    from adamergex.inference.answering import PromptSpec, build_prompts
     from adamergex.pipeline.worker import longest
 
     processes = worker.processes
     engine = worker.engine(params.model, params.classes, params.vllm.options if params.vllm else None)
-    manner = Manner(params.task, params.evaluate, params.language, params.asking, params.seed)
+    spec = PromptSpec(params.task, params.evaluate, params.language, params.asking, params.seed)
 
     def put() -> "tuple[list[items.Item], int]":
         found, solved = items.read_all(inputs["items"]), items.read_all(inputs.get("examples", ()))
-        return asked(
-            engine.reader, manner, found, solved, longest(engine.reader, params.max_length, params.virtual_tokens)
+        return build_prompts(
+            engine.reader, spec, found, solved, longest(engine.reader, params.max_length, params.virtual_tokens)
         )
 
     # Made ready for the first adapter that answers them.
@@ -120,7 +120,7 @@ def make(params: PredictParams, inputs: Inputs, output: Path, scratch: Path, wor
         return firsts if processes.is_first else Journal(None, firsts.rows)
 
     given = params.adapter.folder if params.adapter else next(iter(inputs.get("adapter", ())), None)
-    mine = engine.answers(given, manner, processes.share(questions), journal, worker.display.step)
+    mine = engine.answers(given, spec, processes.share(questions), journal, worker.display.step)
     parts: list[list[Prediction]] = processes.gathered(mine)
     if processes.is_first:
         write_jsonl(output / FILE, [asdict(prediction) for prediction in processes.joined(parts, len(questions))])

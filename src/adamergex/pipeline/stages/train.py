@@ -17,8 +17,8 @@ from adamergex.training.settings import Schedule, Train
 
 if TYPE_CHECKING:
     from adamergex.adapters.adapter import Adapter
-    from adamergex.models.encoded import Examples
-    from adamergex.models.resident import Workbench
+    from adamergex.models.encoded import EncodedExamples
+    from adamergex.models.resident import ResidentModel
     from adamergex.pipeline.worker import Worker
 
 LOG, FACTS = "training.jsonl", "training.json"
@@ -72,8 +72,8 @@ class Data:
         facts: what the report says about them.
     """
 
-    examples: "Callable[[int], Examples]"
-    heldout: "Examples | None"
+    examples: "Callable[[int], EncodedExamples]"
+    heldout: "EncodedExamples | None"
     facts: dict[str, Any]
 
 
@@ -117,7 +117,7 @@ def make(params: TrainParams, inputs: Inputs, output: Path, scratch: Path, worke
     write_jsonl(output / LOG, trained.log)
 
 
-def _labelled(params: TrainParams, inputs: Inputs, model: "Workbench", worker: "Worker") -> Data:
+def _labelled(params: TrainParams, inputs: Inputs, model: "ResidentModel", worker: "Worker") -> Data:
     from adamergex.models.encode import for_training
     from adamergex.pipeline.worker import longest as longest_item
 
@@ -141,7 +141,7 @@ def _labelled(params: TrainParams, inputs: Inputs, model: "Workbench", worker: "
     return Data(lambda epoch: rest, heldout, facts | {"examples": len(rest)})
 
 
-def _text(params: TrainParams, inputs: Inputs, model: "Workbench") -> Data:
+def _text(params: TrainParams, inputs: Inputs, model: "ResidentModel") -> Data:
     from adamergex.training.objectives import Windows
 
     objective = params.objective

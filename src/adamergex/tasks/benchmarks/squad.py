@@ -1,6 +1,6 @@
 """SQuAD 1.1: the answer to a question as a span of a paragraph, in English; teaches what XQuAD asks.
 
-Citation: Rajpurkar et al. 2016, SQuAD: 100,000+ Questions for Machine Comprehension of Text,
+Citation: Rajpurkar et al. 2016, SQuAD: 100,000+ PredictionRequest for Machine Comprehension of Text,
     https://arxiv.org/abs/1606.05250
 Licence: CC BY-SA 4.0
 Data: rajpurkar/squad, configuration plain_text, at 7b6d24c440a36b6815f21b70d25016731768db1f (pinned by many public
@@ -56,7 +56,7 @@ def questions(path: Path) -> Iterator[Row]:
 
 
 def columns(rows: Iterator[Row]) -> Iterator[Row]:
-    """Questions with all their answers and the number of their paragraph, which counts from 0 in every language.
+    """PredictionRequest with all their answers and the number of their paragraph, which counts from 0 in every language.
 
     Raises:
         DataError: a row lacks a part.
