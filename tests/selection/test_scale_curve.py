@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from adamergex.cli.main import app
 from adamergex.selection.scale_curve import tried
-from tests.test_vllm_backend import SETTINGS, made
+from tests.inference.test_vllm import SETTINGS, made
 
 
 def merge(folders: dict[str, Path], t: str, output: Path, *more: str) -> Path:

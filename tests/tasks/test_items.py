@@ -18,7 +18,7 @@ from adamergex.recipes import loading
 from adamergex.tasks.items import Item, read_items
 from adamergex.tasks.prompting import answering, few_shot, xlt
 from adamergex.tasks.task import Task
-from tests.test_html_report import Walk
+from tests.reporting.test_html import Walk
 
 LONG = "x" * 300
 ITEM = Item("a:1", f"Context: {LONG} Question:", " one", (), (9, 309), ("one", "uno"))
