@@ -180,6 +180,12 @@ def test_damage_is_found_by_size_and_made_again(damage: Callable[[Path], Any], s
     ]
 
 
+def test_a_result_of_an_earlier_version_is_made_again_and_called_so(tmp_path: Path) -> None:
+    run(tmp_path, plan())
+    (tmp_path / "data/a" / MARK).write_text('{"name": "data/a", "fingerprint": "1", "settings": {}}')
+    assert run(tmp_path, plan())[1] == "warn data/a: made again: another version of adamergex made it"
+
+
 def test_damage_of_equal_size_is_found_when_it_is_read(tmp_path: Path) -> None:
     run(tmp_path, plan())
     (tmp_path / "data/a/text").write_text("x")

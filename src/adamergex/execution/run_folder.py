@@ -124,12 +124,26 @@ class RunFolder:
         """
         record = self.record(id)
         if record is None:
-            there = (self.place(id) / MARK).exists()
-            return State("damaged", f"{MARK} cannot be read") if there else State("absent")
+            return self._unknown(id)
         if changed := difference(dict(record.description), dict(description)):
             return State("outdated", changed)
         damage = self.damage(id, verify=verify)
         return State("damaged", damage) if damage else State("done")
+
+    def _unknown(self, id: str) -> State:
+        """Why there is no record of a result."""
+        try:
+            mark = json.loads((self.place(id) / MARK).read_bytes())
+        except FileNotFoundError:
+            return State("absent")
+        except (OSError, ValueError):
+            return State("damaged", f"{MARK} cannot be read")
+        # Before results had a list of their contents.
+        return (
+            State("outdated", "another version of adamergex made it")
+            if "fingerprint" in mark
+            else State("damaged", f"{MARK} cannot be read")
+        )
 
     def damage(self, id: str, *, verify: bool) -> str | None:
         """The first file of a result that is not what was written, in words; None where all are."""
