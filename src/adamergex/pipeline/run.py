@@ -66,6 +66,7 @@ def _run(whole: Recipe, folder: Path, output: Path, display: Display | None, ver
             batch_size=recipe.evaluate.batch_size,
             train={key: getattr(recipe.train, key) for key in run_plan.COMPUTED},
             tensorboard=board,
+            adapter=recipe.adapter,
         )
         worker = Worker({checkpoint.fingerprint: checkpoint}, processes, shown, options)
 

@@ -31,12 +31,14 @@ class Options:
         batch_size: sequences per forward pass when items are answered; halved where memory does not suffice.
         train: settings of a training that only say how it is computed, over those of the stage.
         tensorboard: where curves for TensorBoard go, if they are wanted.
+        adapter: what will be trained on a model that is loaded to answer: a training that follows needs no second load.
         adapters: all folders that will answer, for an engine that makes room for them when it starts.
     """
 
     batch_size: int = 64
     train: Mapping[str, Any] = field(default_factory=dict)
     tensorboard: Path | None = None
+    adapter: AdapterSettings = field(default_factory=Lora)
     adapters: tuple[Path, ...] = ()
 
 
@@ -115,7 +117,7 @@ class Worker:
                 return found
             # Never two copies of a base model at once.
             del self._models[key], found
-        settings = settings or Lora()
+        settings = settings or self.options.adapter
         keep_freed_memory()
         split_over = self.processes.count if self.processes.split_the_model else 0
         self._models[key] = (
