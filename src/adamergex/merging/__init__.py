@@ -1,1 +1,1 @@
-"""Adapters into one. Read `methods.adamergex` first: the paper's equations, and what a method consists of."""
+"""Merging adapters into one. Read `methods.adamergex` first: the paper's equations, and an example of a method."""

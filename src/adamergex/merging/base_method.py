@@ -1,8 +1,8 @@
-"""What all merging methods have in common: settings, what they need of adapters, and what they make of each tensor.
+"""The base classes of all merging methods: their settings, their requirements on adapters, and how tensors are merged.
 
-A method is one file in `adamergex.merging.methods`, with a class below `MergeMethod` or `LowRankMethod`. The class's
-fields are the settings, as they stand in merge.yaml, in a recipe, on the command line and in Python. What is written
-here is the weighted sum T + t·(R − S), in every place where a method may do something else.
+A method is one file in `adamergex.merging.methods`, with a subclass of `MergeMethod` or `LowRankMethod`. The class's
+fields are the settings in merge.yaml, in a recipe, on the command line and in Python. The base class computes the
+weighted sum T + t·(R − S); a method overrides what it does otherwise.
 
 Recipes name methods, and are read without torch: methods import it where they compute.
 """
@@ -46,27 +46,27 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class Prompt(NamedTuple):
-    """Merged prompts, and where a matrix was inverted for them, its condition number."""
+    """A merged prompt, and the condition number of the matrix that was inverted for it, if any."""
 
     merged: "Tensor"
     condition: float | None = None
 
 
 class MergeMethod(Section):
-    """One way to merge adapters, with its settings.
+    """A merging method, with its settings.
 
     Attributes:
-        title: what readers call it.
+        title: its name in text.
         arxiv: the paper's number on arXiv.
-        label: of its row in a report; `{scale}` is filled in.
-        structures: of adapters that it is defined for.
-        refusal: why it is not for others: what it does that they have no place for.
+        label: the name of its row in a report; `{scale}` is filled in.
+        structures: the adapter structures that it is defined for.
+        refusal: why it is not defined for others; completes a message that begins with the method's name.
         needs_source: whether the reference adapter of the source language must be given.
-        assumes_shared_start: whether the A of LoRA have to lie close together for the result to be meant.
-        adds_updates: whether everything that is trained must be a change of the base model, because weights of the sum
-            do not add up to 1. A trained bias is a whole value, and so is DoRA's magnitude.
+        assumes_shared_start: whether the result is only meaningful if the A factors of LoRA are close to each other.
+        adds_updates: whether all trained tensors must be differences to the base model, because the weights of the
+            sum do not add up to 1. A trained bias is a whole value, and so is DoRA's magnitude.
         dense: whether LoRA's updates are merged as dense matrices, and brought back to a low rank afterwards.
-        published: settings of the paper that a recipe takes where it names none, and that are no defaults elsewhere.
+        published: settings of the paper that a recipe uses where it gives none; they are not defaults elsewhere.
     """
 
     title: ClassVar[str]
@@ -88,7 +88,7 @@ class MergeMethod(Section):
 
     @property
     def needs_equal_ranks(self) -> bool:
-        """Whether LoRA's A and B are merged apart, which needs equal ranks and scalings."""
+        """Whether LoRA's A and B are merged separately, which needs equal ranks and scalings."""
         return False
 
     @property
@@ -98,17 +98,17 @@ class MergeMethod(Section):
 
     @property
     def wanted_rank(self) -> int | None:
-        """The rank of a LoRA result, where one is asked for."""
+        """The rank of a LoRA result, where one is set."""
         return None
 
     @property
     def wanted_energy(self) -> float | None:
-        """The share of ‖ΔW‖² that a LoRA result has to keep, where one is asked for."""
+        """The share of ‖ΔW‖² that a LoRA result has to keep, where one is set."""
         return None
 
     @property
     def svd_seed(self) -> int:
-        """Of the randomised SVD, where updates are dense."""
+        """The seed of the randomised SVD, where updates are dense."""
         return 0
 
     def refuses(self, structure: str) -> str | None:
@@ -120,7 +120,7 @@ class MergeMethod(Section):
         raise NotImplementedError
 
     def weights(self, t: float, module: str, layers: Mapping[str, int]) -> dict[str, float]:
-        """What each adapter counts in the sum of a module, by role; adapters that are not given do not count.
+        """The weight of each adapter in the sum of a module, by role; adapters that are not given are left out.
 
         Args:
             t: the module's scale.
@@ -130,11 +130,11 @@ class MergeMethod(Section):
         return {TASK: 1.0, TARGET: t, SOURCE: -t}
 
     def combine(self, terms: "Sequence[tuple[float, Tensor]]", what: str) -> "Tensor":
-        """Updates of one shape as one, float64: Σ wᵢ·xᵢ.
+        """Combine updates of one shape into one, float64: Σ wᵢ·xᵢ.
 
         Args:
             terms: pairs of a weight and an update.
-            what: the name of the tensor or module, for what is drawn at random.
+            what: the name of the tensor or module, which seeds random draws.
         """
         import torch
 
@@ -143,7 +143,7 @@ class MergeMethod(Section):
     def multiplier(
         self, stored: "Mapping[str, Tensor]", weights: Mapping[str, float], t: float, what: str, structure: str
     ) -> "Tensor":
-        """What multiplies, (IA)³'s vectors or DoRA's magnitudes, merged.
+        """Merge what multiplies: (IA)³'s vectors or DoRA's magnitudes.
 
         Args:
             stored: the adapters' tensors, by role, all of one shape.
@@ -152,15 +152,15 @@ class MergeMethod(Section):
             what: the module's name.
             structure: of the adapters.
         """
-        # l = 1 leaves the model as it is, so that l − 1 is the update.
+        # l = 1 leaves the model unchanged, so that l − 1 is the update.
         return 1 + self.combine([(weight, stored[role].double() - 1) for role, weight in weights.items()], what)
 
     def prompt(self, stored: "Mapping[str, Tensor]", weights: Mapping[str, float], t: float, what: str) -> Prompt:
-        """One layer's keys, one layer's values, or the embeddings of one part of the model, merged; as `multiplier`."""
+        """Merge one layer's keys, one layer's values, or p-tuning's embeddings; arguments as of `multiplier`."""
         return Prompt(self.combine([(weight, stored[role].double()) for role, weight in weights.items()], what))
 
     def factors(self, updates: "Mapping[str, LowRank]", weights: Mapping[str, float], t: float) -> "LowRank":
-        """LoRA's A and B merged apart; asked for where `needs_equal_ranks`.
+        """Merge LoRA's A and B separately; called where `needs_equal_ranks`.
 
         Args:
             updates: the module's ΔW, by role.
@@ -186,10 +186,10 @@ class LowRankMethod(MergeMethod):
 
     @property
     def wanted_rank(self) -> int | None:
-        """The rank of a LoRA result, where one is asked for."""
+        """The rank of a LoRA result, where one is set."""
         return self.rank if isinstance(self.rank, int) else None
 
     @property
     def wanted_energy(self) -> float | None:
-        """The share of ‖ΔW‖² that a LoRA result has to keep, where one is asked for."""
+        """The share of ‖ΔW‖² that a LoRA result has to keep, where one is set."""
         return self.energy

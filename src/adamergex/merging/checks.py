@@ -1,4 +1,4 @@
-"""What stands against merging given adapters with a method, and what the user should know of the result."""
+"""Whether a method can merge given adapters, and warnings about the result."""
 
 from collections.abc import Mapping
 
@@ -9,73 +9,73 @@ from adamergex.adapters.similarity import drift
 from adamergex.merging.base_method import LORA, SOURCE, TASK, MergeMethod
 from adamergex.merging.methods.adamergex import near_zero
 
-# Beyond it, A and B merged apart are visibly another sum.
-_FAR_APART = 0.3
+# Drift beyond which merging A and B separately differs visibly from the sum of the updates.
+_LARGE_DRIFT = 0.3
 
 
 def unfit(method: MergeMethod, adapters: Mapping[str, Adapter]) -> list[str]:
-    """What a method cannot do with these adapters, a line each.
+    """Why a method cannot merge these adapters, one line for each problem.
 
     Args:
         method: its settings.
         adapters: by role; they agree with each other (`adamergex.adapters.compatibility.differences`).
     """
     name, schema = method.method, adapters[TASK].schema
-    found = []
+    problems = []
     if method.needs_source and SOURCE not in adapters:
-        found.append(f"{name} needs the source reference; give it, or use task-arithmetic")
+        problems.append(f"{name} needs the source reference; give it, or use task-arithmetic")
     if reason := method.refuses(schema.structure):
-        found.append(f"{reason}; the adapters are {schema.structure}")
+        problems.append(f"{reason}; the adapters are {schema.structure}")
     if schema.structure not in LORA and (method.wanted_rank or method.wanted_energy):
-        found.append(f"rank and energy are for LoRA; the adapters are {schema.structure}")
+        problems.append(f"rank and energy are for LoRA; the adapters are {schema.structure}")
     if method.adds_updates and schema.values:
-        found.append(
+        problems.append(
             f"{name} needs what the base model has in place of {min(schema.values)} ({len(schema.values)} such tensors), "
             "and the adapters do not hold it"
         )
     if method.needs_equal_ranks:
-        found += _unequal(adapters)
+        problems += _unequal(adapters)
     if method.divisors == "refuse" and SOURCE in adapters:
-        found += _divisors(adapters[SOURCE], schema.multipliers)
+        problems += _divisors(adapters[SOURCE], schema.multipliers)
     wide = [role for role, a in adapters.items() if any(a.specs[n].dtype == torch.float64 for n in a.schema.modules())]
     if wide and method.dtype is None:
-        found.append(
+        problems.append(
             f"{', '.join(wide)} is stored in float64, and the result in float32 loses of it; say so with dtype"
         )
-    return found
+    return problems
 
 
 def warnings(method: MergeMethod, adapters: Mapping[str, Adapter], rank: int | None) -> list[str]:
-    """What the user should know before anything is computed, a line each.
+    """Warnings that are known before anything is computed, a line each.
 
     Args:
         method: its settings.
         adapters: by role.
         rank: of the result, where it is a LoRA.
     """
-    found = []
-    if method.assumes_shared_start and (apart := drift(list(adapters.values()))) > _FAR_APART:
-        found.append(
-            f"the A factors lie {apart:.2f} of their norm apart: merging A and B separately is then not the sum of "
+    lines = []
+    if method.assumes_shared_start and (distance := drift(list(adapters.values()))) > _LARGE_DRIFT:
+        lines.append(
+            f"the A factors lie {distance:.2f} of their norm apart: merging A and B separately is then not the sum of "
             "the updates; adamergex merges that"
         )
     heads = {role: a.schema.heads for role, a in adapters.items() if role != TASK and a.schema.heads}
     for role, names in heads.items():
-        found.append(f"{role} has trained whole modules ({names[0]}, {len(names)} tensors); they are not in the result")
+        lines.append(f"{role} has trained whole modules ({names[0]}, {len(names)} tensors); they are not in the result")
     narrow = {role: {a.specs[n].dtype for n in a.schema.modules()} for role, a in adapters.items()}
     if len(stored := set().union(*narrow.values())) > 1:
         shown = ", ".join(f"{role} {'/'.join(sorted(str(d)[6:] for d in kinds))}" for role, kinds in narrow.items())
-        found.append(f"stored dtypes differ ({shown}); the result is as exact as the coarsest of {len(stored)}")
+        lines.append(f"stored dtypes differ ({shown}); the result is as exact as the coarsest of {len(stored)}")
     if method.divisors == "keep-task":
-        lines = _divisors(adapters[SOURCE], adapters[TASK].schema.multipliers)
-        found += [line.partition(", and the rule")[0] + "; the task's values were kept there" for line in lines]
+        near_zeros = _divisors(adapters[SOURCE], adapters[TASK].schema.multipliers)
+        lines += [line.partition(", and the rule")[0] + "; the task's values were kept there" for line in near_zeros]
     if rank is not None and method.wanted_rank is not None and method.wanted_rank > rank:
-        found.append(f"rank {method.wanted_rank} is more than the result can have: {rank} is all of it")
-    return found
+        lines.append(f"rank {method.wanted_rank} is more than the result can have: {rank} is all of it")
+    return lines
 
 
 def unused(what: str, modules: list[str]) -> str:
-    """What to say of a pattern or a layer of the scale that fits nothing."""
+    """The message for a pattern or a layer of the scale that matches no module."""
     return (
         f"the scale of {what} fits no module, or none that an earlier pattern leaves; they are named like {modules[0]}"
     )
@@ -94,7 +94,7 @@ def _unequal(adapters: Mapping[str, Adapter]) -> list[str]:
 
 
 def _divisors(source: Adapter, multipliers: Mapping[str, str]) -> list[str]:
-    """The divisors that are too near zero, counted, in one line; none where there is none."""
+    """A line with the number of divisors that are too near zero; no line if there are none."""
     counts = {module: int(near_zero(source.tensors[name]).sum()) for name, module in multipliers.items()}
     bad = {module: count for module, count in counts.items() if count}
     if not bad:

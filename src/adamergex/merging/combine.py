@@ -1,7 +1,7 @@
-"""The merged tensors, one at a time: which part of the method for which tensor, with which weights.
+"""The merged tensors, one at a time: which operation of the method merges which tensor, with which weights.
 
-Adapters that agree with each other (`adamergex.adapters.compatibility.differences`) come in; what comes out is computed
-when it is asked for, so that a folder of any size is written in the memory of one module.
+The adapters are compatible (`adamergex.adapters.compatibility.differences`). Tensors are computed at access, so that a
+folder of any size is written in the memory of one module.
 """
 
 from collections.abc import Callable, Iterator
@@ -31,7 +31,7 @@ class Combination:
         self._adapters = adapters
         self._method = method
         self._task = adapters[TASK]
-        self._layout = self._task.schema
+        self._schema = self._task.schema
         self._dtype: torch.dtype = getattr(torch, method.dtype or "float32")
         self._layers = depths(self.scaled_modules())
         self._weights: dict[str, dict[str, float]] = {}
@@ -42,30 +42,30 @@ class Combination:
 
     def scaled_modules(self) -> list[str]:
         """The names that a scale may be given for: modules, and for prompts `layers.N.key` and `layers.N.value`."""
-        names = {module for tensor, module in self._layout.modules().items() if tensor not in self._layout.prompts}
+        names = {module for tensor, module in self._schema.modules().items() if tensor not in self._schema.prompts}
         return sorted(names) + list(self._task.prompts())
 
     def pieces(self, name: str) -> Iterator[Tensor]:
-        """One merged tensor, in one piece or in several that lie one below the other; each holds until the next one.
+        """One merged tensor, as one or several consecutive blocks of rows; each is valid until the next one is requested.
 
         Raises:
-            MergeError: it does not fit the dtype wanted.
+            MergeError: its values exceed the range of the result's dtype.
         """
-        schema = self._layout
+        schema = self._schema
         if name in self._lora.modules:
-            found: Iterator[Tensor] = self._lora.pieces(name)
+            pieces: Iterator[Tensor] = self._lora.pieces(name)
         elif name in schema.updates:
             module, _ = schema.updates[name]
-            found = iter([self._sum(module, lambda a: a.tensors[name].double() * a.schema.updates[name][1])])
+            pieces = iter([self._sum(module, lambda a: a.tensors[name].double() * a.schema.updates[name][1])])
         elif name in schema.multipliers:
-            found = iter([self._multiplier(name, schema.multipliers[name])])
+            pieces = iter([self._multiplier(name, schema.multipliers[name])])
         elif name in schema.values:
-            found = iter([self._sum(schema.values[name], lambda a: a.tensors[name].double())])
+            pieces = iter([self._sum(schema.values[name], lambda a: a.tensors[name].double())])
         elif name in schema.prompts:
-            found = iter([self._prompts(name)])
+            pieces = iter([self._prompts(name)])
         else:
-            found = iter([self._task.tensors[name]])
-        for piece in found:
+            pieces = iter([self._task.tensors[name]])
+        for piece in pieces:
             stored = piece.to(self.specs[name].dtype)
             if not finite(stored):
                 most, dtype = torch.finfo(stored.dtype).max, str(stored.dtype).removeprefix("torch.")
@@ -73,33 +73,33 @@ class Combination:
             yield stored
 
     def scale(self, module: str) -> float:
-        """T of a module."""
+        """The scale t of a module."""
         return self._method.scale.of(module, self._layers)
 
     def weights(self, module: str) -> dict[str, float]:
-        """What each adapter that is given counts in a sum, by role."""
+        """The weight of each given adapter in a module's sum, by role."""
         if module not in self._weights:
-            found = self._method.weights(self.scale(module), module, self._layers)
-            self._weights[module] = {role: weight for role, weight in found.items() if role in self._adapters}
+            weights = self._method.weights(self.scale(module), module, self._layers)
+            self._weights[module] = {role: weight for role, weight in weights.items() if role in self._adapters}
         return self._weights[module]
 
     def _spec(self, name: str, spec: Spec) -> Spec:
         if name in self._lora.modules:
             return self._lora.spec(name)
-        return Spec(spec.shape, self._dtype) if name in self._layout.modules() else spec
+        return Spec(spec.shape, self._dtype) if name in self._schema.modules() else spec
 
     def _sum(self, module: str, read: Callable[[Adapter], Tensor]) -> Tensor:
-        """The adapters' updates as one."""
+        """The combined updates of the adapters."""
         terms = [(weight, read(self._adapters[role])) for role, weight in self.weights(module).items()]
         return self._method.combine(terms, module)
 
     def _multiplier(self, name: str, module: str) -> Tensor:
         stored = {role: adapter.tensors[name] for role, adapter in self._adapters.items()}
-        structure = self._layout.structure
+        structure = self._schema.structure
         return self._method.multiplier(stored, self.weights(module), self.scale(module), module, structure)
 
     def _prompts(self, name: str) -> Tensor:
-        """Block by block: one layer's keys, one layer's values, or the embeddings of one part of the model."""
+        """Merge block by block: one layer's keys, one layer's values, or the embeddings of an encoder or a decoder."""
         self.stats.computed.add(name)
         blocks = {role: adapter.prompts() for role, adapter in self._adapters.items()}
         parts = []
@@ -109,7 +109,7 @@ class Combination:
             if condition is not None:
                 self.stats.condition[block] = condition
             parts.append(merged)
-        together = torch.stack(parts)
-        if self._layout.structure == "prefix tuning":
-            together = together.permute(1, 0, 2)
-        return together.reshape(self.specs[name].shape)
+        stacked = torch.stack(parts)
+        if self._schema.structure == "prefix tuning":
+            stacked = stacked.permute(1, 0, 2)
+        return stacked.reshape(self.specs[name].shape)

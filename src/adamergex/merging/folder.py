@@ -1,6 +1,6 @@
-"""Adapter folders in, a merged folder out: what `adamergex merge` and the stage of a run do.
+"""Reads adapter folders and writes a merged one: used by `adamergex merge` and by the merge stage of a run.
 
-The folder holds what PEFT reads, and beside it `merge.yaml` (the plan, to make it again), `merge.json` (figures
+The folder holds the files that PEFT reads, and beside them `merge.yaml` (the plan, to make it again), `merge.json` (figures
 by module) and `README.md` (the model card).
 """
 
@@ -32,71 +32,71 @@ _AUTO = {
     "FEATURE_EXTRACTION": "AutoModel",
 }
 _HEADER = "# adamergex merge --plan merge.yaml --output FOLDER makes this folder again\n"
-# Beyond it a prompt's noise is amplified a thousandfold.
+# Condition number beyond which a prompt's noise is amplified a thousandfold.
 _ILL_CONDITIONED = 1e3
 
 
 def find_inputs(plan: Plan, folder: Path) -> dict[str, Path]:
-    """Where the adapters of a plan lie, by role.
+    """The folders of a plan's adapters, by role.
 
     Args:
         plan: names their folders, their SHA-256, or both.
-        folder: of the plan's file: what its folders are relative to. Adapters that it names by SHA-256 alone are looked
-            for in the run folder that it is in, the nearest one above with a recipe.yaml.
+        folder: the folder of the plan's file, which its paths are relative to. Adapters that are named by SHA-256 alone
+            are searched in the enclosing run folder, the nearest parent with a recipe.yaml.
 
     Raises:
-        MergeError: one is not there; all that are missing are in it.
+        MergeError: an adapter is missing; the message names all that are.
     """
     folder = resolved(folder)
     run_folder = next((above for above in (folder, *folder.parents) if (above / "recipe.yaml").is_file()), None)
     digests = {}
-    if run_folder and any(given.folder is None for given in plan.inputs.by_role().values()):
-        # Backwards, so that of equal ones the first counts: what a run trained, before what it merged.
+    if run_folder and any(entry.folder is None for entry in plan.inputs.by_role().values()):
+        # In reverse order, so that of equal files the first wins: trained adapters come before merged ones.
         for weights in sorted(run_folder.glob(f"**/{WEIGHTS}"), reverse=True):
             digests[sha256(weights)] = weights.parent
-    found, problems = {}, []
-    for role, given in plan.inputs.by_role().items():
-        if given.folder is not None:
-            found[role] = resolved(folder / given.folder)
-        elif given.sha256 in digests:
-            found[role] = digests[given.sha256]
+    folders, problems = {}, []
+    for role, entry in plan.inputs.by_role().items():
+        if entry.folder is not None:
+            folders[role] = resolved(folder / entry.folder)
+        elif entry.sha256 in digests:
+            folders[role] = digests[entry.sha256]
         else:
             where = f"in {run_folder} no adapter has it" if run_folder else f"{folder} is in no run folder"
-            problems.append(f"{role}: the plan names SHA-256 {given.sha256} alone, and {where}; give --{role} DIR")
+            problems.append(f"{role}: the plan names SHA-256 {entry.sha256} alone, and {where}; give --{role} DIR")
     if problems:
         raise MergeError("; ".join(problems))
-    return found
+    return folders
 
 
 def open_inputs(plan: Plan, folders: Mapping[str, Path]) -> dict[str, Adapter]:
-    """The adapters of a plan, by role, their tensors unread.
+    """Open the adapters of a plan, by role, without reading their tensors.
 
     Args:
-        plan: names what they are.
-        folders: where they lie, by role.
+        plan: names their SHA-256.
+        folders: of the adapters, by role.
 
     Raises:
         AdapterError: one cannot be read.
-        MergeError: one is not the file that the plan's SHA-256 names; all that differ are in it.
+        MergeError: a file's SHA-256 is not the plan's; the message names all that differ.
     """
-    adapters = {role: load(place, lazy=True) for role, place in folders.items()}
-    # Neither hashing nor looking for NaN holds the interpreter: both look at all files on all cores.
+    adapters = {role: load(path, lazy=True) for role, path in folders.items()}
+    # Hashing and the search for NaN release the GIL, so that all files are read on all cores.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        looks = [(adapter, what) for adapter in adapters.values() for what in ("digest", "not_finite")]
-        list(pool.map(lambda look: getattr(*look), looks))
-    other = [
-        f"{role}: {adapters[role].origin} has SHA-256 {adapters[role].digest}, the plan {given.sha256}; it was trained "
+        reads = [(adapter, what) for adapter in adapters.values() for what in ("digest", "not_finite")]
+        list(pool.map(lambda read: getattr(*read), reads))
+    changed = [
+        f"{role}: {adapters[role].origin} has SHA-256 {adapters[role].digest}, the plan {entry.sha256}; it was trained "
         "or changed since"
-        for role, given in plan.inputs.by_role().items()
-        if given.sha256 not in (None, adapters[role].digest)
+        for role, entry in plan.inputs.by_role().items()
+        if entry.sha256 not in (None, adapters[role].digest)
     ]
-    if other:
-        raise MergeError("; ".join(other))
+    if changed:
+        raise MergeError("; ".join(changed))
     return adapters
 
 
 def merged(plan: Plan, adapters: Mapping[str, Adapter]) -> Merged:
-    """What a plan says, not computed yet. Raises MergeError where it cannot be."""
+    """The merged adapter of a plan, not computed yet. Raises MergeError where it cannot be merged."""
     return merge(adapters[TASK], adapters[TARGET], adapters.get(SOURCE), method=plan.settings)
 
 
@@ -112,15 +112,15 @@ def write(
 
     Args:
         result: of `merged`.
-        plan: its settings, with the folders, if any, as they are to stand in `merge.yaml`.
+        plan: its settings, with the folders, if any, as `merge.yaml` is to name them.
         adapters: the inputs, by role.
-        folder: exists.
-        about: what the card says beyond the merge itself (`adamergex.merging.model_card.card`).
-        step: is told how many tensors of how many are written.
+        folder: an existing folder.
+        about: additional facts for the card (`adamergex.merging.model_card.card`).
+        step: called after each tensor with the number written and the total.
     """
     result.save(folder, step)
     inputs = {
-        role: Input(folder=given.folder, sha256=adapters[role].digest) for role, given in plan.inputs.by_role().items()
+        role: Input(folder=entry.folder, sha256=adapters[role].digest) for role, entry in plan.inputs.by_role().items()
     }
     written = Plan(settings=plan.settings, language=plan.language, inputs=Inputs.model_validate(inputs))
     (folder / PLAN).write_text(_HEADER + dump(written.model_dump()), "utf-8")
@@ -136,7 +136,7 @@ def write(
         "settings": method.model_dump(mode="json", exclude_none=True, exclude={"method", "scale"}),
         "scale": method.model_dump(mode="json")["scale"],
         "target": plan.language,
-        "inputs": {role: (Path(adapters[role].origin).name, given.sha256) for role, given in inputs.items()},
+        "inputs": {role: (Path(adapters[role].origin).name, entry.sha256) for role, entry in inputs.items()},
         "r": result.config.get("r"),
         "discarded": (_mean(energy), _worst(energy)) if energy else None,
         "condition": _worst(condition) if condition else None,
@@ -157,10 +157,10 @@ def put(
     output: Path,
     step: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write a merged folder beside its place, and rename it when it is whole; `check_output` comes before.
+    """Write a merged folder under a temporary name, and rename it once it is complete; call `check_output` first.
 
     Raises:
-        StorageError: the disk does not take it; nothing is left behind.
+        StorageError: it cannot be written; nothing is left behind.
     """
     output = resolved(output)
     clear(output)
@@ -170,23 +170,23 @@ def put(
 
 
 def check_output(inputs: Mapping[str, Path], output: Path, overwrite: bool) -> None:
-    """Whether a folder may be written there. Raises MergeError where it is in the way of something.
+    """Check that a folder may be written. Raises MergeError where it would replace something that must stay.
 
     Args:
-        inputs: where the adapters lie, by role.
-        output: the folder.
+        inputs: the adapters' folders, by role.
+        output: the folder to write.
         overwrite: whether an adapter that is there may be replaced.
     """
-    place = resolved(output)
-    for role, taken in inputs.items():
-        if place == taken or place in taken.parents:
-            raise MergeError(f"{output} would replace the {role} adapter {taken}; choose another --output")
-    if place in (here := Path.cwd(), *here.parents):
+    target = resolved(output)
+    for role, input_folder in inputs.items():
+        if target == input_folder or target in input_folder.parents:
+            raise MergeError(f"{output} would replace the {role} adapter {input_folder}; choose another --output")
+    if target in (current := Path.cwd(), *current.parents):
         raise MergeError(f"{output} is the current folder, or above it; choose another --output")
     try:
-        if place.is_symlink() or (place.exists() and not place.is_dir()):
+        if target.is_symlink() or (target.exists() and not target.is_dir()):
             raise MergeError(f"{output} is not a folder; choose another --output")
-        present = sorted(path.name for path in place.iterdir()) if place.is_dir() else []
+        present = sorted(path.name for path in target.iterdir()) if target.is_dir() else []
     except OSError as error:
         raise MergeError(f"{output}: {error.strerror or error}; choose another --output") from error
     if present and not overwrite:
@@ -198,7 +198,7 @@ def check_output(inputs: Mapping[str, Path], output: Path, overwrite: bool) -> N
 
 
 def afterwards(result: Merged) -> list[str]:
-    """What the user should know, and only computing could tell."""
+    """Warnings that are only known once the tensors are computed."""
     worst_prompt = max(result.condition.items(), key=lambda item: item[1], default=("", 0.0))
     if worst_prompt[1] <= _ILL_CONDITIONED:
         return []
@@ -210,7 +210,7 @@ def afterwards(result: Merged) -> list[str]:
 
 
 def summary(result: Merged, plan: Plan, output: Path) -> list[tuple[str, str]]:
-    """What a merge came to, as pairs of a name and its value."""
+    """The result of a merge, as pairs of a name and a value."""
     rank, energy = result.config.get("r"), result.discarded_energy
     rows = [("structure", result.schema.structure), ("method", f"{plan.settings.method}, t = {plan.settings.scale}")]
     if result.schema.products:
@@ -225,17 +225,17 @@ def summary(result: Merged, plan: Plan, output: Path) -> list[tuple[str, str]]:
 
 
 def _worst(shares: Mapping[str, float]) -> float:
-    """The largest of them, 0 where there is none."""
+    """The largest value, or 0 if there is none."""
     return max(shares.values(), default=0.0)
 
 
 def _mean(shares: Mapping[str, float]) -> float:
-    """Their mean, 0 where there is none."""
+    """The mean, or 0 if there is no value."""
     return math.fsum(shares.values()) / len(shares) if shares else 0.0
 
 
 def writable(value: Any) -> Any:
-    """Plain values without infinity and NaN, which JSON does not know."""
+    """Plain values with infinity and NaN as text, because JSON has no such numbers."""
     if isinstance(value, dict):
         return {key: writable(item) for key, item in value.items()}
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,4 +1,4 @@
-"""What is in an adapter folder, and how several lie to each other, as facts and as tables."""
+"""What is in an adapter folder, and how several adapters compare, as plain values and as tables."""
 
 import math
 from collections.abc import Mapping, Sequence, Sized
@@ -17,7 +17,7 @@ from adamergex.merging.methods.adamergex import near_zero
 
 
 def describe(adapter: Adapter) -> dict[str, Any]:
-    """One adapter's facts: plain values, in the order in which they are shown."""
+    """The properties of one adapter as plain values, in the order in which they are shown."""
     schema, config, specs = adapter.schema, adapter.config, adapter.specs
     names = schema.modules()
     modules = sorted({*names.values()} - {*schema.prompts}) or [*adapter.prompts()]
@@ -70,29 +70,29 @@ def describe(adapter: Adapter) -> dict[str, Any]:
         "lora_bias": schema.updates,
         "whole modules": schema.heads,
     }
-    facts |= {key: len(found) for key, found in extra.items() if found}
+    facts |= {key: len(tensors) for key, tensors in extra.items() if tensors}
     facts["NaN or infinity"] = len(adapter.not_finite)
     return facts
 
 
 def relate(adapters: Mapping[str, Adapter]) -> dict[str, Any]:
-    """What several adapters have to do with each other: differences, drift and cosines by pair."""
+    """How several adapters compare: what stands in the way of merging them, and drift and cosines by pair."""
     pairs = {f"{a} · {b}": (adapters[a], adapters[b]) for a, b in combinations(adapters, 2)}
     return {
         "differences": differences(adapters),
-        "drift of A": {pair: drift(list(of)) for pair, of in pairs.items()},
-        "cosine": {pair: cosines(*of) for pair, of in pairs.items()},
+        "drift of A": {pair: drift(list(both)) for pair, both in pairs.items()},
+        "cosine": {pair: cosines(*both) for pair, both in pairs.items()},
     }
 
 
 def facts_table(described: Mapping[str, Mapping[str, Any]]) -> Table:
-    """The facts of one or several adapters, a column each; what differs is in bold."""
+    """The properties of one or several adapters, a column each; rows that differ are bold."""
     table = Table(show_header=len(described) > 1, box=None, pad_edge=False)
     table.add_column()
     for name in described:
         table.add_column(name, overflow="fold")
     for key in dict.fromkeys(key for facts in described.values() for key in facts if key != "norms"):
-        # As much of a hash as tells files apart; the JSON has it whole.
+        # The first 16 digits of a hash are enough to distinguish files; the JSON has all of it.
         cells = [_cell(facts.get(key))[: 16 if key == "SHA-256" else None] for facts in described.values()]
         style = "bold" if len(set(cells)) > 1 and key != "SHA-256" else ""
         table.add_row(key, *cells, style=style)
@@ -108,8 +108,8 @@ def norms_table(described: Mapping[str, Mapping[str, Any]]) -> Table:
         table.add_column(name, justify="right", overflow="fold")
         for module, value in facts["norms"].items():
             rows.setdefault(place(module), [0.0] * len(described))[column] += value**2
-    for where in sorted(rows, key=_natural):
-        table.add_row(where, *(f"{math.sqrt(value):.4g}" for value in rows[where]))
+    for layer in sorted(rows, key=_natural):
+        table.add_row(layer, *(f"{math.sqrt(value):.4g}" for value in rows[layer]))
     return table
 
 
@@ -119,16 +119,16 @@ def relations_table(related: Mapping[str, Any]) -> Table:
     table.add_column("cosine by layer")
     for pair in related["cosine"]:
         table.add_column(pair, justify="right", overflow="fold")
-    places = {where for found in related["cosine"].values() for where in found}
-    for where in sorted(places, key=_natural):
-        cells = [found.get(where, math.nan) for found in related["cosine"].values()]
-        table.add_row(where, *map(_number, cells), style="bold" if where == "all" else "")
+    layers = {layer for values in related["cosine"].values() for layer in values}
+    for layer in sorted(layers, key=_natural):
+        cells = [values.get(layer, math.nan) for values in related["cosine"].values()]
+        table.add_row(layer, *map(_number, cells), style="bold" if layer == "all" else "")
     table.add_row("the A lie apart by", *map(_number, related["drift of A"].values()), style="bold")
     return table
 
 
 def short_names(folders: Sequence[str]) -> list[str]:
-    """The last parts of paths, as many as tell them apart."""
+    """The shortest ends of the paths that are distinct."""
     parts = [folder.rstrip("/").split("/") for folder in folders]
     for count in range(1, max(map(len, parts)) + 1):
         names = ["/".join(part[-count:]) for part in parts]
@@ -137,8 +137,8 @@ def short_names(folders: Sequence[str]) -> list[str]:
     return [f"{number}: {folder}" for number, folder in enumerate(folders, 1)]
 
 
-def _natural(where: str) -> tuple[bool, str, int]:
-    stack, _, number = where.rpartition(".")
+def _natural(layer: str) -> tuple[bool, str, int]:
+    stack, _, number = layer.rpartition(".")
     return (not number.isdecimal(), stack, int(number) if number.isdecimal() else 0)
 
 

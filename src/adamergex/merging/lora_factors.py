@@ -1,4 +1,4 @@
-"""The factors of a merged LoRA: stacked exactly, truncated, merged apart, or brought back from a dense update."""
+"""The factors of a merged LoRA: stacked exactly, truncated, merged separately, or factorised from a dense update."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -16,19 +16,19 @@ from adamergex.merging.stats import MergeStats
 
 
 class LoraFactors:
-    """A and B of every module of a merged LoRA, of one rank.
+    """A and B of every module of a merged LoRA, all of one rank.
 
     Args:
         adapters: by role.
-        method: how to merge.
+        method: the merging method.
         dtype: of A and B.
-        weights: what each adapter counts in the sum of a module, by role.
+        weights: the weight of each adapter in the sum of a module, by role.
         scale: t of a module.
-        stats: gets what is discarded, module by module.
+        stats: receives the discarded energy of each module.
 
     Attributes:
         rank: of every module.
-        modules: the names of the tensors, and their modules.
+        modules: name of each tensor → its module.
     """
 
     def __init__(
@@ -57,9 +57,9 @@ class LoraFactors:
         return Spec((ranks, product.columns) if name == product.a else (product.rows, ranks), dtype)
 
     def pieces(self, name: str) -> Iterator[Tensor]:
-        """A or B in float32 or float64, in one piece or, for a stacked A, in several that lie one below the other.
+        """A or B in float32 or float64, as one block or, for a stacked A, as several consecutive blocks of rows.
 
-        A piece holds until the next one is asked for.
+        A block is valid until the next one is requested.
         """
         module = self.modules[name]
         product = self._products[module]
@@ -80,13 +80,13 @@ class LoraFactors:
         yield self._last[1][name]
 
     def _find_rank(self) -> int:
-        """One rank for all modules: what is asked for, or what the module that needs most needs."""
+        """One rank for all modules: the one that is set, or the largest that a module needs."""
         method = self._method
         if method.needs_equal_ranks:
             return max(product.rank for product in self._products.values())
-        sums = {m: sum(self._of(role, m).rank for role in self._weights(m)) for m in self._products}
+        sums = {m: sum(self._product(role, m).rank for role in self._weights(m)) for m in self._products}
         if method.wanted_rank is not None:
-            # More than there is would only be zeros.
+            # A higher rank would only add zeros.
             full = (min(p.rows, p.columns) if method.dense else sums[m] for m, p in self._products.items())
             return min(method.wanted_rank, max(full))
         if method.wanted_energy is None:
@@ -100,14 +100,14 @@ class LoraFactors:
             needed = max(needed, int((tail > max(1 - method.wanted_energy, 1e-14) * tail[0]).sum()))
         return needed
 
-    def _of(self, role: str, module: str) -> Product:
+    def _product(self, role: str, module: str) -> Product:
         return self._adapters[role].schema.products[module]
 
     def _rows(self, module: str) -> Iterator[Tensor]:
-        """The exact stack's A: the adapters' own, one below the other, and zeros up to the common rank."""
+        """The exact stack's A: the A of each adapter, concatenated, and zeros up to the common rank."""
         missing = self.rank
         for role in self._weights(module):
-            part = self._of(role, module)
+            part = self._product(role, module)
             missing -= part.rank
             yield self._adapters[role].tensors[part.a].float()
         if missing:
@@ -116,14 +116,14 @@ class LoraFactors:
     def _side_by_side(self, module: str, side: Literal["a", "b"]) -> Tensor:
         """The exact stack's A or B, in the order of the file, padded with zeros to the common rank; float32.
 
-        Experts lie before the rank in A, (E, r, in), and after it in B, (out, r, E): in both it is the middle.
+        The experts come before the rank in A, (E, r, in), and after it in B, (out, r, E): the rank is the middle dimension.
         """
         product = self._products[module]
         before, after = (product.experts, product.columns) if side == "a" else (product.rows, product.experts)
-        stacked = self._room(before, self.rank, after)
+        stacked = self._buffer(before, self.rank, after)
         begin = 0
         for role, weight in self._weights(module).items():
-            part = self._of(role, module)
+            part = self._product(role, module)
             stored = self._adapters[role].tensors[getattr(part, side)].view(before, part.rank, after)
             block = stacked.narrow(1, begin, part.rank)
             if side == "b":
@@ -131,13 +131,13 @@ class LoraFactors:
             else:
                 block.copy_(stored)
             begin += part.rank
-            # Or it would stay while the next one is read.
+            # Freed here, or it would stay in memory while the next one is read.
             del stored
         stacked.narrow(1, begin, self.rank - begin).zero_()
         return stacked.flatten(0, 1) if side == "a" else stacked.flatten(1)
 
-    def _room(self, *shape: int) -> Tensor:
-        """Memory for a piece, the same for all: asking the system for it anew costs more than the arithmetic."""
+    def _buffer(self, *shape: int) -> Tensor:
+        """A buffer that all blocks share: allocating one for each costs more than the arithmetic."""
         size = math.prod(shape)
         if self._memory.numel() < size:
             self._memory = torch.empty(size, dtype=torch.float32)
@@ -147,19 +147,19 @@ class LoraFactors:
         return stack([(weight, self._adapters[role].update(module)) for role, weight in self._weights(module).items()])
 
     def _low_rank(self, module: str) -> LowRank:
-        """What is not an exact stack: A and B merged apart, truncation, and updates that only exist densely."""
+        """All but the exact stack: A and B merged separately, truncated sums, and dense updates."""
         method, weights = self._method, self._weights(module)
         if method.dense:
             return self._from_dense(module)
         if method.needs_equal_ranks:
             updates = {role: self._adapters[role].update(module) for role in weights}
             return method.factors(updates, weights, self._scale(module))
-        found = truncate(self._stack(module), self.rank)
-        self._stats.discarded_energy[module] = found.discarded_energy
-        return found.product
+        truncated = truncate(self._stack(module), self.rank)
+        self._stats.discarded_energy[module] = truncated.discarded_energy
+        return truncated.product
 
     def _from_dense(self, module: str) -> LowRank:
-        """Dense updates, merged expert by expert, and brought back to a low rank."""
+        """Dense updates, merged expert by expert, and factorised to a low rank."""
         updates = {role: self._adapters[role].update(module) for role in self._weights(module)}
         experts = self._products[module].experts
         lefts, rights, lost, total = [], [], 0.0, 0.0
@@ -169,10 +169,10 @@ class LoraFactors:
                 left, right = updates[role]
                 terms.append((weight, left @ right if experts == 1 else left[expert] @ right[expert]))
             dense = self._method.combine(terms, f"{module}.{expert}")
-            found = truncate_dense(dense, self.rank, self._method.svd_seed)
+            truncated = truncate_dense(dense, self.rank, self._method.svd_seed)
             energy = float(dense.square().sum())
-            lost, total = lost + found.discarded_energy * energy, total + energy
-            lefts.append(found.product.left)
-            rights.append(found.product.right)
+            lost, total = lost + truncated.discarded_energy * energy, total + energy
+            lefts.append(truncated.product.left)
+            rights.append(truncated.product.right)
         self._stats.discarded_energy[module] = lost / total if total else 0.0
         return LowRank(lefts[0], rights[0]) if experts == 1 else LowRank(torch.stack(lefts), torch.stack(rights))

@@ -1,6 +1,6 @@
 """Merging adapters into one: `adamergex.merge(task, reference_target, reference_source, scale=0.6)`.
 
-The methods are in `adamergex.merging.methods`, a file each; `adamergex.py` among them is the paper's.
+The methods are in `adamergex.merging.methods`, one file each; the paper's is `adamergex.py`.
 """
 
 from collections.abc import Sequence
@@ -23,11 +23,11 @@ from adamergex.storage.yaml_model import messages
 
 @dataclass(frozen=True)
 class Merged(Adapter):
-    """A merged adapter: its tensors are computed when they are asked for, and written as they come by `save`.
+    """A merged adapter: its tensors are computed at access, and written one at a time by `save`.
 
     Attributes:
-        warnings: what the user should know, a line each; settled before anything is computed.
-        kept: tensors that are the task adapter's as they were: its trained head, and copies of the base model's.
+        warnings: a line each, known before anything is computed.
+        kept: tensors that are copied from the task adapter unchanged: its trained head, and copies of the base model's.
     """
 
     warnings: tuple[str, ...] = ()
@@ -35,7 +35,7 @@ class Merged(Adapter):
     stats: MergeStats = field(default_factory=MergeStats)
 
     def _complete(self) -> MergeStats:
-        """The statistics, once every tensor that yields one was computed."""
+        """The statistics, after computing every tensor that contributes to them."""
         for module, product in self.schema.products.items():
             if module not in self.stats.computed:
                 _ = self.tensors[product.a]
@@ -74,31 +74,31 @@ def merge(
         task: trained on the task in the source language.
         reference_target: trained on the reference task in the target language.
         reference_source: trained on the reference task in the source language; AdaMergeX needs it.
-        scale: t; 0 gives the task adapter. Several numbers are interpolated over the layers; `Scale` says it by
-            layer and by module. 1 where it is left out.
-        method: the name of a method, or its settings as an object, which then holds the scale too.
-        settings: of the method, as its class in `adamergex.merging.methods` describes them, and `dtype`; None is left
-            out. All is computed in float32 or float64.
+        scale: t; 0 gives the task adapter. Several numbers are interpolated over the layers; `Scale` sets it by
+            layer and by module. The default is 1.
+        method: the name of a method, or an object with all its settings, the scale included.
+        settings: of the method, as its class in `adamergex.merging.methods` describes them, and `dtype`; None stands
+            for the default. Everything is computed in float32 or float64.
 
     Returns:
         An adapter of the structure of the inputs; LoRA with one rank, and lora_alpha = r so that its scaling is 1.
 
     Raises:
-        MergeError: the adapters do not fit each other, or the settings do not fit them; all problems are in it.
+        MergeError: the adapters cannot be merged with each other or with these settings; the message has all problems.
         AdapterError: an adapter is of a structure that is not supported.
     """
     adapters = {TASK: task, TARGET: reference_target}
     if reference_source is not None:
         adapters[SOURCE] = reference_source
-    given = {key: value for key, value in {"scale": scale, **settings}.items() if value is not None}
+    options = {key: value for key, value in {"scale": scale, **settings}.items() if value is not None}
     problems: list[str] = []
     if isinstance(method, MergeMethod):
-        if given:
-            problems.append(f"method is an object with all settings; give {', '.join(given)} in it")
+        if options:
+            problems.append(f"method is an object with all settings; give {', '.join(options)} in it")
         chosen: MergeMethod | None = method
     else:
         try:
-            chosen = checked({"method": method, **given})
+            chosen = checked({"method": method, **options})
         except ValidationError as error:
             chosen, problems = None, messages(error)
     problems += differences(adapters)
@@ -110,10 +110,10 @@ def merge(
 
 
 def _merged(adapters: dict[str, Adapter], method: MergeMethod) -> Merged:
-    """The result, whose tensors are not computed yet, of adapters and settings that fit."""
+    """The result, whose tensors are not computed yet, of adapters and settings that were checked."""
     task, combination = adapters[TASK], Combination(adapters, method)
-    if idle := method.scale.unused(combination.scaled_modules()):
-        raise MergeError("; ".join(unused(what, combination.scaled_modules()) for what in idle))
+    if unmatched := method.scale.unused(combination.scaled_modules()):
+        raise MergeError("; ".join(unused(what, combination.scaled_modules()) for what in unmatched))
     return Merged(
         _config(task, combination.rank),
         Computed(combination.specs, combination.pieces),
@@ -129,6 +129,6 @@ def _config(task: Adapter, rank: int | None) -> dict[str, Any]:
     config = {**task.config, "inference_mode": True}
     if rank is None:
         return config
-    # How A and B began does not matter any more, and some beginnings cannot be made for every rank.
+    # The initialisation of A and B no longer matters, and some cannot be made for every rank.
     plain = {"r": rank, "lora_alpha": rank, "use_rslora": False, "rank_pattern": {}, "alpha_pattern": {}}
     return config | plain | {"init_lora_weights": True, "eva_config": None, "corda_config": None}

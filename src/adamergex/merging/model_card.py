@@ -62,7 +62,7 @@ def card(facts: Mapping[str, Any]) -> str:
 def _front(facts: Mapping[str, Any]) -> str:
     base = facts["base_model"]
     kind = facts["structure"].split()[0].strip("()³").lower().replace("ia", "ia3")
-    # The hub takes only names of its own there.
+    # The hub accepts only its own model ids as base_model.
     lines = [
         "---",
         *([f"base_model: {json.dumps(base)}"] if base and not _is_packaged(facts) else []),

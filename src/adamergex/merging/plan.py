@@ -5,8 +5,8 @@ scale: 0.5
 density: 0.2
 language: sw
 inputs:
-task: {folder: task-en, sha256: 0f…}
-reference-target: {sha256: 3a…}
+  task: {folder: task-en, sha256: 0f…}
+  reference-target: {sha256: 3a…}
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ class _ByAlias(Section):
 
 
 class Input(_ByAlias):
-    """One adapter: where it lies, or what it is, or both."""
+    """One adapter: its folder, its hash, or both."""
 
     folder: str | None = Field(None, description="a PEFT adapter folder; relative to the folder of this file")
     sha256: str | None = Field(None, description="of its adapter_model.safetensors; another one is refused")
@@ -38,7 +38,7 @@ class Input(_ByAlias):
 
 
 class Inputs(_ByAlias):
-    """The adapters, by their part in the merge."""
+    """The adapters, by their role in the merge."""
 
     task: Input = Field(description="trained on the task in the source language")
     reference_target: Input = Field(alias=ROLES[1], description="trained on plain text in the target language")
@@ -47,13 +47,13 @@ class Inputs(_ByAlias):
     )
 
     def by_role(self) -> dict[str, Input]:
-        """Those that there are."""
-        found = zip(ROLES, (self.task, self.reference_target, self.reference_source), strict=True)
-        return {role: given for role, given in found if given is not None}
+        """The adapters that are set, by role."""
+        entries = zip(ROLES, (self.task, self.reference_target, self.reference_source), strict=True)
+        return {role: entry for role, entry in entries if entry is not None}
 
 
 class Plan(_ByAlias):
-    """A method's settings and what it merges; in the file the settings stand beside the other keys."""
+    """A method's settings and the adapters that it merges; in the file the settings are keys of the top level."""
 
     settings: Method
     language: str | None = Field(None, description="the target language, for the model card")
@@ -61,20 +61,20 @@ class Plan(_ByAlias):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _settings_stand_beside(cls, values: Any, handler: ModelWrapValidatorHandler["Plan"]) -> "Plan":
+    def _nest_settings(cls, values: Any, handler: ModelWrapValidatorHandler["Plan"]) -> "Plan":
         if not isinstance(values, Mapping) or isinstance(values.get("settings"), MergeMethod):
             return handler(values)
-        beside = {key: value for key, value in values.items() if key in ("language", "inputs")}
-        own = {"method": "adamergex"} | {key: value for key, value in values.items() if key not in beside}
-        problems, found = [], None
-        if "scale" not in own:
+        other_keys = {key: value for key, value in values.items() if key in ("language", "inputs")}
+        method_keys = {"method": "adamergex"} | {key: value for key, value in values.items() if key not in other_keys}
+        problems, method = [], None
+        if "scale" not in method_keys:
             problems.append(InitErrorDetails(type="missing", loc=("scale",), input=values))
         try:
-            found = settings(own, others=("language", "inputs"))
+            method = settings(method_keys, others=("language", "inputs"))
         except ValidationError as error:
             problems += relayed(error)
         try:
-            plan = handler(beside | {"settings": found or adamergex.AdaMergeX()})
+            plan = handler(other_keys | {"settings": method or adamergex.AdaMergeX()})
         except ValidationError as error:
             problems += relayed(error)
         if problems:
@@ -82,7 +82,7 @@ class Plan(_ByAlias):
         return plan
 
     @model_serializer
-    def _beside(self) -> dict[str, Any]:
-        own = self.settings.model_dump(exclude_none=True)
-        inputs = {role: given.model_dump(exclude_none=True) for role, given in self.inputs.by_role().items()}
-        return own | ({"language": self.language} if self.language else {}) | {"inputs": inputs}
+    def _flat(self) -> dict[str, Any]:
+        method = self.settings.model_dump(exclude_none=True)
+        inputs = {role: entry.model_dump(exclude_none=True) for role, entry in self.inputs.by_role().items()}
+        return method | ({"language": self.language} if self.language else {}) | {"inputs": inputs}

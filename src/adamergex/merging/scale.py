@@ -1,6 +1,6 @@
 """The scale t of each module: one number, a curve over the layers, single layers, or patterns of module names.
 
-A field of the type `ScaleSetting` is written in YAML as `0.6`, as `[0.2, 0.8]`, or with all that it can say:
+A field of the type `ScaleSetting` is written in YAML as `0.6`, as `[0.2, 0.8]`, or in full:
 
     scale: {default: 0.6, layers: {0: 0.1, 31: 0.9}, modules: {down_proj: 0}}
 """
@@ -24,12 +24,12 @@ _EXPECTED = "expected a finite number, or several for a curve over the layers"
 
 def _curve(value: Any, check: Any) -> Any:
     try:
-        found = None if isinstance(value, bool) else check(value)
+        curve = None if isinstance(value, bool) else check(value)
     except ValidationError:
-        found = None
-    if found is None or found == () or not all(map(math.isfinite, _values(found))):
+        curve = None
+    if curve is None or curve == () or not all(map(math.isfinite, _values(curve))):
         raise PydanticCustomError("curve", _EXPECTED)
-    return found
+    return curve
 
 
 def _expression(value: str) -> str:
@@ -47,7 +47,7 @@ Pattern = Annotated[str, BeforeValidator(_expression)]
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Scale:
-    """t, for each module: of `modules` the first pattern that fits, else of `layers`, else `default`.
+    """The scale t of each module: by the first pattern of `modules` that matches, else by `layers`, else `default`.
 
     Attributes:
         default: a number, or several that are interpolated linearly over the layers, first to last.
@@ -64,7 +64,7 @@ class Scale:
 
         Args:
             module: its name.
-            layers: how many layers each stack has (`depths`).
+            layers: the number of layers of each stack (`depths`).
         """
         stack, layer = position(module)
         for expression, curve in self.modules.items():
@@ -75,12 +75,12 @@ class Scale:
         return _at(self.default, layer, layers.get(stack, 1))
 
     def unused(self, modules: Iterable[str]) -> list[str]:
-        """Patterns and layers that count for no module: most likely a slip of the pen."""
+        """Patterns and layers that match no module: most likely a typing error."""
         names = list(modules)
         first = {next((e for e in self.modules if re.match(ending(e), name)), None) for name in names}
-        found = [expression for expression in self.modules if expression not in first]
+        patterns = [expression for expression in self.modules if expression not in first]
         present = {position(name)[1] for name in names}
-        return found + [f"layer {number}" for number in self.layers if number not in present]
+        return patterns + [f"layer {number}" for number in self.layers if number not in present]
 
     def __str__(self) -> str:
         """In a few words: `0.5`, `0.2, 0.8 over the layers; 2 patterns of their own`."""
@@ -147,6 +147,6 @@ def _at(curve: float | tuple[float, ...], layer: int | None, layers: int) -> flo
         return float(values[0])
     if layer is None:
         return math.fsum(values) / len(values)
-    place = layer / max(1, layers - 1) * (len(values) - 1)
-    low, high = list(pairwise(values))[min(int(place), len(values) - 2)]
-    return low + (high - low) * (place - min(int(place), len(values) - 2))
+    point = layer / max(1, layers - 1) * (len(values) - 1)
+    low, high = list(pairwise(values))[min(int(point), len(values) - 2)]
+    return low + (high - low) * (point - min(int(point), len(values) - 2))

@@ -1,4 +1,4 @@
-"""What stands in the way of serving a merged adapter with vLLM, or must be set for it."""
+"""Whether a merged adapter can be served with vLLM, and which options that needs."""
 
 from adamergex.merging.merge import Merged
 
@@ -8,18 +8,18 @@ _VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 
 def for_vllm(result: Merged) -> list[str]:
-    """What the user should know before serving the folder with vLLM, a line each."""
-    config, found = result.config, []
+    """Notes on serving the folder with vLLM, a line each."""
+    config, notes = result.config, []
     if result.schema.structure != "LoRA":
         return [f"vLLM serves LoRA; this is {result.schema.structure}: load it with PEFT"]
     if config.get("modules_to_save") or result.schema.values or result.schema.updates:
-        found.append("vLLM loads no trained biases, tokens and whole modules (modules_to_save): load it with PEFT")
+        notes.append("vLLM loads no trained biases, tokens and whole modules (modules_to_save): load it with PEFT")
     if config["r"] > _VLLM_RANKS[-1]:
-        found.append(f"r = {config['r']} is more than vLLM takes ({_VLLM_RANKS[-1]}); choose a --rank")
+        notes.append(f"r = {config['r']} is more than vLLM takes ({_VLLM_RANKS[-1]}); choose a --rank")
     elif config["r"] > VLLM_DEFAULT_RANK:
         needed = next(rank for rank in _VLLM_RANKS if rank >= config["r"])
-        found.append(
+        notes.append(
             f"r = {config['r']} is above vLLM's default: serve it with --max-lora-rank {needed}, or merge with --rank "
             f"{VLLM_DEFAULT_RANK}"
         )
-    return found
+    return notes

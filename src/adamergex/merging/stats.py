@@ -1,11 +1,11 @@
-"""What merging found out, beside the merged tensors."""
+"""The figures of a merge, beside the merged tensors."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass
 class MergeStats:
-    """Complete once every tensor was computed.
+    """Complete once every tensor has been computed.
 
     Attributes:
         discarded_energy: per LoRA module, the share of ‖ΔW‖²_F that truncation left out.

@@ -1,4 +1,4 @@
-"""The merging methods, a file each. Another one is a file beside these, and its class in `AnyMethod`.
+"""The merging methods, one file each. To add one, add a file here and its class to `AnyMethod`.
 
 Everything that names methods or their settings takes them from here: merge.yaml, recipes, the command line,
 `adamergex.merge`, reports and model cards.
@@ -31,7 +31,7 @@ def settings(values: Mapping[str, Any], others: Iterable[str] = ()) -> AnyMethod
 
     Args:
         values: `method`, by name, and its settings.
-        others: keys that may stand beside them, for suggestions where a key is unknown.
+        others: other keys that are allowed, for suggestions where a key is unknown.
 
     Raises:
         ValidationError: with one error for every problem, located at the setting.
@@ -42,28 +42,28 @@ def settings(values: Mapping[str, Any], others: Iterable[str] = ()) -> AnyMethod
         close = difflib.get_close_matches(str(name), METHODS, 1)
         hint = f"; did you mean {close[0]}?" if close else ""
         problems = [_error("method", f"expected one of {', '.join(METHODS)}{hint}", name)]
-        # What else is wrong is said too, where it can be guessed which method was meant.
+        # Other problems are reported too, if the name is close to that of a method.
         kind = METHODS[close[0]] if close else None
     if kind is not None:
         unknown = [str(key) for key in values if key not in kind.model_fields]
         problems += [_error(key, _unknown(key, kind, others), {}) for key in unknown]
         known = {key: value for key, value in values.items() if key in kind.model_fields}
         try:
-            found = kind.model_validate(known | {"method": kind.model_fields["method"].default})
+            checked = kind.model_validate(known | {"method": kind.model_fields["method"].default})
         except ValidationError as error:
             problems += relayed(error)
     if problems:
         raise ValidationError.from_exception_data("method", problems)
-    return found
+    return checked
 
 
 def given(method: MergeMethod) -> dict[str, Any]:
-    """The method's name and what was given of its settings, as plain values; without the defaults."""
+    """The method's name and the settings that were set explicitly, as plain values; without defaults."""
     return {"method": method.method} | method.model_dump(exclude_unset=True)
 
 
 def _unknown(key: str, kind: type[MergeMethod], others: Iterable[str]) -> str:
-    """What to say of a setting that a method has not."""
+    """The message for a setting that a method does not have."""
     name = kind.model_fields["method"].default
     users = [other for other, cls in METHODS.items() if key in cls.model_fields]
     if users:
@@ -82,5 +82,5 @@ def _checked(value: Any, check: Any) -> Any:
     return settings(value) if isinstance(value, Mapping) else check(value)
 
 
-# The type of a field of settings: any of them, told apart by `method`.
+# The type of a field that holds a method's settings: a union discriminated by `method`.
 Method = Annotated[Annotated[AnyMethod, Field(discriminator="method")], WrapValidator(_checked)]

@@ -4,8 +4,8 @@ Zhao, Zhang, Wang, Kawaguchi, Bing: "AdaMergeX: Cross-Lingual Transfer with Larg
 Merging", NAACL 2025, arXiv 2402.18913, section 3.
 
 Three adapters of one frozen base model: the task in the source language (T), and the reference task in the target
-language (R) and in the source language (S). What the reference task differs by between the languages, the task is
-taken to differ by as well. `t` is one scalar; every equation gives T at t = 0 and wherever R = S.
+language (R) and in the source language (S). The difference between the languages on the reference
+task is taken for that on the task. `t` is one scalar; every equation gives T at t = 0 and wherever R = S.
 
     LoRA                     ΔW = ΔW_T + t·(ΔW_R − ΔW_S)
     (IA)³, DoRA's magnitude   l = l_T ⊙ (1 + t·(l_R ⊘ l_S − 1))
@@ -67,8 +67,8 @@ def near_zero(divisor: "Tensor", floor: float = FLOOR) -> "Tensor":
 def pseudo_inverse(task: "Tensor", target: "Tensor", source: "Tensor", t: float) -> Prompt:
     """T + t·(R − S)·S⁺·T, for prompts: rows are virtual tokens; S⁺ is the Moore–Penrose inverse.
 
-    The paper has t·(R·S⁺)·T: R·S⁺ is the (v, v) map that takes the source's tokens to the target's, and T goes
-    through it. At t = 1 both agree if S has full row rank (S·S⁺ = 1), which v virtual tokens of width d ≥ v have;
+    The paper has t·(R·S⁺)·T: R·S⁺ is the (v, v) map that takes the source's tokens to the target's, and is
+    applied to T. At t = 1 both agree if S has full row rank (S·S⁺ = 1), which v virtual tokens of width d ≥ v have;
     this form is T at t = 0, where the paper's is zero, and wherever R = S, also where S has not full rank.
 
     Args:
@@ -107,14 +107,14 @@ class AdaMergeX(LowRankMethod):
     )
 
     @model_validator(mode="after")
-    def _no_rank_where_factors_are_merged_apart(self) -> Self:
+    def _no_rank_where_factors_are_merged_separately(self) -> Self:
         if self.needs_equal_ranks and (self.rank != "exact" or self.energy is not None):
             raise ValueError("a rank or an energy has no meaning with the multiplicative rule; leave it out")
         return self
 
     @property
     def needs_equal_ranks(self) -> bool:
-        """Whether LoRA's A and B are merged apart, each by the multiplicative rule: an ablation."""
+        """Whether LoRA's A and B are merged separately, each by the multiplicative rule: an ablation."""
         return self.rule == "multiplicative"
 
     @property
@@ -135,20 +135,20 @@ class AdaMergeX(LowRankMethod):
     def multiplier(
         self, stored: "Mapping[str, Tensor]", weights: Mapping[str, float], t: float, what: str, structure: str
     ) -> "Tensor":
-        """By quotients, but where the additive rule is forced; DoRA's magnitudes are never added."""
+        """Merge by quotients, or by sums where the additive rule is set; DoRA's magnitudes are never added."""
         if self.rule == "additive" and structure != "DoRA":
             return super().multiplier(stored, weights, t, what, structure)
         return multiplicative(stored[TASK], stored[TARGET], stored[SOURCE], t)
 
     def prompt(self, stored: "Mapping[str, Tensor]", weights: Mapping[str, float], t: float, what: str) -> Prompt:
-        """By the pseudo-inverse, but where another rule is forced."""
+        """Merge with the pseudo-inverse, unless another rule is set."""
         parts = stored[TASK], stored[TARGET], stored[SOURCE], t
         if self.rule == "additive":
             return Prompt(additive(*parts))
         return Prompt(multiplicative(*parts, 0.0)) if self.rule == "multiplicative" else pseudo_inverse(*parts)
 
     def factors(self, updates: "Mapping[str, LowRank]", weights: Mapping[str, float], t: float) -> "LowRank":
-        """The multiplicative rule on A and on B."""
+        """Merge A and B separately by the multiplicative rule."""
         from adamergex.adapters.low_rank import LowRank
 
         task, target, source = updates[TASK], updates[TARGET], updates[SOURCE]

@@ -26,7 +26,7 @@ def dare_ties(terms: "Sequence[tuple[float, Tensor]]", density: float, generator
     Args:
         terms: pairs of a weight and an update.
         density: the probability with which an entry is kept.
-        generator: of the entries that are kept.
+        generator: draws the entries that are kept.
     """
     import torch
 
@@ -52,7 +52,7 @@ class DareTies(SignElection):
         return "entries dropped at random, signs elected after weighting"
 
     def combine(self, terms: "Sequence[tuple[float, Tensor]]", what: str) -> "Tensor":
-        """DARE-TIES of the updates of one tensor."""
+        """Merge the updates of one tensor by DARE-TIES."""
         import torch
 
         digest = hashlib.sha256(f"{self.seed} {what}".encode()).digest()

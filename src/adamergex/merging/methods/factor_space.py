@@ -1,11 +1,11 @@
-"""AdaMergeX in factor space: A and B of LoRA are merged apart, as the code that the paper's authors published does.
+"""AdaMergeX in factor space: A and B of LoRA are merged separately, as in the code that the paper's authors published.
 
 Zhao et al., arXiv 2402.18913; https://github.com/DAMO-NLP-SG/AdaMergeX, test_combine_llama2.py.
 
     ΔW = (B_T + t·(B_R − B_S)) · (A_T + t·(A_R − A_S))
 
 That is not the sum of the updates: there are cross terms, and S enters as +t²·B_S·A_S. Both are close only where the
-three A lie close to one shared start (`adamergex.adapters.similarity.drift`).
+three A are close to one shared initialisation (`adamergex.adapters.similarity.drift`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -55,7 +55,7 @@ class FactorSpace(MergeMethod):
 
     @property
     def needs_equal_ranks(self) -> bool:
-        """Whether LoRA's A and B are merged apart: they are."""
+        """LoRA's A and B are merged separately."""
         return True
 
     @property
@@ -72,9 +72,9 @@ class FactorSpace(MergeMethod):
     def multiplier(
         self, stored: "Mapping[str, Tensor]", weights: Mapping[str, float], t: float, what: str, structure: str
     ) -> "Tensor":
-        """By quotients."""
+        """Merge DoRA's magnitudes by quotients."""
         return multiplicative(stored[TASK], stored[TARGET], stored[SOURCE], t)
 
     def factors(self, updates: "Mapping[str, LowRank]", weights: Mapping[str, float], t: float) -> "LowRank":
-        """A and B, each as a sum."""
+        """Merge A and B, each as a sum."""
         return lora_factors([(weight, updates[role]) for role, weight in weights.items()])

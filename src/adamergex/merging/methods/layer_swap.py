@@ -1,4 +1,4 @@
-"""Layer swapping: the first and the last layers are the language's, those between are the task's.
+"""Layer swapping: the first and last layers come from the target reference, those between from the task adapter.
 
 Bandarkar et al.: "Layer Swapping for Zero-Shot Cross-Lingual Transfer in Large Language Models", ICLR 2025,
 arXiv 2410.01335, section 4.
@@ -17,14 +17,14 @@ from adamergex.merging.base_method import IA3, LORA, TARGET, TASK, Layers, LowRa
 
 
 def layer_swap(layer: int | None, layers: int, bottom: int, top: int, transition: int) -> float:
-    """The share of the language's adapter in a layer.
+    """The share of the target reference in a layer.
 
     Args:
-        layer: from 0; None for a module outside of the layers, which stays the task's.
-        layers: how many there are.
-        bottom: how many of the first are the language's.
-        top: and how many of the last.
-        transition: how many mix, next to each of the two.
+        layer: from 0; None for a module outside of the layers, which is the task adapter's.
+        layers: the number of layers.
+        bottom: how many of the first layers are the target reference's.
+        top: how many of the last layers are.
+        transition: how many layers next to each of the two are mixed.
     """
     if layer is None:
         return 0.0
@@ -33,7 +33,7 @@ def layer_swap(layer: int | None, layers: int, bottom: int, top: int, transition
 
 
 class LayerSwap(LowRankMethod):
-    """Layer swapping; how many layers is for a validation set to say, so that `bottom` and `top` are 0."""
+    """Layer swapping. `bottom` and `top` have no default above 0: the number of layers is to be chosen on a validation set."""
 
     title: ClassVar[str] = "layer swapping"
     arxiv: ClassVar[str] = "2410.01335"
@@ -58,7 +58,7 @@ class LayerSwap(LowRankMethod):
         return "the first and last layers from R, the rest from T"
 
     def weights(self, t: float, module: str, layers: Mapping[str, int]) -> dict[str, float]:
-        """What each adapter counts in the sum of a module, by role."""
+        """The weight of each adapter in the sum of a module, by role."""
         stack, layer = position(module)
         share = t * layer_swap(layer, layers.get(stack, 1), self.bottom, self.top, self.transition)
         return {TASK: 1 - share, TARGET: share}

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 
 from adamergex.merging.base_method import IA3, TARGET, TASK, LowRankMethod
 
-# Why none of the methods that add updates merges these.
+# Why no method that adds updates merges prompts or DoRA.
 NO_UPDATES = "adds updates, and neither a prompt nor DoRA's magnitude is one"
 
 
@@ -36,5 +36,5 @@ class TaskArithmetic(LowRankMethod):
         return "T + t·R"
 
     def weights(self, t: float, module: str, layers: Mapping[str, int]) -> dict[str, float]:
-        """What each adapter counts in the sum of a module, by role."""
+        """The weight of each adapter in the sum of a module, by role."""
         return dict(zip((TASK, TARGET), task_arithmetic(t), strict=True))

@@ -43,7 +43,7 @@ def elect(updates: "Sequence[Tensor]") -> "Tensor":
 
 
 def _trim(update: "Tensor", density: float) -> "Tensor":
-    """The `density` share of the entries that are largest in magnitude, at least one; equal ones stay together."""
+    """The `density` share of the entries that are largest in magnitude, at least one; entries equal to the smallest kept one are kept too."""
     kept = max(1, round(density * update.numel()))
     magnitude = update.abs()
     threshold = magnitude.flatten().kthvalue(update.numel() - kept + 1).values
@@ -59,7 +59,7 @@ def _rank(value: Any, check: Any) -> Any:
 
 
 class SignElection(MergeMethod):
-    """What TIES and DARE-TIES share: dense updates, brought back to a low rank by a randomised SVD."""
+    """What TIES and DARE-TIES share: updates are merged as dense matrices, and factorised by a randomised SVD."""
 
     structures: ClassVar[tuple[str, ...]] = ("LoRA", *IA3)
     refusal: ClassVar[str] = NO_UPDATES
@@ -73,12 +73,12 @@ class SignElection(MergeMethod):
 
     @property
     def wanted_rank(self) -> int | None:
-        """The rank of a LoRA result, where one is asked for."""
+        """The rank of a LoRA result, where one is set."""
         return self.rank
 
     @property
     def svd_seed(self) -> int:
-        """Of the randomised SVD."""
+        """The seed of the randomised SVD."""
         return self.seed
 
 
@@ -97,5 +97,5 @@ class Ties(SignElection):
         return "trimmed, signs elected after weighting, merged disjointly"
 
     def combine(self, terms: "Sequence[tuple[float, Tensor]]", what: str) -> "Tensor":
-        """TIES of the updates of one tensor."""
+        """Merge the updates of one tensor by TIES."""
         return ties(terms, self.density)
