@@ -1,4 +1,4 @@
-"""Makes the stages of a plan that are not there yet, one after the other, in this process or in several together."""
+"""Makes the missing stages of a plan, one after the other, in this process or in several together."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -19,17 +19,17 @@ def execute(
     verify: bool = False,
     before_first: Callable[[], None] = lambda: None,
 ) -> None:
-    """Make whatever of a plan is not done, and what is damaged again.
+    """Make the stages of a plan that are missing, outdated or damaged.
 
     Where several processes make stages together, all of them call this; the first one decides and writes.
 
     Args:
         plan: the stages.
         kinds: the table of kinds.
-        folder: the run folder, held by the caller.
-        worker: what stages are made with.
-        read: ids of stages that the caller will read: their contents are compared with their hashes.
-        verify: compare the contents of all stages with their hashes, not those that are read alone.
+        folder: the run folder, locked by the caller (`RunFolder.held`).
+        worker: the resources to make stages with.
+        read: ids of stages that the caller will read: their contents are checked against their hashes.
+        verify: check the contents of all stages against their hashes, not only of those that are read.
         before_first: called once, before anything is made.
 
     Raises:
@@ -44,12 +44,12 @@ def execute(
 
 
 def states(plan: Plan, kinds: Kinds, folder: RunFolder) -> dict[str, State | tuple[str, ...]]:
-    """For each stage in order whether its result is there, or the ids of inputs that must be made first."""
-    found: dict[str, State | tuple[str, ...]] = {}
+    """The state of each stage's result, in order, or the ids of the inputs that must be made first."""
+    by_id: dict[str, State | tuple[str, ...]] = {}
     for stage in ordered(plan):
-        waiting = tuple(id for id in stage.reads if not _is_done(found[id]))
-        found[stage.id] = waiting or folder.state(stage.id, _description(stage, kinds, folder))
-    return found
+        waiting = tuple(id for id in stage.reads if not _is_done(by_id[id]))
+        by_id[stage.id] = waiting or folder.state(stage.id, _description(stage, kinds, folder))
+    return by_id
 
 
 def _is_done(state: State | tuple[str, ...]) -> bool:
@@ -57,11 +57,11 @@ def _is_done(state: State | tuple[str, ...]) -> bool:
 
 
 def _description(stage: Stage, kinds: Kinds, folder: RunFolder) -> dict[str, Any]:
-    """What determines a stage's result, whose inputs are all there."""
+    """What determines a stage's result; all its inputs must exist."""
     digests = {}
     for id in stage.reads:
         record = folder.record(id)
-        assert record is not None  # Whoever asks has looked.
+        assert record is not None  # Callers have checked that the inputs exist.
         digests[id] = record.digest
     return described(stage, kinds[stage.kind], digests)
 
@@ -71,7 +71,7 @@ class _Execution:
     """One call of `execute`.
 
     Attributes:
-        verified: ids of stages whose contents are known to be what was written.
+        verified: ids of stages whose contents have been checked against their hashes.
     """
 
     plan: Plan
@@ -88,7 +88,7 @@ class _Execution:
         self.order = ordered(self.plan)
 
     def prefetch(self) -> Prefetch:
-        """A thread for the stages that need no other ones and no model."""
+        """A thread for the stages that need neither other stages nor a model."""
         jobs: dict[str, Callable[[Worker], None]] = {}
         for stage in self.order if self.worker.processes.is_first else ():
             if not self.kinds[stage.kind].ahead or stage.reads:
@@ -100,7 +100,7 @@ class _Execution:
         return Prefetch(self.worker, jobs)
 
     def ensure(self, stage: Stage, name: str) -> None:
-        """Make a stage unless it is there."""
+        """Make a stage unless it is done."""
         processes, display = self.worker.processes, self.worker.display
         if processes.first_does(lambda: self.ahead is not None and stage.id in self.ahead):
             display.stage(name)
@@ -124,7 +124,7 @@ class _Execution:
         display.end()
 
     def read(self, id: str) -> None:
-        """Make sure that a result is what was written, before it is read: what is damaged is made again."""
+        """Check a result against its hashes before it is read, and make it again if it is damaged."""
         if id in self.verified:
             return
         damage = self.worker.processes.first_does(lambda: self.folder.damage(id, verify=True))

