@@ -140,7 +140,8 @@ class _Answers:
                 system: Scores(
                     [row["scores"][metric] for row in answers],
                     sum(not row["readable"] for row in answers),
-                    {name: fmean(row["scores"][name] for row in answers) for name in others},
+                    {name: fmean(row["scores"][name] for row in answers) for name in others}
+                    | self._of_choices(self._cells[language][system], answers),
                 )
                 for system, answers in of.items()
             }
