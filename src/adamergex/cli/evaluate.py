@@ -109,11 +109,11 @@ def evaluate(
     warnings.filterwarnings("ignore", category=FutureWarning)
     try:
         with display(console) as shown:
-            rows = compare(wanted, output, shown, verify=verify)
+            found = compare(wanted, output, shown, verify=verify)
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on", file=sys.stderr)
         raise typer.Exit(130) from None
-    report.show(console, report.Report(output.name, None, wanted.start, rows))
+    report.show(console, found)
     console.print(f"report: {output / 'report.html'}", highlight=False, soft_wrap=True, markup=False)
 
 
