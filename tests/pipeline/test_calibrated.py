@@ -29,6 +29,7 @@ def test_every_row_has_its_calibrated_scores(many: Path) -> None:
         assert row.others["calibrated_accuracy"] == calibrated.score
     text = (many.parent / "run/report.md").read_text()
     assert "After calibration without labels: es: merging changed accuracy by" in text
+    assert "- calibrated: a bias per label is added" in text
     assert "| macro-F1 | calibrated | calibrated macro-F1 |" in text
 
 

@@ -20,6 +20,10 @@ from adamergex.scoring.results import Row, Scores, rows
 from adamergex.storage.files import jsonl
 
 SCORES, MARKDOWN, PAGE, CURVES = FILES = "scores.jsonl", "report.md", "report.html", "training.png"
+_CALIBRATION = (
+    "calibrated: a bias per label is added (prior matching, arXiv 2309.04992), such that predictions have the label shares of "
+    "the training items in the source language; estimated without labels, for each half of the scored items on the other half"
+)
 # Answers that differ from the start's, shown for each system and language.
 _EXAMPLES = 10
 
@@ -103,7 +107,7 @@ def _report(planned: Planned, folder: RunFolder, facts: Facts) -> Report:
         rows=found,
         calibrated=calibrated,
         examples=examples,
-        facts=facts.lines,
+        facts=[*facts.lines, *([_CALIBRATION] if calibrated else [])],
         curves={name: train.log(folder.place(id)) for name, id in planned.adapters.items()},
         corpora=corpora,
         scales=scales,
