@@ -30,7 +30,7 @@ def test_every_row_has_its_calibrated_scores(many: Path) -> None:
     text = (many.parent / "run/report.md").read_text()
     assert "After calibration without labels: es: merging changed accuracy by" in text
     assert "- calibrated: a bias per label is added" in text
-    assert "| macro-F1 | calibrated | calibrated macro-F1 |" in text
+    assert "| macro-F1 | calibrated | calibrated F1 |" in text
 
 
 def test_labels_of_scored_items_change_no_calibrated_prediction(many: Path) -> None:

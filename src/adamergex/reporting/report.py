@@ -22,7 +22,7 @@ _NAMES = {
     "chrf": "chrF",
     "macro_f1": "macro-F1",
     "calibrated_accuracy": "calibrated",
-    "calibrated_macro_f1": "calibrated macro-F1",
+    "calibrated_macro_f1": "calibrated F1",
 }
 
 
