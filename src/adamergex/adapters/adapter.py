@@ -28,12 +28,12 @@ _MAX_CONFIG = 10_000_000
 
 
 class Computed(Mapping[str, Tensor]):
-    """Tensors that are computed when they are asked for, and not kept.
+    """Tensors that are computed at each access, and not cached.
 
     Attributes:
         specs: shape and dtype of each tensor.
-        pieces: computes what a tensor consists of, one below the other, for those who need not have it in one; each
-            holds until the next one is asked for.
+        pieces: computes a tensor as consecutive blocks of rows, for callers that need not have it whole; a block is valid
+            until the next one is requested.
     """
 
     def __init__(self, specs: dict[str, Spec], pieces: Callable[[str], Iterator[Tensor]]):
@@ -43,7 +43,7 @@ class Computed(Mapping[str, Tensor]):
     def __getitem__(self, name: str) -> Tensor:
         if name not in self.specs:
             raise KeyError(name)
-        # A copy, because a piece holds only until the next one is asked for.
+        # Copied, because a block is only valid until the next one is requested.
         pieces = [piece.clone() for piece in self.pieces(name)]
         return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
 
@@ -62,8 +62,8 @@ class Adapter:
         config: `adapter_config.json` as a dictionary.
         tensors: the stored tensors by name, on the CPU, in their stored dtype: in memory (a dictionary), read from
             the file at each access (`TensorFile`), or computed at each access (`Computed`).
-        origin: what messages call it: the folder that it was read from.
-        folder: that folder, or None where it never was in one.
+        origin: the adapter's name in messages: the folder that it was read from.
+        folder: the folder that it was read from, or None for an adapter in memory.
     """
 
     config: dict[str, Any]
@@ -80,24 +80,24 @@ class Adapter:
 
     @cached_property
     def schema(self) -> TensorSchema:
-        """What the tensors are. Raises AdapterError where that cannot be said, or cannot be merged."""
+        """What each tensor is: a LoRA factor, a bias, a prompt. Raises AdapterError where one is not known or supported."""
         return read(self.config, self.specs, self.origin)
 
     @property
     def not_finite(self) -> list[str]:
-        """The tensors that hold NaN or infinity. PromptReader all of them, once."""
+        """The tensors that hold NaN or infinity. Reads all of them, once."""
         return self._once("not finite", lambda: [name for name in self.tensors if not finite(self.tensors[name])])
 
     @property
     def digest(self) -> str | None:
-        """The SHA-256 of the weights file that this was loaded from, in hexadecimal; None for one never on disk."""
+        """The SHA-256 of the weights file that this was loaded from, in hexadecimal; None for an adapter in memory."""
         return self._once("digest", lambda: sha256(self.folder / WEIGHTS) if self.folder else None)
 
-    def _once(self, what: str, find: Callable[[], Any]) -> Any:
-        """Find something out and keep it. `cached_property` would let only one adapter at a time do so (before 3.12)."""
-        if what not in self.__dict__:
-            self.__dict__[what] = find()
-        return self.__dict__[what]
+    def _once(self, name: str, compute: Callable[[], Any]) -> Any:
+        """Compute a value once and cache it. `cached_property` would let only one adapter at a time do so (before 3.12)."""
+        if name not in self.__dict__:
+            self.__dict__[name] = compute()
+        return self.__dict__[name]
 
     def update(self, module: str) -> LowRank:
         """ΔW of a LoRA module, with its scaling: left (out, r), right (r, in), float64; with a leading E for experts."""
@@ -106,10 +106,10 @@ class Adapter:
         return LowRank(left, experts_first(self.tensors[product.a], product, "a").double())
 
     def prompts(self) -> dict[str, Tensor]:
-        """The matrices of prefix tuning and p-tuning, each (virtual tokens, width), by what they are.
+        """The matrices of prefix tuning and p-tuning, each (virtual tokens, width), by name.
 
-        Prefix tuning has `layers.N.key` and `layers.N.value`, side by side in the file; p-tuning has `prompt`, or for a
-        model of several parts `prompt.N`, one below the other.
+        Prefix tuning has `layers.N.key` and `layers.N.value`, concatenated along the columns; p-tuning has `prompt`, or
+        for an encoder-decoder `prompt.N`, concatenated along the rows.
         """
         if not self.schema.prompts:
             return {}
@@ -125,13 +125,13 @@ class Adapter:
         return {f"prompt.{i}": part for i, part in enumerate(parts)} if len(parts) > 1 else {"prompt": parts[0]}
 
     def save(self, folder: str | Path, step: Callable[[int, int], None] | None = None) -> None:
-        """Write the two files of a PEFT folder; same adapter, same bytes.
+        """Write the two files of a PEFT folder; equal adapters give equal bytes.
 
-        Tensors are written as they come: where they are read or computed at access, one at a time is in memory.
+        Tensors are written one at a time: where they are read or computed at access, only one is in memory.
 
         Args:
-            folder: is made where it is missing.
-            step: is told how many tensors of how many are written.
+            folder: created if it is missing.
+            step: called after each tensor with the number written and the total.
 
         Raises:
             StorageError: it cannot be written.
@@ -167,7 +167,7 @@ def load(folder: str | Path, *, lazy: bool = False) -> Adapter:
 
     Args:
         folder: holds `adapter_config.json` and `adapter_model.safetensors`.
-        lazy: read each tensor when it is asked for, instead of all of them now.
+        lazy: read each tensor at access, instead of all of them now.
 
     Raises:
         AdapterError: a file is missing or damaged, or the adapter is of a structure that is not supported.

@@ -1,4 +1,4 @@
-"""Adapters beside each other: what stands against merging them, or against one base model for all."""
+"""Whether adapters fit together: for a merge, or on one base model."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,119 +20,129 @@ _SAME_MEANING = {
 
 
 def differences(adapters: Mapping[str, Adapter]) -> list[str]:
-    """What stands against merging adapters with each other, a line each; the first is the measure.
+    """Why adapters cannot be merged with each other, one line for each problem; all are compared with the first.
 
     Args:
         adapters: by role, such as "task" and "reference-target".
     """
     roles = list(adapters)
-    first, *others = adapters.values()
-    found = []
-    for role, adapter in zip(roles[1:], others, strict=True):
-        found += _of_bases(roles[0], first, role, adapter, "retrain one of them")
+    first, *rest = adapters.values()
+    problems = []
+    for role, adapter in zip(roles[1:], rest, strict=True):
+        problems += _base_model_problems(roles[0], first, role, adapter, "retrain one of them")
         if first.schema.structure != adapter.schema.structure:
-            found.append(
+            problems.append(
                 f"structure differs: {roles[0]} is {first.schema.structure}, {role} {adapter.schema.structure}"
             )
             continue
         for key in _SAME_MEANING[first.schema.structure]:
-            one, other = first.config.get(key), adapter.config.get(key)
-            if (one or None) != (other or None):
-                found.append(f"{key} differs: {roles[0]} {one}, {role} {other}")
-        one, other = ({*(a.config.get("target_parameters") or [])} for a in (first, adapter))
-        if one != other:
-            found.append(f"target_parameters differs: {roles[0]} {sorted(one)}, {role} {sorted(other)}")
-        found += _tensors(roles[0], first, role, adapter)
+            expected, value = first.config.get(key), adapter.config.get(key)
+            if (expected or None) != (value or None):
+                problems.append(f"{key} differs: {roles[0]} {expected}, {role} {value}")
+        targets, others = ({*(a.config.get("target_parameters") or [])} for a in (first, adapter))
+        if targets != others:
+            problems.append(f"target_parameters differs: {roles[0]} {sorted(targets)}, {role} {sorted(others)}")
+        problems += _tensor_problems(roles[0], first, role, adapter)
     for role, adapter in adapters.items():
         if bad := adapter.not_finite:
-            found.append(f"{role} holds NaN or infinity in {len(bad)} tensors, the first is {bad[0]}; train it again")
-    return found
+            problems.append(
+                f"{role} holds NaN or infinity in {len(bad)} tensors, the first is {bad[0]}; train it again"
+            )
+    return problems
 
 
-def _of_bases(first: str, one: Adapter, role: str, other: Adapter, remedy: str) -> list[str]:
-    """What differs in the base models that two adapters name."""
-    found = []
+def _base_model_problems(first_role: str, first: Adapter, role: str, other: Adapter, remedy: str) -> list[str]:
+    """How the base models that two adapters name differ."""
+    problems = []
     for key, what in ((_BASE, "base model"), ("revision", "revision of the base model")):
         # No revision is the main one.
-        mine, theirs = (a.config.get(key) or ("main" if key == "revision" else None) for a in (one, other))
+        mine, theirs = (a.config.get(key) or ("main" if key == "revision" else None) for a in (first, other))
         if mine != theirs:
-            found.append(
-                f"{what} differs: {first} was trained on {mine}, {role} on {theirs}; {remedy}, or, if "
+            problems.append(
+                f"{what} differs: {first_role} was trained on {mine}, {role} on {theirs}; {remedy}, or, if "
                 f"the weights are the same, set {key} alike in adapter_config.json"
             )
-    return found
+    return problems
 
 
 def check_bases(adapters: Mapping[str, Adapter]) -> None:
-    """Look whether adapters can stand on one base model, by the names that they give it; some may give none.
+    """Check that adapters were trained on one base model, by its name in their configurations; some may name none.
 
     Args:
-        adapters: by what they are called.
+        adapters: by name.
 
     Raises:
         AdapterError: one of them was trained on another base model than the first, or another revision of it.
     """
     first, *others = [name for name, adapter in adapters.items() if adapter.config.get(_BASE)] or [""]
     for name in others:
-        if found := _of_bases(first, adapters[first], name, adapters[name], "evaluate each with its own base model"):
-            raise AdapterError(found[0])
+        if problems := _base_model_problems(
+            first, adapters[first], name, adapters[name], "evaluate each with its own base model"
+        ):
+            raise AdapterError(problems[0])
 
 
 def off_base(adapters: Mapping[str, Adapter], checkpoint: str, fingerprint: str) -> list[str]:
-    """A line for each adapter that does not say that it was trained on the base model that it is to be set on.
+    """Warnings for adapters whose configuration does not name the base model that they are evaluated on, a line each.
 
     Args:
-        adapters: by what they are called.
+        adapters: by name.
         checkpoint: the base model's name.
-        fingerprint: what identifies its weights; ends in the commit of one from the hub.
+        fingerprint: identifies its weights; ends in the commit of a model from the hub.
     """
-    found = []
+    lines = []
     for name, adapter in adapters.items():
-        said, revision = adapter.config.get(_BASE), adapter.config.get("revision") or "main"
-        if not said:
-            found.append(f"{name} does not say which base model it was trained on; it is scored on {checkpoint}")
-        elif said != checkpoint and str(Path(str(said)).expanduser().resolve()) != checkpoint:
-            found.append(f"{name} was trained on {said}, and is scored on {checkpoint}; are the weights the same?")
+        trained_on, revision = adapter.config.get(_BASE), adapter.config.get("revision") or "main"
+        if not trained_on:
+            lines.append(f"{name} does not say which base model it was trained on; it is scored on {checkpoint}")
+        elif trained_on != checkpoint and str(Path(str(trained_on)).expanduser().resolve()) != checkpoint:
+            lines.append(
+                f"{name} was trained on {trained_on}, and is scored on {checkpoint}; are the weights the same?"
+            )
         elif revision != "main" and not fingerprint.endswith(revision):
-            found.append(f"{name} was trained on revision {revision} of {said}, and is scored on main")
-    return found
+            lines.append(f"{name} was trained on revision {revision} of {trained_on}, and is scored on main")
+    return lines
 
 
-def _tensors(first: str, one: Adapter, role: str, other: Adapter) -> list[str]:
-    """Modules, shapes, biases and frozen tensors of the base model."""
-    found = []
-    mine, theirs = one.schema, other.schema
+def _tensor_problems(first_role: str, first: Adapter, role: str, other: Adapter) -> list[str]:
+    """How modules, shapes, biases and frozen tensors of the base model differ."""
+    problems = []
+    mine, theirs = first.schema, other.schema
     for lacking, names in (
         (f"{role} lacks", mine.products.keys() - theirs.products.keys()),
-        (f"{first} lacks", theirs.products.keys() - mine.products.keys()),
+        (f"{first_role} lacks", theirs.products.keys() - mine.products.keys()),
     ):
         if names:
-            found.append(f"modules differ: {lacking} {len(names)}, the first is {min(names)}")
+            problems.append(f"modules differ: {lacking} {len(names)}, the first is {min(names)}")
     for name in sorted(mine.products.keys() & theirs.products.keys()):
         shapes = [(p.rows, p.columns, p.experts) for p in (mine.products[name], theirs.products[name])]
         if shapes[0] != shapes[1]:
-            found.append(f"shape of {name} differs: {first} (out, in, experts) {shapes[0]}, {role} {shapes[1]}")
+            problems.append(f"shape of {name} differs: {first_role} (out, in, experts) {shapes[0]}, {role} {shapes[1]}")
             break
     for lacking, names in (
-        (f"{role} lacks", _others(mine) - _others(theirs)),
-        (f"{first} lacks", _others(theirs) - _others(mine)),
+        (f"{role} lacks", _other_tensors(mine) - _other_tensors(theirs)),
+        (f"{first_role} lacks", _other_tensors(theirs) - _other_tensors(mine)),
     ):
         if names:
-            found.append(f"tensors differ: {lacking} {len(names)}, the first is {min(names)}")
-    for name in sorted(_others(mine) & _others(theirs)):
-        if one.specs[name].shape != other.specs[name].shape:
-            found.append(f"shape of {name} differs: {first} {one.specs[name].shape}, {role} {other.specs[name].shape}")
+            problems.append(f"tensors differ: {lacking} {len(names)}, the first is {min(names)}")
+    for name in sorted(_other_tensors(mine) & _other_tensors(theirs)):
+        if first.specs[name].shape != other.specs[name].shape:
+            problems.append(
+                f"shape of {name} differs: {first_role} {first.specs[name].shape}, {role} {other.specs[name].shape}"
+            )
             break
     if alone := set(theirs.frozen) - set(mine.frozen):
-        found.append(
-            f"base model differs: {role} was saved with {min(alone)}, {first} without; was its vocabulary resized?"
+        problems.append(
+            f"base model differs: {role} was saved with {min(alone)}, {first_role} without; was its vocabulary resized?"
         )
     for name in sorted(set(mine.frozen) & set(theirs.frozen)):
-        if one.specs[name] != other.specs[name] or not bool((one.tensors[name] == other.tensors[name]).all()):
-            found.append(f"base model differs: {name}, saved along with both, is not the same in {first} and {role}")
-    return found
+        if first.specs[name] != other.specs[name] or not bool((first.tensors[name] == other.tensors[name]).all()):
+            problems.append(
+                f"base model differs: {name}, saved along with both, is not the same in {first_role} and {role}"
+            )
+    return problems
 
 
-def _others(schema: TensorSchema) -> set[str]:
-    """What is merged beside the products. Trained values are the whole model's own, so that each may lack none."""
+def _other_tensors(schema: TensorSchema) -> set[str]:
+    """The tensors that are merged beside LoRA factors. Trained biases replace whole values, so none may be missing."""
     return {*schema.updates, *schema.multipliers, *schema.values, *schema.prompts}

@@ -117,10 +117,10 @@ def pad(product: LowRank, rank: int) -> LowRank:
     return LowRank(functional.pad(product.left, (0, missing)), functional.pad(product.right, (0, 0, 0, missing)))
 
 
-def inner(one: LowRank, other: LowRank) -> float:
+def inner(x: LowRank, y: LowRank) -> float:
     """The Frobenius inner product ⟨L₁R₁, L₂R₂⟩ = Σ (L₁ᵀL₂) ∘ (R₁R₂ᵀ), in float64, over all of the batch."""
-    lefts = one.left.double().mT @ other.left.double()
-    return float((lefts * (one.right.double() @ other.right.double().mT)).sum())
+    lefts = x.left.double().mT @ y.left.double()
+    return float((lefts * (x.right.double() @ y.right.double().mT)).sum())
 
 
 def norm(product: LowRank) -> float:

@@ -4,12 +4,12 @@ from collections.abc import Iterable
 
 
 def ending(expression: str) -> str:
-    """How PEFT reads the keys of its patterns: for the end of a module's name, after a dot."""
+    """The regular expression that PEFT makes of a pattern's key: it matches the end of a module's name, after a dot."""
     return rf"(.*\.)?({expression})$"
 
 
 def position(module: str) -> tuple[str, int | None]:
-    """The stack that a module is in and its layer's number there: the first number in its name.
+    """The stack of layers that a module is in and the index of its layer: the first number in its name.
 
     `model.layers.3.mlp.up_proj` → ("model.layers", 3); `decoder.block.0.layer.1.EncDecAttention.q` →
     ("decoder.block", 0); `lm_head` → ("", None).
@@ -22,15 +22,15 @@ def position(module: str) -> tuple[str, int | None]:
 
 
 def place(module: str) -> str:
-    """What a module's figures are added up under: its layer, such as `model.layers.3`, or `other`."""
+    """The layer that a module's figures are summed under, such as `model.layers.3`, or `other`."""
     stack, layer = position(module)
     return "other" if layer is None else f"{stack}.{layer}"
 
 
 def depths(modules: Iterable[str]) -> dict[str, int]:
-    """How many layers each stack has, as far as its modules show: the highest number and one."""
-    found: dict[str, int] = {}
+    """The number of layers of each stack: the highest index among its modules, plus one."""
+    counts: dict[str, int] = {}
     for stack, layer in map(position, modules):
         if layer is not None:
-            found[stack] = max(found.get(stack, 0), layer + 1)
-    return found
+            counts[stack] = max(counts.get(stack, 0), layer + 1)
+    return counts

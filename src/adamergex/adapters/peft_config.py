@@ -1,4 +1,4 @@
-"""`adapter_config.json`: what is understood of it, what is refused and why, and how PEFT reads its patterns."""
+"""`adapter_config.json`: which settings are supported, which are refused and why, and how PEFT matches its patterns."""
 
 import json
 import re
@@ -35,7 +35,7 @@ _CHANGES_BASE = ("pissa", "olora", "corda", "lora_ga", "loftq")
 
 
 def supported(config: Any) -> str:
-    """The adapter's PEFT type, once nothing in its settings stands against reading it."""
+    """The adapter's PEFT type. Raises AdapterError where its settings are not supported or not valid."""
     if not isinstance(config, dict):
         raise AdapterError(f"adapter_config.json holds {type(config).__name__}, not an object")
     kind = config.get("peft_type")
@@ -64,7 +64,7 @@ def supported(config: Any) -> str:
 
 def _check_numbers(config: dict[str, Any]) -> None:
     def number(value: Any) -> bool:
-        # Not math.isfinite, which stumbles over whole numbers beyond a float.
+        # Not math.isfinite, which raises OverflowError for integers beyond a float.
         return type(value) in (int, float) and -1e300 < value < 1e300
 
     def rank(value: Any) -> bool:
@@ -76,8 +76,8 @@ def _check_numbers(config: dict[str, Any]) -> None:
         raise AdapterError(f"adapter_config.json: lora_alpha is {_shown(config.get('lora_alpha'))}; expected a number")
     for key in ("rank_pattern", "alpha_pattern"):
         values = config.get(key) or {}
-        sound = rank if key == "rank_pattern" else number
-        if not isinstance(values, dict) or not all(map(sound, values.values())):
+        is_valid = rank if key == "rank_pattern" else number
+        if not isinstance(values, dict) or not all(map(is_valid, values.values())):
             raise AdapterError(f"adapter_config.json: {key} is not an object of numbers, or of ranks from 1")
         for expression in values:
             try:
@@ -89,12 +89,12 @@ def _check_numbers(config: dict[str, Any]) -> None:
 
 
 def parameters(module: str, config: dict[str, Any]) -> list[str]:
-    """The parameters of a module that `target_parameters` means: PEFT compares the ends of their whole names.
+    """The parameters of a module that `target_parameters` selects; PEFT matches the end of their full names.
 
     Raises:
-        AdapterError: a name without its module, beside `target_modules` that may mean the same.
+        AdapterError: a name without its module, where `target_modules` is a pattern that may select it too.
     """
-    found = []
+    matches = []
     targets = config.get("target_modules") or []
     for parameter in config.get("target_parameters") or []:
         parent, _, name = parameter.rpartition(".")
@@ -103,12 +103,12 @@ def parameters(module: str, config: dict[str, Any]) -> list[str]:
                 f"target_parameters names {parameter} without its module, and target_modules is a pattern: the file does "
                 "not say which of them a tensor is"
             )
-        is_meant = module == parent or module.endswith(f".{parent}")
+        is_targeted = module == parent or module.endswith(f".{parent}")
         if not parent:
-            is_meant = not any(module == target or module.endswith(f".{target}") for target in targets)
-        if is_meant:
-            found.append(f"{module}.{name}")
-    return sorted(found)
+            is_targeted = not any(module == target or module.endswith(f".{target}") for target in targets)
+        if is_targeted:
+            matches.append(f"{module}.{name}")
+    return sorted(matches)
 
 
 def pattern(config: dict[str, Any], what: str, name: str) -> Any:

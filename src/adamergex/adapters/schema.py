@@ -25,7 +25,7 @@ from adamergex.adapters.peft_config import STRUCTURES, parameters, pattern, supp
 from adamergex.adapters.tensor_file import Spec
 from adamergex.errors import AdapterError
 
-# PEFT saves embeddings, input and output, whole where they are adapted or the vocabulary was resized.
+# PEFT saves whole input and output embeddings where they are adapted or the vocabulary was resized.
 _SAVED_ALONG = tuple(
     f"{name}.weight"
     for name in [
@@ -70,7 +70,7 @@ class Product:
 
 @dataclass
 class TensorSchema:
-    """The tensors of a folder by what they are; names of modules are those of the base model.
+    """The tensors of an adapter, classified; names of modules are those of the base model.
 
     Attributes:
         structure: "LoRA", "DoRA", "(IA)³", "prefix tuning" or "p-tuning".
@@ -94,14 +94,14 @@ class TensorSchema:
 
     def modules(self) -> dict[str, str]:
         """Every tensor that is merged, with its module."""
-        found = {name: module for module, product in self.products.items() for name in (product.a, product.b)}
-        found |= {name: module for name, (module, _) in self.updates.items()}
-        found |= {name: name for name in self.prompts}
-        return found | self.multipliers | self.values
+        modules = {name: module for module, product in self.products.items() for name in (product.a, product.b)}
+        modules |= {name: module for name, (module, _) in self.updates.items()}
+        modules |= {name: name for name in self.prompts}
+        return modules | self.multipliers | self.values
 
 
 def read(config: Any, specs: Mapping[str, Spec], origin: str) -> TensorSchema:
-    """Sort the tensors of a folder by what they are.
+    """Classify the tensors of an adapter.
 
     Args:
         config: the content of `adapter_config.json`.
@@ -110,7 +110,7 @@ def read(config: Any, specs: Mapping[str, Spec], origin: str) -> TensorSchema:
 
     Raises:
         AdapterError: a structure or a setting that is not supported, a tensor that the settings do not explain,
-            or one that is missing or of a wrong shape.
+            or one that is missing or has a wrong shape.
     """
     try:
         kind = supported(config)
@@ -146,7 +146,7 @@ def _sort(schema: TensorSchema, config: dict[str, Any], specs: Mapping[str, Spec
             schema.values[name] = match["module"]
         elif name == "prompt_embeddings" and schema.structure in ("prefix tuning", "p-tuning"):
             schema.prompts.append(name)
-        elif any(module.endswith(heads) for module in _above(path)):
+        elif any(module.endswith(heads) for module in _ancestors(path)):
             schema.heads.append(name)
         elif config.get("bias", "none") != "none" and (match := _BIAS.fullmatch(path)):
             schema.values[name] = match["module"].removesuffix(".base_layer")
@@ -162,8 +162,8 @@ def _sort(schema: TensorSchema, config: dict[str, Any], specs: Mapping[str, Spec
         schema.updates[name] = (module, schema.products[module].scaling)
 
 
-def _above(path: str) -> list[str]:
-    """The modules that a tensor is in. PEFT compares their ends with the names in `modules_to_save`."""
+def _ancestors(path: str) -> list[str]:
+    """The modules that contain a tensor. PEFT matches the ends of their names with `modules_to_save`."""
     parts = path.split(".")[:-1]
     return [".".join(parts[:i]) for i in range(1, len(parts) + 1)]
 
@@ -176,27 +176,27 @@ def _product(module: str, names: dict[str, str], config: dict[str, Any], specs: 
         raise AdapterError(f"module {module} is a convolution; supported: linear layers, embeddings and parameters")
     if len(a) != 2 or len(b) != 2 or a[0] != b[1] or 0 in (*a, *b):
         raise AdapterError(f"module {module} has lora_A {a} and lora_B {b}; expected (r, in) and (out, r)")
-    named = parameters(module.replace(".base_layer", ""), config)
-    if named:
-        found = {(pattern(config, "rank", name), pattern(config, "alpha", name)) for name in named}
-        if len(found) > 1:
+    targeted = parameters(module.replace(".base_layer", ""), config)
+    if targeted:
+        settings = {(pattern(config, "rank", name), pattern(config, "alpha", name)) for name in targeted}
+        if len(settings) > 1:
             raise AdapterError(
-                f"rank_pattern or alpha_pattern tells {' and '.join(named)} apart, and the file does not say which "
+                f"rank_pattern or alpha_pattern tells {' and '.join(targeted)} apart, and the file does not say which "
                 "tensor is whose"
             )
-        rank, alpha = found.pop()
+        rank, alpha = settings.pop()
         if a[0] % rank:
             raise AdapterError(f"module {module} has {a[0]} rows in lora_A; expected a multiple of r = {rank}")
         experts = a[0] // rank
     else:
-        # What is inside an adapted module, as the projections of attention are, has that module's alpha.
+        # Modules inside an adapted module, such as the projections of nn.MultiheadAttention, have that module's alpha.
         alpha, rank, experts = pattern(config, "alpha", module.partition(".base_layer.")[0]), a[0], 1
     scaling = alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
     return Product(names["A"], names["B"], rank, b[0], a[1], experts, scaling)
 
 
 def _check_prompts(schema: TensorSchema, config: dict[str, Any], specs: Mapping[str, Spec]) -> None:
-    """One matrix of the shape that the settings say."""
+    """Check that there is one matrix, of the shape that follows from the settings."""
     tokens, layers, width = (config.get(key, 0) for key in ("num_virtual_tokens", "num_layers", "token_dim"))
     parts = config.get("num_transformer_submodules") or 1
     if not all(type(n) is int and n > 0 for n in (tokens, layers, width, parts)):
@@ -204,6 +204,6 @@ def _check_prompts(schema: TensorSchema, config: dict[str, Any], specs: Mapping[
             "adapter_config.json: num_virtual_tokens, num_layers and token_dim are not all whole numbers"
         )
     expected = (tokens, layers * 2 * width) if schema.structure == "prefix tuning" else (tokens * parts, width)
-    found = specs[schema.prompts[0]].shape
-    if found != expected:
-        raise AdapterError(f"prompt_embeddings has shape {found}; expected {expected}")
+    shape = specs[schema.prompts[0]].shape
+    if shape != expected:
+        raise AdapterError(f"prompt_embeddings has shape {shape}; expected {expected}")

@@ -1,8 +1,8 @@
-"""safetensors files, read tensor by tensor and written as the tensors come.
+"""safetensors files, read and written one tensor at a time.
 
 The `safetensors` package writes a file from tensors that are all in memory, and maps a file into
-memory to read it. Merging needs neither: a file here is a header that is checked before anything else
-is believed, and reads of single tensors; the writer needs names, shapes and dtypes beforehand, then one
+memory to read it. Merging needs neither: the header is validated when a file is opened, and
+tensors are read one by one; the writer needs all names, shapes and dtypes beforehand, then one
 tensor at a time. What it writes is, byte for byte, what `safetensors.torch.save` writes.
 
 Format: 8 bytes, little-endian: the length n of the header; n bytes of JSON, name → dtype, shape and
@@ -23,7 +23,7 @@ from torch import Tensor
 from adamergex.errors import AdapterError
 
 MAX_HEADER = 100_000_000
-# In the order in which the safetensors package ranks them; files hold the last of these first.
+# In the order in which the safetensors package ranks them; files store the last of these first.
 _DTYPES = {
     "BOOL": torch.bool,
     "U8": torch.uint8,
@@ -41,7 +41,7 @@ _RANKS = {dtype: rank for rank, dtype in enumerate(_DTYPES.values())}
 
 
 class Spec(NamedTuple):
-    """What a tensor is before its values are known."""
+    """Shape and dtype of a tensor, without its values."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
@@ -124,7 +124,7 @@ class TensorFile(Mapping[str, Tensor]):
 def _header(read: Any, path: Path, size: int) -> tuple[dict[str, Any], int]:
     """The header without its metadata, and where the data begin."""
     length = int.from_bytes(read(8), "little")
-    # Believed only once it fits: a forged length must not allocate.
+    # Checked before it is used: a forged length must not allocate memory.
     if size < 8 or length > min(size - 8, MAX_HEADER):
         raise AdapterError(
             f"{path}: not a whole safetensors file: it has {size} bytes, and its header claims {length}; "
@@ -151,15 +151,15 @@ def _entry(path: Path, name: str, entry: Any) -> tuple[Spec, int, int]:
     try:
         name.encode("utf-8")
         code, shape, (start, stop) = entry["dtype"], entry["shape"], entry["data_offsets"]
-        sound = (
+        is_valid = (
             isinstance(shape, list)
             and all(type(n) is int and n >= 0 for n in shape)
             and type(start) is type(stop) is int
             and 0 <= start <= stop
         )
     except (KeyError, TypeError, ValueError):
-        sound = False
-    if not sound:
+        is_valid = False
+    if not is_valid:
         shown = name.encode("utf-8", "backslashreplace").decode()
         raise AdapterError(
             f"{path}: not a valid safetensors file: tensor {shown} has no sound dtype, shape and offsets"
@@ -178,14 +178,14 @@ def write(path: Path, specs: Mapping[str, Spec], tensors: Iterable[tuple[str, It
     """Write a file whose tensors come one by one.
 
     Args:
-        path: is replaced where it exists.
+        path: overwritten if it exists.
         specs: shape and dtype of every tensor.
-        tensors: name and value of every tensor, in the order of `order(specs)`; the value in pieces, one below the
-            other.
+        tensors: name and value of every tensor, in the order of `order(specs)`; the value in
+            consecutive blocks of rows.
 
     Raises:
         OSError: the file cannot be written.
-        ValueError: a tensor is not what was announced.
+        ValueError: a tensor differs from its entry in `specs`.
     """
     names = order(specs)
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
@@ -210,7 +210,7 @@ def write(path: Path, specs: Mapping[str, Spec], tensors: Iterable[tuple[str, It
                     raise ValueError(f"{path}: tensor {name} is not what was announced")
                 written += piece.nbytes
                 _write_all(file, piece.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-                # Or it would stay while the next one is computed.
+                # Freed here, or it would stay in memory while the next one is computed.
                 del piece
             if name != next(expected, None) or written != specs[name].size:
                 raise ValueError(f"{path}: tensor {name} is not what was announced")
@@ -219,7 +219,7 @@ def write(path: Path, specs: Mapping[str, Spec], tensors: Iterable[tuple[str, It
 
 
 def order(specs: Mapping[str, Spec]) -> list[str]:
-    """The order in a file: the widest dtype first, so that every tensor is aligned, then by name."""
+    """The order of tensors in a file: the widest dtype first, so that every tensor is aligned, then by name."""
     return sorted(specs, key=lambda name: (-_RANKS[specs[name].dtype], name))
 
 
