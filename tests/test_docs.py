@@ -40,9 +40,10 @@ def test_every_option_it_names_exists() -> None:
 def test_every_command_and_its_options_exist(name: str) -> None:
     commands = typer.main.get_command(main.app).commands  # type: ignore[attr-defined]
     text = (ROOT / name).read_text("utf-8").replace("\\\n", " ")
-    blocks = "\n".join(re.findall(r"```(?:sh)?\n(.*?)```", text, re.DOTALL))
-    called = re.findall(r"^(?:.* -m )?adamergex ([a-z]+)(.*)", blocks, re.MULTILINE)
-    called += re.findall(r"`adamergex ([a-z]+)([^`]*)`", text)
+    fences = re.findall(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    blocks = "\n".join(block for language, block in fences if language in ("", "sh"))
+    called = re.findall(r"^(?:.* -m | *)adamergex ([a-z]+)(.*)", blocks, re.MULTILINE)
+    called += re.findall(r"`(?:[^`\n]* -m )?adamergex ([a-z]+)([^`]*)`", text)
     for command, rest in called:
         assert command in commands, command
         assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", rest)) - {"--help"} <= options(command), (command, rest)
