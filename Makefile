@@ -6,8 +6,8 @@ BIN := .venv/bin
 quickstart: setup  ## the whole main job on a real model, English → Spanish
 	$(BIN)/adamergex run quickstart
 
-test: setup        ## the tests, offline, on tiny models
-	$(BIN)/python -m pytest -m "not slow"
+test: setup        ## the tests, offline, on tiny models; one process for each core
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 8
 
 slow: setup        ## the real quickstart, cut down to a few steps
 	$(BIN)/python -m pytest -m slow

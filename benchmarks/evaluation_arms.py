@@ -21,7 +21,8 @@ import torch
 from adamergex.inference import generation
 from adamergex.inference.predict import PredictionRequest, predict
 from adamergex.models.adapter_settings import Lora
-from adamergex.models.resident import ResidentModel, keep_freed_memory
+from adamergex.models.device import keep_freed_memory
+from adamergex.models.resident import ResidentModel
 from adamergex.storage import checkpoints
 from adamergex.tasks import presets
 from adamergex.tasks.items import Item, read_items

@@ -85,7 +85,8 @@ def timed(seconds: dict[str, float], phase: str, work: Callable[[], Any]) -> Any
 def ours(data: dict[str, Any]) -> dict[str, Any]:
     """What the pipeline does, phase by phase."""
     from adamergex.inference.predict import PredictionRequest, predict
-    from adamergex.models.resident import ResidentModel, keep_freed_memory
+    from adamergex.models.device import keep_freed_memory
+    from adamergex.models.resident import ResidentModel
     from adamergex.training.train import train
 
     recipe = data["recipe"]

@@ -24,8 +24,9 @@ from training_data import SEED, in_order, prepare, read
 
 from adamergex.models import adapter_setup
 from adamergex.models.adapter_settings import Lora
+from adamergex.models.device import keep_freed_memory
 from adamergex.models.encoded import EncodedExample
-from adamergex.models.resident import ResidentModel, keep_freed_memory, load_tokenizer
+from adamergex.models.resident import ResidentModel, load_tokenizer
 from adamergex.storage import checkpoints
 from adamergex.training.settings import Schedule, Train
 from adamergex.training.train import Step, train

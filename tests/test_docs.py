@@ -1,10 +1,13 @@
 """The pages in docs/ name what there is."""
 
+import ast
 import re
 from pathlib import Path
 
+import pytest
 import typer.main
 
+import adamergex
 from adamergex.adapters.schema import STRUCTURES
 from adamergex.cli import main
 from adamergex.merging.methods import METHODS
@@ -12,6 +15,13 @@ from adamergex.models.adapter_settings import LEARNING_RATES
 from adamergex.recipes.recipe import Recipe
 
 ROOT = Path(__file__).parent.parent
+PAGES = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md")),
+]
 PAGE = (ROOT / "docs" / "merging.md").read_text()
 
 
@@ -24,6 +34,41 @@ def test_every_option_it_names_exists() -> None:
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", PAGE))
     assert named
     assert named - {"--help"} <= options("merge", "inspect")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_command_and_its_options_exist(name: str) -> None:
+    commands = typer.main.get_command(main.app).commands  # type: ignore[attr-defined]
+    text = (ROOT / name).read_text("utf-8").replace("\\\n", " ")
+    fences = re.findall(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    blocks = "\n".join(block for language, block in fences if language in ("", "sh"))
+    called = re.findall(r"^(?:.* -m | *)adamergex ([a-z]+)(.*)", blocks, re.MULTILINE)
+    called += re.findall(r"`(?:[^`\n]* -m )?adamergex ([a-z]+)([^`]*)`", text)
+    for command, rest in called:
+        assert command in commands, command
+        assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", rest)) - {"--help"} <= options(command), (command, rest)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_python_in_the_pages_needs_adamergex_alone(name: str) -> None:
+    text = (ROOT / name).read_text("utf-8")
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("adamergex"):
+                assert node.module == "adamergex"
+                assert {alias.name for alias in node.names} <= set(adamergex.__all__)
+            elif isinstance(node, ast.Import):
+                assert not any(alias.name.startswith("adamergex.") for alias in node.names)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_between_the_pages_lead_somewhere(name: str) -> None:
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", (ROOT / name).read_text("utf-8")):
+        path = (ROOT / name).parent / target if target else ROOT / name
+        assert path.exists(), target
+        if anchor:
+            titles = re.findall(r"^#+ (.*)", path.read_text("utf-8"), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}, anchor
 
 
 def test_every_method_setting_and_structure_is_named() -> None:

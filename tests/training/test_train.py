@@ -50,15 +50,15 @@ def close(one: Adapter, other: Adapter, tolerance: float = 1e-5) -> bool:
 
 
 @pytest.fixture(scope="module", params=STRUCTURES)
-def resident(request: pytest.FixtureRequest, tiny_model: Path) -> ResidentModel:
+def structured(request: pytest.FixtureRequest, tiny_model: Path) -> ResidentModel:
     return ResidentModel(Checkpoint("tiny-llama", tiny_model, "tiny"), "float32", STRUCTURES[request.param])
 
 
-def test_training_depends_on_its_arguments_alone(resident: ResidentModel) -> None:
-    first = trained(resident).adapter
-    trained(resident, seed=5, examples=encoded(resident)[:3])
-    assert same(first, trained(resident).adapter)
-    assert not same(first, trained(resident, seed=1).adapter)
+def test_training_depends_on_its_arguments_alone(structured: ResidentModel) -> None:
+    first = trained(structured).adapter
+    trained(structured, seed=5, examples=encoded(structured)[:3])
+    assert same(first, trained(structured).adapter)
+    assert not same(first, trained(structured, seed=1).adapter)
 
 
 class KilledError(Exception):
@@ -66,8 +66,8 @@ class KilledError(Exception):
 
 
 @pytest.mark.parametrize("at", [1, 3, 5])
-def test_a_killed_training_ends_with_the_same_bytes(resident: ResidentModel, tmp_path: Path, at: int) -> None:
-    whole = trained(resident)
+def test_a_killed_training_ends_with_the_same_bytes(structured: ResidentModel, tmp_path: Path, at: int) -> None:
+    whole = trained(structured)
 
     def kill(step: Step) -> None:
         if step.step == at:
@@ -75,10 +75,10 @@ def test_a_killed_training_ends_with_the_same_bytes(resident: ResidentModel, tmp
 
     settings: dict[str, Any] = {"checkpoint_seconds": 0, "checkpoint": tmp_path / "state"}
     with pytest.raises(KilledError):
-        trained(resident, on_step=kill, **settings)
-    resident.start(9)
+        trained(structured, on_step=kill, **settings)
+    structured.start(9)
     steps: list[Step] = []
-    resumed = trained(resident, on_step=steps.append, **settings)
+    resumed = trained(structured, on_step=steps.append, **settings)
     assert same(whole.adapter, resumed.adapter)
     assert [row["loss"] for row in whole.log] == [row["loss"] for row in resumed.log]
     assert len(steps) == 6 - (at - 1) + (1 if at > 1 else 0)  # The last step of the first half is shown again.

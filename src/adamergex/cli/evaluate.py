@@ -44,7 +44,7 @@ def evaluate(
         str, typer.Option(metavar="WHICH", help="Of a benchmark: english, target or paper.")
     ] = "english",
     asking: Annotated[str, typer.Option(metavar="HOW", help="plain, few-shot or xlt.")] = "plain",
-    shots: Annotated[int, typer.Option(metavar="N", min=1, max=32, help="EncodedExamples of few-shot prompts.")] = 4,
+    shots: Annotated[int, typer.Option(metavar="N", min=1, max=32, help="Examples in few-shot prompts.")] = 4,
     split: Annotated[str, typer.Option(metavar="NAME", help="test or dev.")] = "test",
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first N items.")] = None,
     length_normalization: Annotated[
@@ -109,11 +109,11 @@ def evaluate(
     warnings.filterwarnings("ignore", category=FutureWarning)
     try:
         with display(console) as shown:
-            rows = compare(wanted, output, shown, verify=verify)
+            found = compare(wanted, output, shown, verify=verify)
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on", file=sys.stderr)
         raise typer.Exit(130) from None
-    report.show(console, report.Report(output.name, None, wanted.start, rows))
+    report.show(console, found)
     console.print(f"report: {output / 'report.html'}", highlight=False, soft_wrap=True, markup=False)
 
 

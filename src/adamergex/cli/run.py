@@ -39,8 +39,7 @@ def run(
 ) -> None:
     """Train, merge, evaluate and report; what is done already is not done again."""
     from adamergex.distributed import Processes
-    from adamergex.pipeline.run import place
-    from adamergex.pipeline.run import run as do
+    from adamergex.pipeline.run import finish
     from adamergex.progress import display
     from adamergex.recipes.loading import folder_of
     from adamergex.reporting import report
@@ -51,22 +50,16 @@ def run(
     warnings.filterwarnings("ignore", category=FutureWarning)
     try:
         with display(console) as shown:
-            rows = do(loaded, folder=folder_of(recipe), output=output, display=shown, verify=verify)
+            finished = finish(loaded, folder_of(recipe), output, shown, verify=verify)
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on", file=sys.stderr)
         raise typer.Exit(130) from None
     if not Processes().is_first:
         return
-    where = output or place(loaded)
-    report.show(console, report.Report(loaded.name, loaded.source, "t = 0", rows))
-    for language in loaded.targets:
-        console.print(
-            f"merged adapter: {where / 'merged' / language / loaded.merge.method}",
-            highlight=False,
-            soft_wrap=True,
-            markup=False,
-        )
-    console.print(f"report:         {where / 'report.html'}", highlight=False, soft_wrap=True, markup=False)
+    report.show(console, finished.report)
+    for path in finished.merged.values():
+        console.print(f"merged adapter: {path}", highlight=False, soft_wrap=True, markup=False)
+    console.print(f"report:         {finished.page}", highlight=False, soft_wrap=True, markup=False)
 
 
 def plan(

@@ -112,7 +112,7 @@ class _Halving:
         journal: Journal,
         on_batch: Callable[[int, int], None],
     ):
-        self._workbench, self._questions, self._journal = resident, questions, journal
+        self._model, self._questions, self._journal = resident, questions, journal
         self._answer, self._on_batch = answer, on_batch
         self._most = len(questions.items)
 
@@ -130,7 +130,7 @@ class _Halving:
         except RuntimeError as error:
             if not _is_memory(error):
                 raise
-            if self._workbench.is_split:
+            if self._model.is_split:
                 # The other processes are in the middle of the same batch.
                 raise ModelError(
                     f"a batch of {len(batch)} items does not fit into memory; lower evaluate.batch_size"
@@ -146,7 +146,7 @@ class _Halving:
             self._on_batch(len(self._journal.rows), len(self._questions.items))
             return True
         # Outside of the except clause, which keeps what the failed pass had allocated.
-        if torch.cuda.is_available():
+        if self._model.device.type == "cuda":
             torch.cuda.empty_cache()
         return False
 

@@ -1,8 +1,6 @@
 """One resident base model with one adapter slot, whose weights are set in place."""
 
-import ctypes
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +15,7 @@ from adamergex.errors import ModelError
 from adamergex.models import adapter_setup, fsdp, limits
 from adamergex.models.adapter_settings import AdapterSettings, Prefix
 from adamergex.models.base_model import BaseModel
+from adamergex.models.device import default_device
 from adamergex.models.encoded import EncodedExample
 from adamergex.models.families import Kind, does_not_load, end_tokens, greedy, load_tokenizer
 from adamergex.models.layout_probe import LayoutChoice, choose
@@ -36,20 +35,6 @@ _SLOT = "slot-0"
 _TWICE = re.compile(r"\.(modules_to_save\.[^.]+|original_module)\..*bias$")
 
 
-def keep_freed_memory() -> None:
-    """Ask glibc to keep large freed blocks for the next step instead of returning them to the kernel.
-
-    Logits over a large vocabulary take hundreds of megabytes, and a fresh mapping of that size costs a page
-    fault for every 4 KiB: without this a training step on the CPU spends about a tenth of its time in them.
-    Does nothing where the C library is another one.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        m_trim_threshold, m_mmap_threshold = -1, -3
-        mallopt(m_mmap_threshold, 1 << 30)
-        mallopt(m_trim_threshold, (1 << 31) - 1)
-
-
 class ResidentModel:
     """A base model that is loaded once, and one adapter slot on it whose weights are set in place.
 
@@ -61,7 +46,8 @@ class ResidentModel:
         kind: how the model is to predict.
         classes: of how many, for kind `classes`.
         quantization: 4bit or 8bit for a frozen base in fewer bits.
-        split_over: how many processes hold its layers in pieces (`sharding`); 0 for a whole model.
+        split_over: how many processes hold its layers in pieces (`fsdp`); 0 for a whole model.
+        device: where it computes; `default_device` by default.
 
     Raises:
         ModelError: the model does not load, or has no module that `settings` names.
@@ -77,6 +63,7 @@ class ResidentModel:
         classes: int = 0,
         quantization: str | None = None,
         split_over: int = 0,
+        device: torch.device | None = None,
     ):
         self.checkpoint, self.kind, self.is_split = checkpoint, kind, split_over > 0
         self.tokenizer = tokenizer or load_tokenizer(checkpoint)
@@ -84,7 +71,7 @@ class ResidentModel:
         self._settings = settings
         # What the base model can, tried once.
         self._layouts: dict[BatchLayout, LayoutChoice] = {}
-        device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+        self.device = device = device or default_device()
         base, self._new = _load(checkpoint, dtype, kind, classes, quantization, device)
         self.pad = limits.pad_token(base, self.tokenizer, checkpoint.name)
         known = [limits.positions(base), self.tokenizer.model_max_length if kind in ("masked", "classes") else None]

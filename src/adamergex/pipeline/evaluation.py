@@ -23,7 +23,7 @@ from adamergex.pipeline.stages import checks, predict
 from adamergex.pipeline.worker import Options, Worker
 from adamergex.progress import Display, Silent
 from adamergex.recipes import encoders
-from adamergex.reporting.report import layouts
+from adamergex.reporting.report import Report, layouts
 from adamergex.scoring.results import TESTS, Row
 from adamergex.selection.scale_curve import tried
 from adamergex.storage.checkpoints import Checkpoint, resolve
@@ -63,10 +63,10 @@ def evaluate(
         AdaMergeXError: something that the user can mend; finished predictions stay done.
     """
     named = tasks if isinstance(tasks, Mapping) else {Path(task).stem: task for task in tasks}
-    return compare(comparison(adapters, named, languages, **settings), Path(output), display, verify=verify)
+    return list(compare(comparison(adapters, named, languages, **settings), Path(output), display, verify=verify).rows)
 
 
-def compare(wanted: Comparison, output: Path, display: Display | None = None, *, verify: bool = False) -> list[Row]:
+def compare(wanted: Comparison, output: Path, display: Display | None = None, *, verify: bool = False) -> Report:
     """Do whatever of a comparison is not done yet, and write scores.jsonl, report.md and report.html.
 
     Args:
@@ -76,7 +76,7 @@ def compare(wanted: Comparison, output: Path, display: Display | None = None, *,
         verify: compare all results that are there with their hashes.
 
     Returns:
-        A row for each adapter, task and language.
+        The report: a row for each adapter, task and language.
 
     Raises:
         AdaMergeXError: something that the user can mend; finished predictions stay done.
@@ -97,7 +97,7 @@ def compare(wanted: Comparison, output: Path, display: Display | None = None, *,
         worker = Worker({checkpoint.fingerprint: checkpoint}, processes, shown, options)
         execute(planned.stages, KINDS, run_folder, worker, read=planned.read, verify=verify)
 
-        def report() -> list[Row]:
+        def report() -> Report:
             facts = _facts(wanted, checkpoint, output)
             scorings = [predict.facts(run_folder.place(cell.predictions)) for cell in planned.cells]
             lines = [*facts.lines, *others, *layouts("scoring", scorings), *_seen(planned, run_folder)]

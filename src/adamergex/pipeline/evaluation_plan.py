@@ -258,8 +258,10 @@ class _Planner:
         )
         self.stages[id] = Stage(id, "predict", params, data, after=(overlap,))
         role: Role = "adapter" if foreign else "base"
+        learned = f"data/{name}-{wanted.tasks[name].source}-train"
+        prior = learned if learned in self.stages else None
         shown = name if len(wanted.tasks) > 1 else ""
-        return Cell(shown, language, adapter, adapter if foreign else "base model", role, data["items"][0], id)
+        return Cell(shown, language, adapter, adapter if foreign else "base model", role, data["items"][0], id, prior)
 
     def _harness(self, name: str, foreign: ForeignAdapter | None) -> str:
         id = f"harness/{name}"

@@ -19,6 +19,7 @@ class Cell:
         role: what it is to the report, whatever it is called.
         items: the id of the stage that holds the items.
         predictions: and of the answers.
+        prior: and of the labelled items in the source language whose label shares predictions are calibrated to.
     """
 
     task: str
@@ -28,6 +29,7 @@ class Cell:
     role: Role
     items: str
     predictions: str
+    prior: str | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Planned:
     @property
     def read(self) -> list[str]:
         """The ids of all stages that a report reads."""
-        ids = [id for cell in self.cells for id in (cell.items, cell.predictions)]
+        ids = [id for cell in self.cells for id in (cell.items, cell.predictions, cell.prior) if id is not None]
         for table in (self.adapters, self.references, self.merged, self.harness, self.overlaps):
             ids += table.values()
         return list(dict.fromkeys(ids))

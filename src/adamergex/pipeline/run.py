@@ -1,5 +1,7 @@
 """`adamergex run`: check, resolve, plan, make, report."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from adamergex.distributed import Processes
@@ -11,13 +13,14 @@ from adamergex.pipeline.kinds import KINDS
 from adamergex.pipeline.planned import Planned
 from adamergex.pipeline.resolve import base_model, contents
 from adamergex.pipeline.run_facts import facts
-from adamergex.pipeline.run_report import FILES, Facts, held, write_report
+from adamergex.pipeline.run_report import FILES, PAGE, Facts, held, write_report
 from adamergex.pipeline.worker import Options, Worker
 from adamergex.progress import Display, Silent
 from adamergex.recipes import encoders
 from adamergex.recipes.loading import dump, folder_of, load
 from adamergex.recipes.preflight import check, unsplittable, unsuited
 from adamergex.recipes.recipe import Recipe
+from adamergex.reporting.report import Report
 from adamergex.scoring.results import Row
 from adamergex.storage.checkpoints import Checkpoint, resolve
 
@@ -51,13 +54,31 @@ def run(
     """
     if not isinstance(recipe, Recipe):
         recipe, folder = load(str(recipe)), folder or folder_of(str(recipe))
-    return _run(recipe, folder or Path(), Path(output) if output else place(recipe), display, verify)
+    return list(finish(recipe, folder or Path(), Path(output) if output else None, display, verify=verify).report.rows)
 
 
-def _run(whole: Recipe, folder: Path, output: Path, display: Display | None, verify: bool) -> list[Row]:
+@dataclass(frozen=True)
+class Finished:
+    """What a run came to.
+
+    Attributes:
+        report: its numbers, as they are shown.
+        page: the report as a file.
+        merged: language → the folder of the merged adapter.
+    """
+
+    report: Report
+    page: Path
+    merged: Mapping[str, Path]
+
+
+def finish(
+    whole: Recipe, folder: Path, output: Path | None = None, display: Display | None = None, *, verify: bool = False
+) -> Finished:
+    """Do whatever of a run is not done yet; see `run`."""
     processes = Processes()
     processes.first_does(lambda: check(whole, folder))
-    run_folder = RunFolder(output)
+    run_folder = RunFolder(output or place(whole))
     with held(run_folder, processes):
         shown = display if display is not None and processes.is_first else Silent()
         checkpoint, recipe, planned = planned_run(whole, folder, shown, processes)
@@ -78,12 +99,13 @@ def _run(whole: Recipe, folder: Path, output: Path, display: Display | None, ver
             forget()
         execute(planned.stages, KINDS, run_folder, worker, read=planned.read, verify=verify, before_first=forget)
 
-        def report() -> list[Row]:
+        def report() -> Report:
             left_out = f"; it {encoders.NEW_HEAD}" if recipe is not whole else ""
             lines = [f"base model: {checkpoint.described}{left_out}", *facts(recipe, planned, run_folder)]
             return write_report(planned, run_folder, Facts(recipe.name, recipe.source, "t = 0", lines))
 
-        return processes.first_does(report)
+        merged = {language: run_folder.place(id) for language, id in planned.merged.items()}
+        return Finished(processes.first_does(report), run_folder.path / PAGE, merged)
 
 
 def place(recipe: Recipe) -> Path:

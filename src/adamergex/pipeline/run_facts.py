@@ -37,7 +37,7 @@ def facts(recipe: Recipe, planned: Planned, folder: RunFolder) -> list[str]:
     lines += [f"{name}: {_training(folder.place(id), name in references)}" for name, id in planned.adapters.items()]
     lines += layouts("training", [train.facts(folder.place(id)) for id in planned.adapters.values()])
     lines += [f"merged for {language} with {_merge(folder.place(id))}" for language, id in planned.merged.items()]
-    return [*lines, f"seed {recipe.seed}; " + ", ".join(" ".join(pair) for pair in merge.versions().items())]
+    return [*lines, f"seed {recipe.seed}"]
 
 
 def _cleaning(facts: dict[str, Any]) -> str:

@@ -287,7 +287,7 @@ class _Planner:
         role: Role = "merged" if system == recipe.merge.method else _ROLES.get(of.adapter, "adapter")
         scale = str(method_settings(recipe, system).scale) if of.adapter == "merged" else ""
         label = of.label.format(source=recipe.source, target=language, scale=scale, shots=recipe.evaluate.shots)
-        return Cell("", language, system, label, role, items, predictions)
+        return Cell("", language, system, label, role, items, predictions, f"data/task-{recipe.source}-train")
 
     def _examples(self, language: str) -> tuple[str, ...]:
         """The task's own solved examples in a language; without any, few-shot examples are what is learned from."""

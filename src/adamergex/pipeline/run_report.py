@@ -7,16 +7,23 @@ from itertools import groupby
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+
 from adamergex.distributed import Processes
 from adamergex.execution.run_folder import RunFolder
 from adamergex.pipeline.planned import Cell, Planned
 from adamergex.pipeline.stages import corpus, harness, items, merge, predict, train
 from adamergex.reporting import report
 from adamergex.reporting.report import ChangedAnswer, Report
+from adamergex.scoring.calibration import cross_fitted, macro_f1, shares
 from adamergex.scoring.results import Row, Scores, rows
 from adamergex.storage.files import jsonl
 
 SCORES, MARKDOWN, PAGE, CURVES = FILES = "scores.jsonl", "report.md", "report.html", "training.png"
+_CALIBRATION = (
+    "calibrated: a bias per label is added (prior matching, arXiv 2309.04992), such that predictions have the label shares of "
+    "the training items in the source language; estimated without labels, for each half of the scored items on the other half"
+)
 # Answers that differ from the start's, shown for each system and language.
 _EXAMPLES = 10
 
@@ -45,8 +52,8 @@ def held(run_folder: RunFolder, processes: Processes) -> AbstractContextManager[
     return run_folder.held() if processes.is_first else nullcontext()
 
 
-def write_report(planned: Planned, folder: RunFolder, facts: Facts) -> list[Row]:
-    """Write scores.jsonl, report.md and report.html, all of the same numbers, and return the rows.
+def write_report(planned: Planned, folder: RunFolder, facts: Facts) -> Report:
+    """Write scores.jsonl, report.md and report.html, all of the same numbers, and return them.
 
     Args:
         planned: whose stages are all done.
@@ -65,15 +72,17 @@ def write_report(planned: Planned, folder: RunFolder, facts: Facts) -> list[Row]
         from adamergex.reporting import html
 
         folder.write(PAGE, html.page(found).encode())
-    return list(found.rows)
+    return found
 
 
 def _report(planned: Planned, folder: RunFolder, facts: Facts) -> Report:
     found: list[Row] = []
     examples: list[ChangedAnswer] = []
+    calibrated: list[Row] = []
     for task, cells in groupby(sorted(planned.cells, key=lambda cell: _tasks(planned).index(cell.task)), _task):
         answers = _Answers(list(cells), folder, planned.start)
         found += [replace(row, language=f"{task} {row.language}".strip()) for row in answers.rows()]
+        calibrated += [replace(row, language=f"{task} {row.language}".strip()) for row in answers.calibrated()]
         examples += [replace(one, language=f"{task} {one.language}".strip()) for one in answers.differing()]
     corpora = {
         language: corpus.manifest(folder.place(id))
@@ -96,8 +105,9 @@ def _report(planned: Planned, folder: RunFolder, facts: Facts) -> Report:
         source=facts.source,
         start=facts.start,
         rows=found,
+        calibrated=calibrated,
         examples=examples,
-        facts=facts.lines,
+        facts=[*facts.lines, *([_CALIBRATION] if calibrated else [])],
         curves={name: train.log(folder.place(id)) for name, id in planned.adapters.items()},
         corpora=corpora,
         scales=scales,
@@ -119,7 +129,8 @@ class _Answers:
     """What all systems answered to the items of one task in all languages."""
 
     def __init__(self, cells: Sequence[Cell], folder: RunFolder, start: str):
-        self._start = start
+        self._start, self._folder = start, folder
+        self._shares: dict[str, np.ndarray | None] = {}
         self._cells: dict[str, dict[str, Cell]] = {}
         for cell in cells:
             self._cells.setdefault(cell.language, {})[cell.system] = cell
@@ -140,12 +151,28 @@ class _Answers:
                 system: Scores(
                     [row["scores"][metric] for row in answers],
                     sum(not row["readable"] for row in answers),
-                    {name: fmean(row["scores"][name] for row in answers) for name in others},
+                    {name: fmean(row["scores"][name] for row in answers) for name in others}
+                    | self._choices(language, answers),
                 )
                 for system, answers in of.items()
             }
             for language, of in self._predictions.items()
         }
+        return self._rows(metric, scores)
+
+    def calibrated(self) -> list[Row]:
+        """The same rows of answers that were calibrated without labels; none where one language has too few items for it."""
+        scores: dict[str, dict[str, Scores]] = {}
+        for language, of in self._predictions.items():
+            scores[language] = {}
+            for system, answers in of.items():
+                predicted, right = self._calibrated(language, answers), self._right(language)
+                if predicted is None or right is None:
+                    return []
+                scores[language][system] = Scores((predicted == right).tolist())
+        return self._rows("accuracy", scores)
+
+    def _rows(self, metric: str, scores: Mapping[str, Mapping[str, Scores]]) -> list[Row]:
         labels = {language: {system: cell.label for system, cell in of.items()} for language, of in self._cells.items()}
         roles = {system: cell.role for of in self._cells.values() for system, cell in of.items()}
         # Items that have no name of their own go by their place.
@@ -154,6 +181,50 @@ class _Answers:
             for language, of in self._items.items()
         }
         return rows(metric, labels, scores, self._start, roles, named)
+
+    def _right(self, language: str) -> np.ndarray | None:
+        """The label of each item, by number; None where items have no choices, or choices of their own."""
+        of_items = self._items[language]
+        labels = of_items[0].choices
+        if not labels or any(item.choices != labels for item in of_items):
+            return None
+        return np.array([labels.index(item.answer) for item in of_items])
+
+    def _calibrated(self, language: str, answers: Sequence[Mapping[str, Any]]) -> np.ndarray | None:
+        """The labels that are predicted after calibration, by number; None where it cannot be done."""
+        if self._right(language) is None:
+            return None
+        prior = self._prior(language, len(self._items[language][0].choices))
+        if prior is None:
+            return None
+        calibrated = cross_fitted(np.array([row["choices"] for row in answers]), prior)
+        return None if calibrated is None else calibrated.argmax(axis=1)
+
+    def _choices(self, language: str, answers: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+        """Macro-F1, and scores after calibration without labels, where all items of a language have the same labels."""
+        right, count = self._right(language), len(self._items[language][0].choices)
+        if right is None:
+            return {}
+        raw = np.array([row["choices"] for row in answers]).argmax(axis=1)
+        found = {"macro_f1": macro_f1(raw.tolist(), right.tolist(), count)}
+        calibrated = self._calibrated(language, answers)
+        if calibrated is not None:
+            found["calibrated_accuracy"] = float((calibrated == right).mean())
+            found["calibrated_macro_f1"] = macro_f1(calibrated.tolist(), right.tolist(), count)
+        return found
+
+    def _prior(self, language: str, labels: int) -> np.ndarray | None:
+        """The label shares of what the task is learned from, in the source language; None where that is not known."""
+        place = next(iter(self._cells[language].values())).prior
+        if place is None:
+            return None
+        if place not in self._shares:
+            learned = items.read(self._folder.place(place))
+            fits = learned and all(len(item.choices) == labels for item in learned)
+            self._shares[place] = (
+                shares([item.choices.index(item.answer) for item in learned], labels) if fits else None
+            )
+        return self._shares[place]
 
     def differing(self) -> Iterator[ChangedAnswer]:
         """For each system up to ten answers that are not the start's; those that are scored otherwise come first."""

@@ -16,6 +16,8 @@ from adamergex.progress import Display, Silent
 from adamergex.storage.checkpoints import Checkpoint
 
 if TYPE_CHECKING:
+    import torch
+
     from adamergex.inference.engines.resident import Resident
     from adamergex.inference.engines.vllm import Vllm
     from adamergex.models.resident import ResidentModel
@@ -50,6 +52,7 @@ class Worker:
         processes: that make stages together; found in the environment by default.
         display: where progress is shown; nowhere by default.
         options: that change no result.
+        device: where models compute; this process's GPU, or the CPU, by default.
     """
 
     def __init__(
@@ -58,10 +61,12 @@ class Worker:
         processes: Processes | None = None,
         display: Display | None = None,
         options: Options | None = None,
+        device: "torch.device | None" = None,
     ):
         self.checkpoints, self.options = checkpoints, options or Options()
         self.processes = processes or Processes()
         self.display: Display = display or Silent()
+        self._device = device
         self._stop: threading.Event | None = None
         self._tokenizers: dict[str, Any] = {}
         self._models: dict[Hashable, tuple[AdapterSettings, ResidentModel]] = {}
@@ -70,7 +75,7 @@ class Worker:
 
     def in_thread(self, display: Display, stop: threading.Event) -> "Worker":
         """One for a thread beside this one: with a tokenizer of its own, which cannot do two things at once."""
-        beside = Worker(self.checkpoints, self.processes, display, self.options)
+        beside = Worker(self.checkpoints, self.processes, display, self.options, self._device)
         beside._stop = stop
         for fingerprint, checkpoint in self.checkpoints.items():
             beside._tokenizers[fingerprint] = load_tokenizer(checkpoint)
@@ -106,7 +111,8 @@ class Worker:
             classes: how many an encoder's head for labelled items tells apart.
             settings: of the adapters that will be trained on it; None where adapters are only set.
         """
-        from adamergex.models.resident import ResidentModel, keep_freed_memory
+        from adamergex.models.device import keep_freed_memory
+        from adamergex.models.resident import ResidentModel
 
         kind = KINDS[model.family][purpose]
         classes = classes if kind == "classes" else 0
@@ -131,6 +137,7 @@ class Worker:
                 classes,
                 model.quantization,
                 split_over,
+                self._device,
             ),
         )
         return self._models[key][1]

@@ -60,7 +60,7 @@ def svg(drawn: Figure, name: str, words: str) -> str:
     """A figure as an `<svg>` to stand in a page, with text as text, and colours that follow the page.
 
     Args:
-        drawn: with the colours of this room.
+        drawn: with the colours of this module.
         name: tells the identifiers of several pictures in a page apart.
         words: what is to be seen, for those who do not see it.
     """

@@ -9,7 +9,7 @@ from typing import Any
 
 from adamergex.reporting import figures, score_figures
 from adamergex.reporting.html_parts import bullets, clean, picture, shortened, spoken, table, text
-from adamergex.reporting.report import ChangedAnswer, Report, cells, headings, metric_name, verdict
+from adamergex.reporting.report import ChangedAnswer, Report, cells, headings, metric_name, sentences
 from adamergex.scoring.results import Row
 
 # Examples of a method in a language, and characters of a prompt and of an answer, that a page shows.
@@ -68,8 +68,8 @@ def _summary(report: Report) -> str:
         return '<p class="lead">Nothing was scored.</p>'
     tables = report.tables()
     # The average says the most; the verdicts of the languages stand with their tables.
-    sentences = [verdict(tables[-1][1])] if tables[-1][1][0].average else [verdict(of) for _, of in tables]
-    said = " ".join(sentence for sentence in sentences if sentence)
+    shown = tables[-1:] if tables[-1][1][0].average else tables
+    said = " ".join(sentence for _, rows in shown for sentence in sentences(report, rows))
     lead = f'<p class="lead" dir="auto">{text(said)}</p>\n' if said else ""
     items = {row.language: row.items for row in report.rows if not row.average}
     methods = len({row.method for row in report.rows})
@@ -100,8 +100,8 @@ def _results(report: Report) -> str:
     parts.append(picture(score_figures.scores(tables, metric, "scores"), caption))
     for number, (heading, rows) in enumerate(tables, 1):
         # The verdict on an only language stands at the top of the page.
-        sentence = verdict(rows) if len(tables) > 1 else None
-        said = f'\n<p dir="auto">{text(sentence)}</p>' if sentence else ""
+        lines = sentences(report, rows) if len(tables) > 1 else []
+        said = "".join(f'\n<p dir="auto">{text(sentence)}</p>' for sentence in lines)
         items = f"{max(row.items for row in rows):,} items; scores in percent, differences in points"
         parts.append(
             f'<h3 id="results-{number}" dir="auto">{text(heading)}</h3>{said}\n'

@@ -1,7 +1,7 @@
 """What a report says: rows as tables, a sentence for each language, examples, facts. Imports no torch."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
@@ -20,6 +20,9 @@ _NAMES = {
     "rouge1": "ROUGE-1",
     "rouge2": "ROUGE-2",
     "chrf": "chrF",
+    "macro_f1": "macro-F1",
+    "calibrated_accuracy": "calibrated",
+    "calibrated_macro_f1": "calibrated F1",
 }
 
 
@@ -65,6 +68,7 @@ class Report:
         harness: rows of lm-evaluation-harness: task, metric, value, standard error.
         versions: package → version.
         hashes: what → its fingerprint.
+        calibrated: the same rows, of answers that were calibrated without labels; empty where they were not.
     """
 
     title: str
@@ -79,6 +83,7 @@ class Report:
     harness: Sequence[Mapping[str, Any]] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     hashes: Mapping[str, str] = field(default_factory=dict)
+    calibrated: Sequence[Row] = ()
 
     def tables(self) -> list[tuple[str, list[Row]]]:
         """Pairs of a heading and its rows, one for each language and one for the average."""
@@ -88,6 +93,16 @@ class Report:
     def heading(self, language: str, average: bool = False) -> str:
         """What the table of a language, or of an average, is called."""
         return language if self.source is None or average else f"{self.source} → {language}"
+
+
+def sentences(report: Report, rows: Sequence[Row]) -> list[str]:
+    """What the rows of one table say: raw, and after calibration."""
+    after = [row for row in report.calibrated if (row.language, row.average) == (rows[0].language, rows[0].average)]
+    calibrated = verdict(after)
+    return [
+        *filter(None, [verdict(rows)]),
+        *([f"After calibration without labels: {calibrated}"] if calibrated else []),
+    ]
 
 
 def metric_name(metric: str) -> str:
@@ -161,8 +176,11 @@ def cells(row: Row, wanted: Sequence[str]) -> list[str]:
 
 def table(title: str, rows: Sequence[Row], start: str = "t = 0") -> Table:
     """The rows of one language for a terminal."""
+    return _drawn(title, rows, headings(rows, start))
+
+
+def _drawn(title: str, rows: Sequence[Row], columns: Sequence[str]) -> Table:
     drawn = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
-    columns = headings(rows, start)
     for number, heading in enumerate(columns):
         drawn.add_column(heading, justify="right" if number else "left", no_wrap=True)
     for row in rows:
@@ -174,10 +192,24 @@ def show(console: Console, report: Report) -> None:
     """Print the tables and what they say."""
     for heading, rows in report.tables():
         console.print()
-        console.print(table(heading, rows, report.start))
-        if sentence := verdict(rows):
+        for part in _fitting(console, heading, rows, report.start):
+            console.print(part)
+        for sentence in sentences(report, rows):
             console.print(sentence, highlight=False)
         console.print()
+
+
+def _fitting(console: Console, title: str, rows: Sequence[Row], start: str) -> list[Table]:
+    """The table of one language; where the terminal is too narrow for it, further metrics in a table of their own."""
+    whole = table(title, rows, start)
+    if (
+        not rows[0].others
+        or whole.__rich_measure__(console, console.options.update(max_width=10_000)).maximum <= console.width
+    ):
+        return [whole]
+    plain = [replace(row, others={}) for row in rows]
+    others = [metric_name(name) for name in rows[0].others]
+    return [table(title, plain, start), _drawn("", rows, ["", *others])]
 
 
 def markdown(report: Report, curves: str | None) -> str:
@@ -192,7 +224,7 @@ def markdown(report: Report, curves: str | None) -> str:
         columns = headings(rows, report.start)
         parts += [f"## {heading}", "", _line(columns), "|---" + "|---:" * (len(columns) - 1) + "|"]
         parts += [_line(cells(row, columns)) for row in rows]
-        parts += ["", *([sentence, ""] if (sentence := verdict(rows)) else [])]
+        parts += ["", *(line for sentence in sentences(report, rows) for line in (sentence, ""))]
     if report.harness:
         parts += [
             "## lm-evaluation-harness",

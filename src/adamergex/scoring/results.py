@@ -142,7 +142,9 @@ def _rows(
     ]
     for number, row in enumerate(found):
         mine = [of[row.method] for of in languages]
-        others = {key: fmean(of.others[key] for of in mine) for key in mine[0].others}
+        others = {
+            key: fmean(of.others[key] for of in mine) for key in mine[0].others if all(key in of.others for of in mine)
+        }
         unreadable, role = sum(of.unreadable for of in mine), roles.get(row.method, "adapter")
         found[number] = replace(row, unreadable=unreadable, others=others, role=role)
     return _compared(found, values, clusters, start) if start in labels else found

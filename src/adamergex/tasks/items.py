@@ -87,7 +87,9 @@ def _item(task: Task, place: str, row: dict[str, Any], language: str, scored: bo
     prompt, longest = _filled(wording.prompt, row)
     if not prompt.strip():
         raise DataError(f"{place}: the prompt is empty; fill the columns that it is made of")
-    choices = {label: _filled(words, row)[0] for label, words in (wording.choices or {}).items()}
+    # In the order of the task, whatever a language's own wording has: label by label they are the same in every language.
+    words = wording.choices or {}
+    choices = {label: _filled(words[label], row)[0] for label in task.choices or ()}
     if choices:
         label = golds[0].strip()
         if label not in choices:

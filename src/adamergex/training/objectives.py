@@ -5,7 +5,7 @@ seeded sample), masked language modelling (arXiv 1810.04805, section 3.1) and sp
 1910.10683, section 3.1.4; BART's text infilling, arXiv 1910.13461). `prefix` is the reference task of the
 paper's own code: n−k tokens of a window are the prompt, k the completion, and only these are predicted.
 
-EncodedExamples are made when they are asked for: a corpus of any size stays on the disk. What is hidden follows
+Examples are made when they are asked for: a corpus of any size stays on the disk. What is hidden follows
 from seed, epoch and window alone.
 """
 

@@ -137,7 +137,7 @@ class _Training:
         self.steps = schedule.epochs * self.of_one_epoch
         # Accelerate remembers the first precision of a process; a later training may have another.
         AcceleratorState._reset_state()
-        self.accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=settings.precision or "no")
+        self.accelerator = Accelerator(cpu=resident.device.type == "cpu", mixed_precision=settings.precision or "no")
         self._prepare(learning_rate)
         self.state = State(
             self.parameters, self.optimizer, self.scheduler, self.accelerator, checkpoint, self.processes

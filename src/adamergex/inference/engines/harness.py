@@ -51,12 +51,11 @@ def measure(
     with _quiet():
         try:
             import lm_eval
-            from lm_eval.models.huggingface import HFLM
             from lm_eval.tasks import TaskManager
         except ImportError as error:
             raise ModelError("lm-evaluation-harness is not installed; run: pip install 'adamergex[harness]'") from error
         manager = _manager(TaskManager, tasks, include)
-        model = _model(HFLM, resident, batch_size)
+        model = _model(resident, batch_size)
         try:
             with float32_logits(resident.model):
                 results = lm_eval.simple_evaluate(
@@ -92,10 +91,12 @@ def _check(resident: ResidentModel, tasks: Sequence[str], include: Path | None, 
         raise DataError(f"{include}: no such folder; expected one with tasks as YAML files")
 
 
-def _model(make: Any, resident: ResidentModel, batch_size: int) -> Any:
+def _model(resident: ResidentModel, batch_size: int) -> Any:
     """The resident model as the harness's."""
+    from lm_eval.models.huggingface import HFLM
+
     tokenizer = resident.tokenizer
-    return make(
+    return HFLM(
         pretrained=resident.model,
         # The harness gives a tokenizer a token to pad with; training and scoring go on with the one there is.
         tokenizer=deepcopy(tokenizer) if tokenizer.pad_token_id is None else tokenizer,

@@ -1,12 +1,12 @@
-"""Benchmarks, one room each: who made them, under which licence, how a row is read and asked."""
+"""Benchmarks, one module each: who made them, under which licence, how a row is read and asked."""
 
 from adamergex.errors import DataError
 from adamergex.storage.yaml_model import did_you_mean
 from adamergex.tasks.benchmarks import copa, gsm8k, masakhanews, mgsm, mnli, sib200, squad, xcopa, xlsum, xnli, xquad
 from adamergex.tasks.benchmarks.benchmark import Benchmark
 
-_ROOMS = (copa, gsm8k, masakhanews, mgsm, mnli, sib200, squad, xcopa, xlsum, xnli, xquad)
-BENCHMARKS: dict[str, Benchmark] = {room.BENCHMARK.name: room.BENCHMARK for room in _ROOMS}
+_MODULES = (copa, gsm8k, masakhanews, mgsm, mnli, sib200, squad, xcopa, xlsum, xnli, xquad)
+BENCHMARKS: dict[str, Benchmark] = {module.BENCHMARK.name: module.BENCHMARK for module in _MODULES}
 
 
 def find(name: str) -> Benchmark:

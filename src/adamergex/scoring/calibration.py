@@ -1,0 +1,83 @@
+"""Calibration without labels: an added bias per label, such that predictions have the label shares that are expected.
+
+A small model's classifier answers in another language with a label bias of its own. Prior matching (arXiv 2309.04992)
+removes it: the bias is the one with which the mean predicted distribution over unlabelled inputs equals given shares, here
+those of the labels that the task was learned from. Pure functions; no torch.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import logsumexp, softmax
+
+# Fewer inputs than this say too little about the shares of predictions.
+FEWEST = 50
+
+
+def shares(labels: Sequence[int], count: int) -> np.ndarray:
+    """The share of each label, in (0, 1), float64 (count,); half an item is added to each, so that none is zero.
+
+    Args:
+        labels: of the items, from 0.
+        count: how many labels there are.
+    """
+    counts = np.bincount(labels, minlength=count) + 0.5
+    return counts / counts.sum()
+
+
+def prior_bias(log_scores: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """The bias per label with which the mean predicted distribution is the prior.
+
+    It is the minimum of a convex function, mean(logsumexp(log_scores + b)) − prior·b, whose gradient is the mean predicted
+    distribution minus the prior.
+
+    Args:
+        log_scores: (inputs, labels), log-likelihoods or logits of each label.
+        prior: (labels,), positive, sums to 1.
+
+    Returns:
+        (labels,), float64, with mean 0.
+    """
+
+    def objective(bias: np.ndarray) -> tuple[float, np.ndarray]:
+        shifted = log_scores + bias
+        return float(logsumexp(shifted, axis=1).mean() - prior @ bias), softmax(shifted, axis=1).mean(axis=0) - prior
+
+    found = minimize(objective, np.zeros(log_scores.shape[1]), jac=True, method="BFGS", options={"gtol": 1e-9})
+    bias: np.ndarray = found.x - found.x.mean()
+    return bias
+
+
+def cross_fitted(log_scores: np.ndarray, prior: np.ndarray) -> np.ndarray | None:
+    """Scores with the bias added, each half of the inputs with the bias of the other half; None below 2·FEWEST inputs.
+
+    No label is used, and no input's own scores decide its bias. Halves are the inputs at even and at odd places.
+
+    Args:
+        log_scores: (inputs, labels), log-likelihoods or logits of each label.
+        prior: (labels,), positive, sums to 1.
+    """
+    if len(log_scores) < 2 * FEWEST:
+        return None
+    calibrated = np.array(log_scores, dtype=float)
+    for half in (0, 1):
+        calibrated[half::2] += prior_bias(log_scores[1 - half :: 2], prior)
+    return calibrated
+
+
+def macro_f1(predicted: Sequence[int], right: Sequence[int], count: int) -> float:
+    """The mean of the labels' F1, in 0..1, over the labels that are right or predicted for any item.
+
+    Args:
+        predicted: the label of each item, from 0.
+        right: and the right one.
+        count: how many labels there are.
+    """
+    scores = []
+    for label in range(count):
+        both = sum(p == r == label for p, r in zip(predicted, right, strict=True))
+        either = sum(p == label for p in predicted) + sum(r == label for r in right)
+        if either:
+            scores.append(2 * both / either)
+    return sum(scores) / len(scores)

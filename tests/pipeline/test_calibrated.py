@@ -1,0 +1,61 @@
+"""Calibration in a report: beside the raw scores, never by labels, only where there are inputs enough."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from adamergex.pipeline.run import finish
+from adamergex.recipes import loading
+
+
+@pytest.fixture
+def many(own_data: Callable[..., Path]) -> Path:
+    """A recipe with 120 scored items, of which a quarter has the second label."""
+    path = own_data(evaluate={"methods": ["base", "source-adapter", "adamergex"]})
+    rows = [{"text": f"test {i}", "label": "neg" if i % 4 == 3 else "pos"} for i in range(120)]
+    (path.parent / "data/test.es.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_every_row_has_its_calibrated_scores(many: Path) -> None:
+    report = finish(loading.load(str(many)), many.parent, many.parent / "run").report
+    assert [(row.language, row.method) for row in report.calibrated] == [
+        (row.language, row.method) for row in report.rows
+    ]
+    for row, calibrated in zip(report.rows, report.calibrated, strict=True):
+        assert row.others.keys() == {"macro_f1", "calibrated_accuracy", "calibrated_macro_f1"}
+        assert row.others["calibrated_accuracy"] == calibrated.score
+    text = (many.parent / "run/report.md").read_text()
+    assert "After calibration without labels: es: merging changed accuracy by" in text
+    assert "- calibrated: a bias per label is added" in text
+    assert "| macro-F1 | calibrated | calibrated F1 |" in text
+
+
+def test_labels_of_scored_items_change_no_calibrated_prediction(many: Path) -> None:
+    """With all labels the other way round, what was right is wrong: the same labels were predicted."""
+    reports = []
+    for run in ("one", "other"):
+        reports.append(finish(loading.load(str(many)), many.parent, many.parent / run).report)
+        test = many.parent / "data/test.es.jsonl"
+        rows = [json.loads(line) for line in test.read_text().splitlines()]
+        turned = [row | {"label": {"pos": "neg", "neg": "pos"}[row["label"]]} for row in rows]
+        test.write_text("".join(json.dumps(row) + "\n" for row in turned))
+    one, other = ([row.score for row in report.calibrated] for report in reports)
+    assert [a + b for a, b in zip(one, other, strict=True)] == pytest.approx([1, 1, 1])
+
+
+def test_few_items_are_left_as_they_are(own_data: Callable[..., Path]) -> None:
+    path = own_data()
+    report = finish(loading.load(str(path)), path.parent, path.parent / "run").report
+    assert report.calibrated == []
+    assert all(row.others.keys() == {"macro_f1"} for row in report.rows)
+
+
+def test_written_answers_have_no_labels(own_data: Callable[..., Path]) -> None:
+    path = own_data()
+    recipe = loading.load(str(path), ["task.choices=null", "evaluate.max_new_tokens=4"])
+    report = finish(recipe, path.parent, path.parent / "run").report
+    assert report.calibrated == []
+    assert all(row.others == {} for row in report.rows)
