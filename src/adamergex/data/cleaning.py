@@ -1,6 +1,6 @@
-"""What is taken out of plain text, in any script: near-duplicates, boilerplate, documents in other languages.
+"""Cleaning of plain text in any script: near-duplicates, boilerplate, documents in other languages.
 
-Each is one object that is told of documents as they stream by. Its memory does not grow with the text, but for the
+Each filter is an object that documents are streamed through. Its memory does not grow with the text, except for the
 near-duplicates' Bloom filters, which take 70 to 220 bytes a document. Nothing depends on Python's own hash of strings,
 which differs from process to process.
 """
@@ -22,14 +22,14 @@ _BANDS, _ROWS = 20, 10
 # Of one lookup; a document that is like no other is dropped by mistake with twenty times this probability.
 _FALSE_POSITIVE = 1e-6
 _FIRST_FILTER = 50_000
-# Characters in a shingle. Where each is a word or a syllable, fewer say as much.
+# Characters in a shingle; fewer in scripts whose characters are words or syllables.
 _SHINGLE, _DENSE_SHINGLE = 10, 5
 _DENSE = 0x2E80
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Duplicates:
-    """Which documents are nearly the same as one before.
+    """Finds documents that are near-duplicates of an earlier one.
 
     MinHash over shingles of characters (case and spaces aside), with 20 bands of 10 values: of two documents, the
     later is dropped with a probability of 2 % where they share half of their shingles, 44 % at 0.7, 90 % at 0.8 and
@@ -39,24 +39,24 @@ class Duplicates:
 
     def __init__(self) -> None:
         self._filters: list[Bloom] = []
-        self._room = 0
+        self._capacity = 0
 
     def fresh(self, texts: Sequence[str], remember: bool = True) -> list[bool]:
-        """For each document, whether it is like none before; those that are so are remembered if that is wanted."""
-        found = []
+        """For each document, whether it is no near-duplicate of an earlier one; if so and `remember`, it counts as one later."""
+        flags = []
         for keys in self._keys(texts):
             is_fresh = not any(key in known for known in self._filters for key in keys)
             if is_fresh and remember:
                 self._remember(keys)
-            found.append(is_fresh)
-        return found
+            flags.append(is_fresh)
+        return flags
 
     def _remember(self, keys: list[int]) -> None:
-        if self._room == 0:
-            self._room = _FIRST_FILTER << len(self._filters)
-            self._filters.append(Bloom(self._room * _BANDS, _FALSE_POSITIVE))
+        if self._capacity == 0:
+            self._capacity = _FIRST_FILTER << len(self._filters)
+            self._filters.append(Bloom(self._capacity * _BANDS, _FALSE_POSITIVE))
         self._filters[-1].update(keys)
-        self._room -= 1
+        self._capacity -= 1
 
     @staticmethod
     def _keys(texts: Sequence[str]) -> list[list[int]]:
@@ -77,26 +77,26 @@ class Duplicates:
 
 
 def _shingles(text: str) -> np.ndarray:
-    """A hash of every run of some characters; of the whole text where it is shorter."""
+    """The hashes of all shingles of a text; of the whole text where it is shorter than one."""
     folded = "".join(text.casefold().split())
     codes = np.frombuffer(folded.encode("utf-32-le", "replace"), np.uint32).astype(np.uint64)
     dense = 2 * np.count_nonzero(codes >= _DENSE) > len(codes)
     width = min(_DENSE_SHINGLE if dense else _SHINGLE, len(codes))
     count = len(codes) - width + 1
     hashes = codes[:count]
-    for place in range(1, width):
-        hashes = hashes * _ODD + codes[place : place + count]
+    for offset in range(1, width):
+        hashes = hashes * _ODD + codes[offset : offset + count]
     return _mixed(hashes)
 
 
 def _mixed(values: np.ndarray) -> np.ndarray:
-    """Each number's bits spread over all of it."""
+    """Mix the bits of each hash."""
     values = (values ^ (values >> np.uint64(32))) * _ODD
     return values ^ (values >> np.uint64(29))
 
 
 class Boilerplate:
-    """Lines that stand in many documents: notices, navigation, headings such as "References".
+    """Finds lines that occur in many documents: notices, navigation, headings such as "References".
 
     A line is boilerplate where at least ten documents have it, and more than one in ten thousand. Documents are
     counted in a count-min sketch of 16 MB, which never counts too few, and too many only where there are tens of
@@ -113,7 +113,7 @@ class Boilerplate:
         self._sketch = np.zeros((len(self._MULTIPLIERS), 1 << self._BITS), np.uint32)
 
     def count(self, texts: Iterable[str]) -> None:
-        """Take note of these documents' lines."""
+        """Count the lines of these documents."""
         lines: list[str] = []
         for text in texts:
             lines += dict.fromkeys(filter(None, map(_folded, text.split("\n"))))
@@ -122,9 +122,9 @@ class Boilerplate:
             np.add.at(row, buckets, 1)
 
     def without(self, texts: Sequence[str]) -> list[tuple[str, int]]:
-        """The documents without the lines that stand in many of all that were counted, and how many those were."""
+        """The documents without boilerplate lines, each with the number of lines that were removed."""
         lines = [text.split("\n") for text in texts]
-        folded = [_folded(line) for of_text in lines for line in of_text]
+        folded = [_folded(line) for text_lines in lines for line in text_lines]
         counted = np.min(
             [row[buckets] for row, buckets in zip(self._sketch, self._buckets(folded), strict=True)], axis=0
         )
@@ -132,24 +132,24 @@ class Boilerplate:
         common &= np.fromiter(map(bool, folded), bool, len(folded))
         bounds = np.cumsum([0, *map(len, lines)])
         return [
-            ("\n".join(compress(of_text, ~common[begin:end])).strip(), int(common[begin:end].sum()))
-            for of_text, (begin, end) in zip(lines, pairwise(bounds), strict=True)
+            ("\n".join(compress(text_lines, ~common[begin:end])).strip(), int(common[begin:end].sum()))
+            for text_lines, (begin, end) in zip(lines, pairwise(bounds), strict=True)
         ]
 
     def _buckets(self, lines: Sequence[str]) -> np.ndarray:
-        """Where each line is counted in each row of the sketch."""
+        """The bucket of each line in each row of the sketch."""
         digests = b"".join(blake2b(line.encode("utf-8", "replace"), digest_size=8).digest() for line in lines)
         hashes = np.frombuffer(digests, "<u8")
         return (hashes[None] * self._MULTIPLIERS[:, None]) >> np.uint64(64 - self._BITS)
 
 
 def _folded(line: str) -> str:
-    """A line as it is compared: case and spaces aside."""
+    """A line normalised for comparison, without case and extra spaces."""
     return " ".join(line.split()).casefold()
 
 
 class Languages:
-    """Which documents are plainly not in the language that they are given for.
+    """Finds documents that are clearly not in the language of their corpus.
 
     py3langid tells 139 languages apart, in numpy, without a download. A document counts where it has a hundred
     bytes and the identifier is at least 95 % sure that it is neither in the claimed language nor in one close to it:
@@ -158,28 +158,28 @@ class Languages:
 
     Attributes:
         known: whether the identifier knows the claimed language; if not, every document passes.
-        found: the other languages, and how many documents are in each.
+        found: language → number of documents that are in it instead.
     """
 
     _LEAST, _SAMPLE, _SURE = 100, 300, 0.95
 
     def __init__(self, claimed: str):
         self._identifier = _identifier()
-        self._own = {label for label in self._identifier.labels if _close(claimed, label)}
-        self.known = bool(self._own)
+        self._accepted = {label for label in self._identifier.labels if _close(claimed, label)}
+        self.known = bool(self._accepted)
         self.found: Counter[str] = Counter()
 
     def foreign(self, text: str) -> bool:
-        """Whether a document is plainly in another language, which is counted."""
+        """Whether a document is clearly in another language; counts it in `found` if so."""
         if not self.known:
             return False
-        # From the middle: articles begin with names.
+        # From the middle, because articles begin with names.
         begin = max(0, (len(text) - self._SAMPLE) // 2)
         sample = text[begin : begin + self._SAMPLE].encode("utf-8", "replace")[: self._SAMPLE]
         if len(sample) < self._LEAST:
             return False
         ranked = self._identifier.rank(sample)
-        if sum(share for language, share in ranked if language in self._own) > 1 - self._SURE:
+        if sum(share for language, share in ranked if language in self._accepted) > 1 - self._SURE:
             return False
         self.found[ranked[0][0]] += 1
         return True
@@ -202,9 +202,9 @@ def _macro(language: str) -> str:
     return MACROLANGUAGES.get(main, main)
 
 
-def _close(one: str, other: str) -> bool:
+def _close(first: str, second: str) -> bool:
     """Whether readers of each understand the other; the script set aside, which hides that of hr and sr."""
-    if _macro(one) == _macro(other):
+    if _macro(first) == _macro(second):
         return True
-    a, b = f"{_main(one)}-Latn", f"{_main(other)}-Latn"
+    a, b = f"{_main(first)}-Latn", f"{_main(second)}-Latn"
     return max(tag_distance(a, b), tag_distance(b, a)) < 30

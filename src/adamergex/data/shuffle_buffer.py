@@ -1,4 +1,4 @@
-"""Documents on the disk, read back in a shuffled order: of a corpus of any size, only their places are in memory."""
+"""Documents on the disk, read back in a shuffled order: only their offsets are in memory."""
 
 from array import array
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ class Pool:
         return self._ends[-1]
 
     def add(self, text: str) -> None:
-        """Put a document at the end."""
+        """Append a document."""
         written = self._file.write(text.encode("utf-8", "replace"))
         self._ends.append(self._ends[-1] + written)
 

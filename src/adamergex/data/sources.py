@@ -1,4 +1,4 @@
-"""Rows of data from files, from the Hugging Face hub, or from a package: dictionaries, each with its place."""
+"""Rows of data from files, from the Hugging Face hub, or from a package: dictionaries, each with its location."""
 
 import hashlib
 import re
@@ -16,12 +16,12 @@ from adamergex.errors import DataError
 
 
 def rows(source: Source, folder: Path, language: str) -> Iterator[Row]:
-    """The rows of a source: pairs of a place, such as `train.jsonl:7`, and the row.
+    """The rows of a source: pairs of a location, such as `train.jsonl:7`, and the row.
 
     Args:
         source: with `{language}` filled in.
         folder: what relative paths are relative to.
-        language: which language of a package is wanted.
+        language: of a package's data.
 
     Raises:
         DataError: a file is missing or malformed, or a data set does not load.
@@ -31,10 +31,10 @@ def rows(source: Source, folder: Path, language: str) -> Iterator[Row]:
 
 def texts(source: Source, folder: Path, language: str, column: str) -> Iterator[str]:
     """The documents of a corpus: one column of its rows. Raises DataError as `rows`, and where a row has none."""
-    for place, row in rows(source, folder, language):
+    for location, row in rows(source, folder, language):
         if not isinstance(row.get(column), str):
             raise DataError(
-                f"{place}: no text in column {column!r}; the row has {', '.join(map(str, row))}; set reference.text"
+                f"{location}: no text in column {column!r}; the row has {', '.join(map(str, row))}; set reference.text"
             )
         yield row[column]
 
@@ -52,14 +52,14 @@ def _all_rows(source: Source, folder: Path, language: str) -> Iterator[Row]:
 
 
 def fingerprint(source: Source, folder: Path, language: str) -> dict[str, Any]:
-    """What determines the rows of a source: hashes of files, or the name and version of what holds them.
+    """What determines the rows of a source: hashes of files, or the name and version of a data set or package.
 
     Raises:
         DataError: a file or package is missing.
     """
     described = source.model_dump(exclude_none=True)
     if source.files is not None:
-        # Contents, not names: moving a data folder retrains nothing.
+        # Contents, not names, so that moving a data folder retrains nothing.
         described["files"] = [[readers.ending(path), _sha256(path)] for path in readers.paths(source, folder)]
     elif source.dataset is not None:
         described["content"] = _dataset_version(source.dataset, source.revision)
@@ -70,11 +70,11 @@ def fingerprint(source: Source, folder: Path, language: str) -> dict[str, Any]:
 
 @cache
 def _dataset_version(dataset: str, revision: str | None) -> str | None:
-    """The commit of a data set on the hub, of a branch or tag where one is given, or a hash of a local folder.
+    """The commit of a data set on the hub (of its main branch, or of a branch or tag), or a hash of a local folder.
 
     None where the hub does not answer.
 
-    A run that was begun offline and is resumed online, or the reverse, reads such a data set anew.
+    A run that was begun offline and is resumed online, or the reverse, reads such a data set again.
     """
     if Path(dataset).is_dir():
         total = hashlib.sha256()
@@ -97,18 +97,18 @@ def _sha256(path: Path) -> str:
 
 
 def licence(source: Source) -> str | None:
-    """Under which licence a source says that its data is: the card of a data set, or the metadata of a package."""
+    """The licence that a source declares, in the card of a data set or the metadata of a package."""
     if source.package is not None:
         try:
             about = metadata.metadata(source.package)
         except metadata.PackageNotFoundError:
             return None
         classifiers = [name.rpartition(" :: ")[2] for name in about.get_all("Classifier", []) if "License ::" in name]
-        named = [*about.get_all("License-Expression", []), *about.get_all("License", []), *classifiers]
-        return named[0].strip().splitlines()[0] if named else None
+        names = [*about.get_all("License-Expression", []), *about.get_all("License", []), *classifiers]
+        return names[0].strip().splitlines()[0] if names else None
     if source.dataset is not None and not Path(source.dataset).is_dir():
-        found = _hub_card(source.dataset, source.revision).get("license")
-        return ", ".join(found) if isinstance(found, list) else found
+        licences = _hub_card(source.dataset, source.revision).get("license")
+        return ", ".join(licences) if isinstance(licences, list) else licences
     return None
 
 
@@ -130,8 +130,8 @@ def _hub(source: Source) -> Iterator[Row]:
 
     name = f"{source.dataset}{f'/{source.config}' if source.config else ''}:{source.split}"
     try:
-        wanted = {"split": source.split, "revision": source.revision, "streaming": True}
-        stream = datasets.load_dataset(source.dataset, source.config, **wanted, trust_remote_code=False)
+        options = {"split": source.split, "revision": source.revision, "streaming": True}
+        stream = datasets.load_dataset(source.dataset, source.config, **options, trust_remote_code=False)
         for number, row in enumerate(stream):
             yield f"{name}[{number}]", dict(row)
     except Exception as error:  # the library raises whatever its readers and its network raise

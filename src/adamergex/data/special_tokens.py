@@ -1,29 +1,29 @@
-"""Texts as tokens, and the special tokens that begin and end sequences, and fill them up."""
+"""Encoding of text, and the special tokens that begin, end and pad sequences."""
 
 from collections.abc import Sequence
 from typing import Any
 
 
 def end_of_sequence(tokenizer: Any) -> int | None:
-    """The token that ends a sequence and keeps documents apart: `eos`, or `sep` where an encoder has no `eos`."""
+    """The token that ends a sequence and separates documents: `eos`, or `sep` where an encoder has no `eos`."""
     return tokenizer.sep_token_id if tokenizer.eos_token_id is None else tokenizer.eos_token_id
 
 
 def padding(tokenizer: Any) -> int:
-    """What sequences are filled up with."""
+    """The token that sequences are padded with."""
     pad: int | None = tokenizer.pad_token_id
     return end_of_sequence(tokenizer) if pad is None else pad  # type: ignore[return-value]
 
 
 def text_tokens(tokenizer: Any, texts: Sequence[str], target: bool = False) -> list[list[int]]:
-    """Texts as tokens, nothing around them: the same for plain text, prompts and answers.
+    """Encode texts without special tokens; used alike for plain text, prompts and answers.
 
-    What looks like a special token in a text is text: `<s>` strikes words out on a web page, and begins nothing.
+    What looks like a special token in a text is encoded as text: `<s>` may be the HTML tag for struck-out text.
 
     Args:
         tokenizer: the model's.
-        texts: to be encoded.
-        target: as a decoder writes them, which some tokenizers encode otherwise.
+        texts: to encode.
+        target: encode as targets of an encoder-decoder (`text_target`), which some tokenizers encode differently.
     """
     if not texts:
         return []
@@ -40,7 +40,7 @@ def text_tokens(tokenizer: Any, texts: Sequence[str], target: bool = False) -> l
 
 
 def _spelled(tokenizer: Any, ids: list[int], special: set[int]) -> list[int]:
-    """Tokens of a text without special ones: a Unigram vocabulary (XLM-R, T5) has them as pieces, and finds them."""
+    """Encode special tokens within a text as text: Unigram vocabularies (XLM-R, T5) contain them as pieces."""
     model = tokenizer.backend_tokenizer.model
     spelled: list[int] = []
     for token in ids:
@@ -51,7 +51,7 @@ def _spelled(tokenizer: Any, ids: list[int], special: set[int]) -> list[int]:
 
 
 def around(tokenizer: Any, target: bool = False) -> tuple[list[int], list[int]]:
-    """The special tokens before and behind a text: those that the tokenizer itself puts there, and no others.
+    """The special tokens before and after a text: those that the tokenizer itself adds, and no others.
 
     This is the rule for how every sequence begins: prompts in training and in scoring, windows of the reference task,
     and what a decoder writes. A tokenizer that knows a beginning-of-sequence token and does not add it (GPT-2, BLOOM)
@@ -59,7 +59,7 @@ def around(tokenizer: Any, target: bool = False) -> tuple[list[int], list[int]]:
 
     Args:
         tokenizer: the model's.
-        target: around what a decoder writes.
+        target: around the target of an encoder-decoder.
     """
     name = "text_target" if target else "text"
     bare, whole = (tokenizer(**{name: "a"}, add_special_tokens=added)["input_ids"] for added in (False, True))

@@ -1,4 +1,4 @@
-"""Windows of tokens on the disk: a NumPy file written as the tokens come, and the budget that fills it."""
+"""Windows of tokens on the disk: a NumPy file that is written incrementally, and its budget."""
 
 from dataclasses import dataclass
 from io import BytesIO
@@ -13,11 +13,11 @@ from numpy.lib import format as npy
 class WindowFile:
     """An int32 array of shape (windows, window), which `numpy.load` reads and maps once this is closed.
 
-    Tokens are written one after the other. How many windows they make is known at the end only: the header, which
-    NumPy pads so that a file can grow, is written again then, and tokens that fill no window are cut off.
+    Tokens are appended. The number of windows is only known at the end: the header, which NumPy pads so that a file
+    can grow, is rewritten then, and tokens that fill no window are cut off.
 
     Attributes:
-        tokens: how many have been written.
+        tokens: number of tokens that have been written.
     """
 
     def __init__(self, path: Path, window: int):
@@ -39,11 +39,11 @@ class WindowFile:
 
     @property
     def windows(self) -> int:
-        """How many windows are whole."""
+        """The number of complete windows."""
         return self.tokens // self._window
 
     def write(self, ids: list[int]) -> None:
-        """Put tokens at the end."""
+        """Append tokens."""
         self._file.write(np.array(ids, "<i4").tobytes())
         self.tokens += len(ids)
 
@@ -61,11 +61,11 @@ class Part:
 
     Attributes:
         file: where the tokens go.
-        tokens: how many are wanted, or
-        characters: of how much text.
-        least: windows that there must be even where the characters make none.
+        tokens: the budget in tokens, or
+        characters: the budget in characters of text.
+        least: minimum number of windows, even where the characters give none.
         used: characters so far, of documents which may be cut.
-        documents: how many the windows are cut from.
+        documents: number of documents that the windows are cut from.
     """
 
     file: WindowFile
@@ -77,26 +77,26 @@ class Part:
 
     @property
     def budget(self) -> int:
-        """What is wanted, in tokens or characters."""
+        """The budget, in tokens or characters."""
         return self.characters or 0 if self.tokens is None else self.tokens
 
     @property
     def done(self) -> int:
-        """How much of it there is."""
+        """How much of the budget is used."""
         return self.used if self.tokens is None else self.file.tokens
 
     @property
     def full(self) -> bool:
-        """Whether the budget is met."""
+        """Whether the budget and the minimum number of windows are met."""
         return self.done >= self.budget and self.file.windows >= self.least
 
     def cut(self, text: str) -> str:
-        """As much of a document as the characters allow."""
+        """As much of a document as the budget in characters allows."""
         left = len(text) if self.characters is None else self.characters - self.used
         return text[:left] if left > 0 else text
 
     def add(self, text: str, ids: list[int]) -> None:
-        """Take a document, or as many of its tokens as are wanted."""
+        """Add a document, or as many of its tokens as the budget allows."""
         self.file.write(ids if self.tokens is None else ids[: self.tokens - self.file.tokens])
         self.used += len(text)
         self.documents += 1

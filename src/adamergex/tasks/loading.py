@@ -1,4 +1,4 @@
-"""Rows of labelled data: those of `sources`, and those of published benchmarks."""
+"""Rows of labelled data, from sources or from published benchmarks."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from adamergex.tasks import benchmarks
 
 
 def rows(source: Source, folder: Path, language: str) -> Iterator[Row]:
-    """The rows of a source in one language: pairs of a place, such as `train.jsonl:7`, and the row.
+    """The rows of a source in one language: pairs of a location, such as `train.jsonl:7`, and the row.
 
     Args:
         source: its `{language}` need not be filled in.
@@ -27,12 +27,12 @@ def rows(source: Source, folder: Path, language: str) -> Iterator[Row]:
     if source.benchmark is None:
         return sources.rows(source.in_language(language), folder, language)
     where = None if source.folder is None else folder_of(source, folder)
-    found = benchmarks.find(source.benchmark).rows(source.split or "", language, where)
-    return islice(found, source.limit)
+    located_rows = benchmarks.find(source.benchmark).rows(source.split or "", language, where)
+    return islice(located_rows, source.limit)
 
 
 def folder_of(source: Source, folder: Path) -> Path:
-    """The folder that a source's files are named from: a benchmark's own, else what relative paths are relative to."""
+    """The folder that a source's files are relative to: a benchmark's own folder, or else `folder`."""
     return folder if source.folder is None else folder / Path(source.folder).expanduser()
 
 
@@ -51,7 +51,7 @@ def fingerprint(source: Source, folder: Path, language: str) -> dict[str, Any]:
 
 
 def name(source: Source, language: str) -> str:
-    """A source in messages."""
+    """The name of a source, for messages."""
     filled = source.in_language(language)
     if filled.files:
         return ", ".join(filled.files)

@@ -1,4 +1,4 @@
-"""Whether the items of one data set stand in another one."""
+"""Overlap between the items of two data sets."""
 
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,11 +8,11 @@ _SIGNS = "#*&@%/\\"
 
 
 class _Kept(dict[int, int | None]):
-    """Characters that are compared, for `str.translate`."""
+    """A table for `str.translate` that removes characters which are not compared."""
 
     def __missing__(self, code: int) -> int | None:
         char = chr(code)
-        # Marks stay: vowels of Hindi and Thai are such. What stands for itself stays, too: it may be all that differs.
+        # Combining marks are kept: vowels of Hindi and Thai are such. Signs are kept, because they may be all that differs.
         kept = char in _SIGNS or unicodedata.category(char)[0] not in "ZPC"
         self[code] = code if kept else None
         return self[code]
@@ -31,14 +31,14 @@ def overlaps(
     others: Iterable[tuple[str, Mapping[str, Any]]],
     columns: Sequence[str],
 ) -> list[tuple[str, str]]:
-    """Pairs of places, one of each data set, whose rows say the same in these columns.
+    """Pairs of locations, one of each data set, whose rows have equal text in these columns, normalised.
 
-    A translation says it in other words and is not found.
+    Translations are not found.
     """
-    places: dict[tuple[str, ...], list[str]] = {}
-    for place, row in some:
-        places.setdefault(_key(row, columns), []).append(place)
-    return [(one, place) for place, row in others for one in places.get(_key(row, columns), [])]
+    locations: dict[tuple[str, ...], list[str]] = {}
+    for location, row in some:
+        locations.setdefault(_key(row, columns), []).append(location)
+    return [(other, location) for location, row in others for other in locations.get(_key(row, columns), [])]
 
 
 def _key(row: Mapping[str, Any], columns: Sequence[str]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""A task that is given by the name of a benchmark → all that a recipe says about a task."""
+"""Expands a task that is given by the name of a benchmark to the full settings of a task."""
 
 from typing import Any
 
@@ -7,33 +7,33 @@ from adamergex.tasks import benchmarks
 from adamergex.tasks.benchmarks.benchmark import Benchmark, Prompt
 
 
-def filled(given: Any) -> Any:
-    """A recipe's `task`, with what its benchmark says filled in; what is given goes first.
+def filled(task_section: Any) -> Any:
+    """A recipe's `task` with the settings of its benchmark filled in; given settings take precedence.
 
     Args:
-        given: `xcopa`, or `{benchmark: xcopa, …}`; anything else comes back as it is.
+        task_section: `xcopa`, or `{benchmark: xcopa, …}`; anything else is returned unchanged.
 
     Raises:
         ValueError: there is no such benchmark, or no such wording of it.
     """
-    if isinstance(given, str):
-        given = {"benchmark": given}
-    if not isinstance(given, dict) or not isinstance(given.get("benchmark"), str):
-        return given
+    if isinstance(task_section, str):
+        task_section = {"benchmark": task_section}
+    if not isinstance(task_section, dict) or not isinstance(task_section.get("benchmark"), str):
+        return task_section
     try:
-        scored = benchmarks.find(given["benchmark"])
+        scored = benchmarks.find(task_section["benchmark"])
     except DataError as error:
         raise ValueError(str(error)) from None
     trained = benchmarks.find(scored.training)
-    prompts, data = given.get("prompts") or "english", given.get("data")
+    prompts, data = task_section.get("prompts") or "english", task_section.get("data")
     if prompts == "paper" and scored.paper is None:
         raise ValueError(f"{scored.name}: the paper has no wording for it; use prompts: english or target")
 
     def source(of: Benchmark, split: str) -> dict[str, Any] | None:
         return {"benchmark": of.name, "split": split, "folder": data} if split in of.splits else None
 
-    asked = scored.paper if prompts == "paper" and scored.paper else scored.prompts["en"]
-    task = _wording(asked) | {
+    english = scored.paper if prompts == "paper" and scored.paper else scored.prompts["en"]
+    settings = _wording(english) | {
         "kind": scored.kind,
         "answer": scored.answer,
         "learned": trained.learned if trained.learned != trained.answer else None,
@@ -42,9 +42,9 @@ def filled(given: Any) -> Any:
         "test": source(scored, "test"),
         "examples": source(scored, "exemplars"),
     }
-    own = scored.prompts if prompts == "target" else {}
-    task["wordings"] = {code: _wording(prompt) for code, prompt in own.items() if code != "en"}
-    return task | given
+    wordings = scored.prompts if prompts == "target" else {}
+    settings["wordings"] = {code: _wording(prompt) for code, prompt in wordings.items() if code != "en"}
+    return settings | task_section
 
 
 def _wording(prompt: Prompt) -> dict[str, Any]:

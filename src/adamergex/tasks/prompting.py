@@ -1,4 +1,4 @@
-"""How a method puts an item to a model: as it is, behind solved examples, or by XLT's template."""
+"""Prompting: an item as it is, after few-shot examples, or in XLT's template."""
 
 import random
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from adamergex.language_tags import standard
 from adamergex.tasks.items import Item
 from adamergex.tasks.task import AnswerKind
 
-# What XLT calls a request, and what is to be done with it, by kind of answer.
+# XLT's role and goal, by kind of answer.
 _ROLES: dict[AnswerKind, tuple[str, str]] = {
     "choice": ("a natural language understanding", "choose one of the options"),
     "text": ("a natural language understanding", "obtain the answer"),
@@ -18,21 +18,21 @@ _ROLES: dict[AnswerKind, tuple[str, str]] = {
     "extraction": ("a question answering", "extract the answer from the text, in its own words"),
     "generation": ("a multilingual writing", "obtain the answer"),
 }
-# What stands between solved examples: behind each of their answers.
+# The separator after each few-shot example.
 BETWEEN = "\n\n"
 XLT_MARKER = "Answer:"
 XLT_THEN = f"\n{XLT_MARKER}"
-# Tokens for retelling and reasoning before the answer.
+# Tokens to generate for retelling and reasoning before the answer.
 XLT_TOKENS = 192
 
 
 def few_shot(items: Sequence[Item], solved: Sequence[Item], shots: int, seed: int) -> list[Item]:
-    """Items behind solved examples, all the same ones; where there are choices, their labels take turns.
+    """Items with few-shot examples before them, the same for all; where there are choices, the examples' labels are balanced.
 
     Args:
-        items: to be asked.
-        solved: examples to draw from.
-        shots: how many; fewer where there are fewer.
+        items: to prompt for.
+        solved: examples to sample from.
+        shots: number of examples; fewer where there are fewer.
         seed: of the draw.
     """
     drawn = list(solved)
@@ -54,7 +54,7 @@ def few_shot(items: Sequence[Item], solved: Sequence[Item], shots: int, seed: in
 def xlt(items: Sequence[Item], kind: AnswerKind, language: str) -> list[Item]:
     """Items in XLT's template (Huang et al., arXiv 2305.07004, figure 2): retell in English, reason, then answer.
 
-    What the model writes up to `XLT_MARKER` belongs in front of the answer: see `answering`.
+    The model first generates up to `XLT_MARKER`; `answering` then appends that to the prompt.
     """
     role, goal = _ROLES[kind]
     head = f"I want you to act as {role} expert for {langcodes.get(standard(language)).display_name('en')}.\n"
@@ -64,17 +64,17 @@ def xlt(items: Sequence[Item], kind: AnswerKind, language: str) -> list[Item]:
         "You should step-by-step answer the request.\n"
         f"You should tell me the answer in this format '{XLT_MARKER}'.\n\n"
     )
-    asked = []
+    prompted = []
     for item in items:
         listed = "".join(f"\nOption {n}: {choice.strip()}" for n, choice in enumerate(item.choices, 1))
         prompt = f"{head}Request: {item.prompt}{listed}{tail}"
         moved = _moved(item.longest_column, len(head) + len("Request: "))
-        asked.append(replace(item, prompt=prompt, longest_column=moved))
-    return asked
+        prompted.append(replace(item, prompt=prompt, longest_column=moved))
+    return prompted
 
 
 def answering(items: Sequence[Item], thoughts: Sequence[str]) -> list[Item]:
-    """Items whose prompts go on with what a model thought, up to the marker that the answer follows."""
+    """Items whose prompts continue with the model's reasoning, up to the marker that the answer follows."""
     return [
         replace(
             item,

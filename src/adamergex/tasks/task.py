@@ -1,4 +1,4 @@
-"""What a recipe says about labelled data: sources of rows, and how a row becomes a question and its answer."""
+"""The task section of a recipe: sources of rows, and how a row becomes a prompt and its answer."""
 
 import string
 from typing import Any, Literal, Self
@@ -13,7 +13,7 @@ AnswerKind = Literal["choice", "text", "number", "extraction", "generation"]
 
 
 class Wording(Section):
-    """How a row becomes a question and its answer."""
+    """How a row becomes a prompt and its answer."""
 
     prompt: str = Field(description="template over the row's columns, such as 'Review: {text}\\nSentiment:'")
     separator: str = Field(" ", description="between prompt and answer; empty for scripts without spaces")
@@ -28,7 +28,7 @@ class Wording(Section):
     @field_validator("choices", mode="before")
     @classmethod
     def _as_mapping(cls, value: Any) -> Any:
-        """A list of labels stands for itself; integer labels are compared as text."""
+        """A list of labels maps each to itself; integer labels are compared as text."""
         if isinstance(value, list):
             return {str(label): str(label) for label in value}
         if isinstance(value, dict):
@@ -64,9 +64,9 @@ class Wording(Section):
 
     @property
     def shared_columns(self) -> list[str] | None:
-        """The columns that every choice names, such as a hypothesis that labels are said of; mostly there are none.
+        """The columns that every choice names, such as a hypothesis that the labels classify; usually there are none.
 
-        None where choices name columns of their own: these are not labels, but sentences to choose from.
+        None where choices name different columns: they are not labels then, but sentences to choose from.
         """
         named = [list(dict.fromkeys(_columns(words))) for words in (self.choices or {}).values()]
         if any(set(columns) != set(named[0]) for columns in named):
@@ -75,9 +75,9 @@ class Wording(Section):
 
     @property
     def outputs(self) -> int:
-        """How many numbers an encoder's head gives: one for each label, or one for each sequence with a choice in it.
+        """The number of outputs of an encoder's head: one for each label, or 1 where each choice is a sequence.
 
-        0 where answers are written.
+        0 where answers are generated.
         """
         return len(self.choices or ()) if self.shared_columns is not None else 1
 
@@ -154,6 +154,6 @@ class Task(Wording):
         return self.kind or ("choice" if self.choices else "text")
 
     def wording(self, language: str) -> Wording:
-        """The wording that items of a language are asked in."""
-        found = language_tags.match(language, self.wordings)
-        return self if found is None else self.wordings[found]
+        """The wording of items in a language."""
+        tag = language_tags.match(language, self.wordings)
+        return self if tag is None else self.wordings[tag]

@@ -1,4 +1,4 @@
-"""What a benchmark is: its rows in every language, and the words that a row is asked with."""
+"""The definition of a benchmark: its rows in every language, and its prompts."""
 
 import re
 import string
@@ -22,9 +22,9 @@ class Prompt:
 
     Attributes:
         prompt: template over the columns of a row, as in a recipe's task.
-        choices: label → its words, which may name columns, too; empty unless one of several answers is chosen.
+        choices: label → its template, which may name columns; empty where the answer is generated.
         separator: between prompt and answer.
-        marker: what the final number of a reasoned answer follows, such as `The answer is`.
+        marker: the text before the final number of a chain-of-thought answer, such as `The answer is`.
     """
 
     prompt: str
@@ -44,24 +44,24 @@ class Benchmark:
     """A published benchmark.
 
     Attributes:
-        name: what it is asked for by.
-        title: what its authors call it.
+        name: its identifier in recipes.
+        title: the authors' name.
         citation: the paper.
         licence: of the data, as its publishers state it.
-        kind: what an answer is.
-        codes: language → what the authors call it in the names of files and configurations.
-        splits: split → the hub's split that it is made of.
-        answer: the column that holds the label or the answer that is scored.
-        learned: the column that is learned: the answer, or the reasoning that ends with it.
-        prompts: wordings by language, all of one form; `en` always, others where a wording is published.
+        kind: of its answers.
+        codes: language → the authors' code for it in names of files and configurations.
+        splits: split → the split on the hub that it is taken from.
+        answer: the column with the label or answer that is scored.
+        learned: the column that is trained on: the answer, or the reasoning that ends with it.
+        prompts: by language, all with the same choices; `en` always, others where one is published.
         dataset: the data set on the Hugging Face hub.
         revision: its commit, or its branch of Parquet files.
         config: the configuration of the data set; `{code}` is the language's.
         files: reads the authors' own files: folder, split and code of the language → rows as the hub has them.
         columns: maps rows as the hub has them, of a split and a language, to the columns that the prompts name.
         training: the benchmark whose `train` split teaches the task in the source language.
-        paper: the English wording of the AdaMergeX repository, used for every language there.
-        caution: what of it stands in other data.
+        paper: the English prompt of the AdaMergeX repository, which uses it for every language.
+        caution: its overlap with other data.
     """
 
     name: str
@@ -85,34 +85,34 @@ class Benchmark:
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """The languages that there is data in, as BCP 47 codes."""
+        """The languages with data, as BCP 47 codes."""
         return tuple(self.codes)
 
     def language(self, code: str) -> str:
-        """A language as this benchmark lists it: `es` for `es-ES`, `spa` or the authors' `spa_Latn`.
+        """This benchmark's key for a language: `es` for `es-ES`, `spa` or the authors' `spa_Latn`.
 
         Raises:
             DataError: there is no data in that language.
         """
-        for known, theirs in self.codes.items():
-            if code in (known, theirs):
+        for known, authors_code in self.codes.items():
+            if code in (known, authors_code):
                 return known
-        found = language_tags.match(code, self.codes)
-        if found is None:
+        match = language_tags.match(code, self.codes)
+        if match is None:
             raise DataError(f"{self.name}: has no data in {code!r}; it has {', '.join(self.codes)}")
-        return found
+        return match
 
     def prompt(self, language: str) -> Prompt:
-        """The wording in a language, or the English one where none is published. Raises DataError as `language`."""
+        """The prompt in a language, or the English one where none is published. Raises DataError as `language`."""
         return self.prompts.get(self.language(language), self.prompts["en"])
 
     def rows(self, split: str, language: str, folder: Path | None = None) -> Iterator[Row]:
-        """The rows of a split: pairs of a place, such as `mgsm_es.tsv:7`, and the row, text in every column.
+        """The rows of a split: pairs of a location, such as `mgsm_es.tsv:7`, and the row, text in every column.
 
         Args:
             split: one of `splits`.
             language: a BCP 47 code, or the authors' own.
-            folder: where the authors' files lie, or a folder with one folder for each benchmark by its name; without
+            folder: with the authors' files, or with one such folder for each benchmark by name; without
                 it the data set is streamed from the hub.
 
         Raises:
@@ -122,11 +122,11 @@ class Benchmark:
         language = self.language(language)
         if split not in self.splits:
             raise DataError(f"{self.name}: has no split {split!r}; it has {', '.join(self.splits)}")
-        found = False
+        has_rows = False
         for row in self.columns(self._raw(split, self.codes[language], folder), split, language):
-            found = True
+            has_rows = True
             yield row
-        if not found:
+        if not has_rows:
             raise DataError(f"{self.name}: the split {split!r} in {language!r} holds no rows; replace its file")
 
     def _raw(self, split: str, code: str, folder: Path | None) -> Iterator[Row]:
@@ -141,27 +141,27 @@ class Benchmark:
         return sources.rows(source, Path(), code)
 
 
-def text(row: Mapping[str, Any], column: str, place: str) -> str:
+def text(row: Mapping[str, Any], column: str, location: str) -> str:
     """A column as text. Raises DataError where the row has none."""
     value = row.get(column)
     if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{place}: no text in column {column!r}; the row has {', '.join(map(str, row))}")
+        raise DataError(f"{location}: no text in column {column!r}; the row has {', '.join(map(str, row))}")
     return value.strip()
 
 
-def label(row: Mapping[str, Any], column: str, place: str, names: Sequence[str]) -> str:
+def label(row: Mapping[str, Any], column: str, location: str, names: Sequence[str]) -> str:
     """A label by its name, from its name or its number. Raises DataError where it is neither."""
     value = row.get(column)
     if isinstance(value, int) and 0 <= value < len(names):
         return names[value]
     if isinstance(value, str) and value.strip() in names:
         return value.strip()
-    raise DataError(f"{place}: unknown label {value!r} in column {column!r}; expected {', '.join(names)}")
+    raise DataError(f"{location}: unknown label {value!r} in column {column!r}; expected {', '.join(names)}")
 
 
-def number(value: object, place: str) -> str:
+def number(value: object, location: str) -> str:
     """A number as text without commas between thousands. Raises DataError where it is none."""
     plain = str(value).replace(",", "").strip()
     if not re.fullmatch(r"-?\d+(\.\d+)?", plain):
-        raise DataError(f"{place}: {value!r} is no number; expected an answer such as 18 or 2,125")
+        raise DataError(f"{location}: {value!r} is no number; expected an answer such as 18 or 2,125")
     return plain

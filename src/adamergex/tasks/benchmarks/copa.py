@@ -37,17 +37,17 @@ def columns(rows: Iterator[Row], connectives: dict[str, str], language: str) -> 
     Args:
         rows: the rows as they are published.
         connectives: the word for `cause` and the word for `effect`.
-        language: whose letters they are.
+        language: of the text, for lower-casing.
 
     Raises:
         DataError: a row lacks a column, or has an unknown label or question.
     """
-    for place, row in rows:
-        question = label(row, "question", place, list(connectives))
-        premise, *choices = (text(row, name, place) for name in ("premise", "choice1", "choice2"))
+    for location, row in rows:
+        question = label(row, "question", location, list(connectives))
+        premise, *choices = (text(row, name, location) for name in ("premise", "choice1", "choice2"))
         endings = [_small_letter(choice, language) for choice in choices]
         yield (
-            place,
+            location,
             {
                 "id": str(row.get("idx")),
                 "premise": premise,
@@ -59,13 +59,13 @@ def columns(rows: Iterator[Row], connectives: dict[str, str], language: str) -> 
                 "connective": connectives[question],
                 "ending1": endings[0],
                 "ending2": endings[1],
-                "label": label(row, "label", place, ("0", "1")),
+                "label": label(row, "label", location, ("0", "1")),
             },
         )
 
 
 def _small_letter(sentence: str, language: str) -> str:
-    """A sentence as it goes on after a connective."""
+    """A sentence in lower case, as it continues after a connective."""
     if language == "en" and sentence.split(maxsplit=1)[0] in ("I", "I'm", "I'd", "I've"):
         return sentence
     first = {"I": "ı", "İ": "i"}.get(sentence[0]) if language == "tr" else None

@@ -1,4 +1,4 @@
-"""The authors' own files: found by their published names, read as they are written."""
+"""Reads the authors' own files, by their published names and in their format."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from adamergex.errors import DataError
 
 
 def found(folder: Path, *names: str) -> Path:
-    """The first of the names that is a file in the folder.
+    """The first of these names that is a file in the folder.
 
     Raises:
         DataError: none is.

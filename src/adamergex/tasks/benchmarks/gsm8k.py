@@ -33,16 +33,16 @@ def _files(folder: Path, split: str, code: str) -> Iterator[Row]:
 
 
 def _columns(rows: Iterator[Row], split: str, language: str) -> Iterator[Row]:
-    for count, (place, row) in enumerate(rows):
-        steps, mark, last = text(row, "answer", place).rpartition("####")
+    for count, (location, row) in enumerate(rows):
+        steps, mark, last = text(row, "answer", location).rpartition("####")
         if not mark:
-            raise DataError(f"{place}: no '#### ' in the column 'answer'; expected the final number after it")
-        answer = number(last, place)
+            raise DataError(f"{location}: no '#### ' in the column 'answer'; expected the final number after it")
+        answer = number(last, location)
         yield (
-            place,
+            location,
             {
                 "id": str(count),
-                "question": text(row, "question", place),
+                "question": text(row, "question", location),
                 "solution": f"{_one_line(steps)} {ENGLISH.marker} {answer}.",
                 "answer": answer,
             },

@@ -46,13 +46,13 @@ def _files(folder: Path, split: str, code: str) -> Iterator[Row]:
 
 
 def _columns(rows: Iterator[Row], split: str, language: str) -> Iterator[Row]:
-    for count, (place, row) in enumerate(rows):
+    for count, (location, row) in enumerate(rows):
         # A headline is written on one line; some of the tables break it.
-        headline = " ".join(text(row, "headline", place).split())
-        article = text(row, "text", place)
+        headline = " ".join(text(row, "headline", location).split())
+        article = text(row, "text", location)
         # Every language has articles of its own.
-        columns = {"id": f"{language}-{count}", "category": text(row, "category", place)}
-        yield place, columns | {"headline": headline, "text": article}
+        columns = {"id": f"{language}-{count}", "category": text(row, "category", location)}
+        yield location, columns | {"headline": headline, "text": article}
 
 
 BENCHMARK = Benchmark(

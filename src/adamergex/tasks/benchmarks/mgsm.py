@@ -68,13 +68,13 @@ def _exemplars(path: Path, code: str) -> Iterator[Row]:
 
 
 def _columns(rows: Iterator[Row], split: str, language: str) -> Iterator[Row]:
-    for count, (place, row) in enumerate(rows):
-        question = text(row, "question", place)
-        columns = {"id": str(count), "question": question, "answer": number(row.get("answer_number"), place)}
+    for count, (location, row) in enumerate(rows):
+        question = text(row, "question", location)
+        columns = {"id": str(count), "question": question, "answer": number(row.get("answer_number"), location)}
         if split == "exemplars":
             columns["question"] = _HEAD.sub("", question)
-            columns["solution"] = _HEAD.sub("", text(row, "answer", place))
-        yield place, columns
+            columns["solution"] = _HEAD.sub("", text(row, "answer", location))
+        yield location, columns
 
 
 def _prompt(question: str, answer: str, marker: str) -> Prompt:

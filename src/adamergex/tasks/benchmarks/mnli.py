@@ -29,32 +29,32 @@ PAPER = Prompt(
 
 
 def worded(right: str, *answers: str) -> Prompt:
-    """The harness's question after the premise, and its answers before the hypothesis, in the order of `LABELS`."""
+    """A prompt in the harness's form: its question after the premise, its answers, in the order of `LABELS`, before the hypothesis."""
     choices = {name: f"{words}, {{hypothesis}}" for name, words in zip(LABELS, answers, strict=True)}
     return Prompt(f"{{premise}}, {right}?", choices)
 
 
 def columns(rows: Iterator[Row], split: str, language: str) -> Iterator[Row]:
     """Pairs of sentences with the names of their labels. Raises DataError where a row lacks a part."""
-    for count, (place, row) in enumerate(rows):
+    for count, (location, row) in enumerate(rows):
         yield (
-            place,
+            location,
             {
                 "id": str(count),
-                "premise": text(row, "premise", place),
-                "hypothesis": text(row, "hypothesis", place),
-                "label": label(row, "label", place, LABELS),
+                "premise": text(row, "premise", location),
+                "hypothesis": text(row, "hypothesis", location),
+                "label": label(row, "label", location, LABELS),
             },
         )
 
 
 def _files(folder: Path, split: str, code: str) -> Iterator[Row]:
     name = f"multinli_1.0_{'dev_matched' if split == 'dev' else split}.jsonl"
-    for place, row in files.table(folder, name, f"multinli_1.0/{name}"):
+    for location, row in files.table(folder, name, f"multinli_1.0/{name}"):
         # The authors mark a pair on which the annotators did not agree; the hub leaves it out.
         if row.get("gold_label") != "-":
             named = {"sentence1": "premise", "sentence2": "hypothesis", "gold_label": "label"}
-            yield place, {named.get(column, column): value for column, value in row.items()}
+            yield location, {named.get(column, column): value for column, value in row.items()}
 
 
 BENCHMARK = Benchmark(

@@ -50,14 +50,14 @@ def _codes(flores: Sequence[str]) -> dict[str, str]:
     scripts: dict[str | None, set[str | None]] = {}
     for tag in tags.values():
         scripts.setdefault(tag.language, set()).add(tag.maximize().script)
-    found: dict[str, str] = {}
+    codes: dict[str, str] = {}
     for code, tag in tags.items():
         plain = langcodes.Language.make(tag.language, territory=tag.territory)
         usual = len(scripts[tag.language]) == 1 or plain.maximize().script == tag.maximize().script
         name = plain.to_tag() if usual else tag.to_tag()
         # Twi and Akan have one code between them.
-        found[code.partition("_")[0] if name in found else name] = code
-    return found
+        codes[code.partition("_")[0] if name in codes else name] = code
+    return codes
 
 
 def _files(folder: Path, split: str, code: str) -> Iterator[Row]:
@@ -65,9 +65,9 @@ def _files(folder: Path, split: str, code: str) -> Iterator[Row]:
 
 
 def _columns(rows: Iterator[Row], split: str, language: str) -> Iterator[Row]:
-    for place, row in rows:
-        topic = label(row, "category", place, _TOPICS)
-        yield place, {"id": str(row.get("index_id")), "text": text(row, "text", place), "category": topic}
+    for location, row in rows:
+        topic = label(row, "category", location, _TOPICS)
+        yield location, {"id": str(row.get("index_id")), "text": text(row, "text", location), "category": topic}
 
 
 BENCHMARK = Benchmark(

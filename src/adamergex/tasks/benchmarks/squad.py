@@ -1,6 +1,6 @@
 """SQuAD 1.1: the answer to a question as a span of a paragraph, in English; teaches what XQuAD asks.
 
-Citation: Rajpurkar et al. 2016, SQuAD: 100,000+ PredictionRequest for Machine Comprehension of Text,
+Citation: Rajpurkar et al. 2016, SQuAD: 100,000+ Questions for Machine Comprehension of Text,
     https://arxiv.org/abs/1606.05250
 Licence: CC BY-SA 4.0
 Data: rajpurkar/squad, configuration plain_text, at 7b6d24c440a36b6815f21b70d25016731768db1f (pinned by many public
@@ -28,7 +28,7 @@ PAPER = Prompt("Question: {context}{question}\nAnswer:", {})
 
 
 def worded(context: str, question: str, answer: str) -> Prompt:
-    """The harness's three words of a language, each before what it names."""
+    """A prompt in the harness's form, from its three words in a language."""
     return Prompt(f"{context}: {{context}}\n\n{question}: {{question}}\n\n{answer}:", {})
 
 
@@ -56,34 +56,34 @@ def questions(path: Path) -> Iterator[Row]:
 
 
 def columns(rows: Iterator[Row]) -> Iterator[Row]:
-    """PredictionRequest with all their answers and the number of their paragraph, which counts from 0 in every language.
+    """Questions with all their answers and the index of their paragraph, which is the same in every language.
 
     Raises:
         DataError: a row lacks a part.
     """
     number, last = -1, None
-    for place, row in rows:
-        context = _clean(text(row, "context", place))
+    for location, row in rows:
+        context = _clean(text(row, "context", location))
         number, last = (number if context == last else number + 1), context
-        answers = _answers(row, place)
+        answers = _answers(row, location)
         yield (
-            place,
+            location,
             {
-                "id": text(row, "id", place),
+                "id": text(row, "id", location),
                 "paragraph": str(number),
                 "context": context,
-                "question": _clean(text(row, "question", place)),
+                "question": _clean(text(row, "question", location)),
                 "answers": answers,
                 "answer": answers[0],
             },
         )
 
 
-def _answers(row: dict[str, Any], place: str) -> list[str]:
-    found = row.get("answers")
-    spans = found.get("text") if isinstance(found, dict) else None
+def _answers(row: dict[str, Any], location: str) -> list[str]:
+    answers = row.get("answers")
+    spans = answers.get("text") if isinstance(answers, dict) else None
     if not spans or not all(isinstance(span, str) and span.strip() for span in spans):
-        raise DataError(f"{place}: no answer in column 'answers'; every question of SQuAD 1.1 has one")
+        raise DataError(f"{location}: no answer in column 'answers'; every question of SQuAD 1.1 has one")
     return [_clean(span).strip() for span in spans]
 
 

@@ -85,9 +85,9 @@ def _files(folder: Path, split: str, code: str) -> Iterator[Row]:
 
 
 def _columns(rows: Iterator[Row], split: str, language: str) -> Iterator[Row]:
-    for place, row in rows:
-        needed = {column: text(row, column, place) for column in ("id", "text", "summary")}
-        yield place, needed | {"title": str(row.get("title") or "").strip()}
+    for location, row in rows:
+        needed = {column: text(row, column, location) for column in ("id", "text", "summary")}
+        yield location, needed | {"title": str(row.get("title") or "").strip()}
 
 
 BENCHMARK = Benchmark(

@@ -44,10 +44,10 @@ def _files(folder: Path, split: str, code: str) -> Iterator[Row]:
 
 
 def _columns(rows: Iterator[Row], split: str, language: str) -> Iterator[Row]:
-    for place, row in squad.columns(rows):
+    for location, row in squad.columns(rows):
         last = int(row["paragraph"]) % _PARAGRAPHS_OF_AN_ARTICLE == _PARAGRAPHS_OF_AN_ARTICLE - 1
         if last == (split == "dev"):
-            yield place, row
+            yield location, row
 
 
 BENCHMARK = Benchmark(
