@@ -1,4 +1,4 @@
-"""Pictures: training curves, and figures as SVG that takes its colours from the page it stands in."""
+"""Figures: training curves, and SVG that takes its colours from the page that embeds it."""
 
 import re
 import warnings
@@ -12,7 +12,7 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# What matplotlib draws with, and the variable of templates/report.css that takes its place in a page. The curves are
+# The colours that matplotlib draws with, and the variables of templates/report.css that replace them in a page. The curves are
 # Okabe and Ito's colours, which colour-blind readers tell apart, the pale ones darkened until they show on white.
 INK, MUTED, RULE, PAPER, ACCENT = "#1d2023", "#5b6169", "#d9dce0", "#fffffe", "#0a5fa8"
 CURVES = ("#0072b2", "#c65200", "#00805e", "#a8488a", "#8a6a00", "#3c9bd6", "#4a4f55")
@@ -22,7 +22,7 @@ _VARIABLES = {INK: "ink", MUTED: "muted", RULE: "rule", PAPER: "paper", ACCENT: 
 _STYLES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))
 # A unit of a figure is a pixel of a page: 72 to an inch, which is what matplotlib's SVG counts in.
 _UNIT = 72
-# More points than these do not show.
+# More points than these cannot be seen.
 _POINTS = 400
 _SETTINGS = {
     "font.size": 12,
@@ -33,7 +33,7 @@ _SETTINGS = {
     "ytick.color": RULE,
     "xtick.labelcolor": MUTED,
     "ytick.labelcolor": MUTED,
-    # Names are names, also those with two dollar signs in them.
+    # Names may have two dollar signs in them, which are no formula.
     "text.parse_math": False,
     "svg.fonttype": "none",
     "svg.hashsalt": "adamergex",
@@ -41,7 +41,7 @@ _SETTINGS = {
 
 
 def look() -> AbstractContextManager[Any]:
-    """How figures look, whatever the user's matplotlibrc says; to be drawn and saved in."""
+    """The style context to draw and save figures in, independent of the user's matplotlibrc."""
     return style.context(["default", _SETTINGS])
 
 
@@ -51,25 +51,25 @@ def figure(width: float, height: float) -> Figure:
 
 
 def tidy(axes: Axes, title: str) -> None:
-    """The frame of a panel: its name to the left, no lines where nothing is read off."""
+    """Style a panel: its title on the left, no spines at the top and right."""
     axes.set_title(title, loc="left", color=INK, fontweight="bold")
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def svg(drawn: Figure, name: str, words: str) -> str:
-    """A figure as an `<svg>` to stand in a page, with text as text, and colours that follow the page.
+    """A figure as an `<svg>` to embed in a page, with text as text, and the page's colours.
 
     Args:
         drawn: with the colours of this module.
-        name: tells the identifiers of several pictures in a page apart.
-        words: what is to be seen, for those who do not see it.
+        name: prefix of identifiers, distinct for each figure of a page.
+        words: a description of the figure, for screen readers.
     """
     written = BytesIO()
     with warnings.catch_warnings():
         # matplotlib measures with a font that lacks most scripts; the reader's browser draws the text.
         warnings.filterwarnings("ignore", "Glyph .* missing")
         drawn.savefig(written, format="svg", transparent=True, metadata={"Date": None})
-    # Comments and the document type go when it is parsed.
+    # Parsing removes comments and the document type.
     root = ElementTree.fromstring(written.getvalue())
     width = float(root.attrib["viewBox"].split()[2])
     for parent in list(root.iter()):
@@ -77,11 +77,11 @@ def svg(drawn: Figure, name: str, words: str) -> str:
             parent.remove(child)
     used = set(re.findall(r'(?:href="|url\()#([^")]+)', written.getvalue().decode()))
     for element in root.iter():
-        # A page knows what is SVG in it; namespaces are for files of their own.
+        # Embedded SVG needs no namespaces.
         element.tag = element.tag.rpartition("}")[2]
-        given = {key.rpartition("}")[2]: value for key, value in element.attrib.items()}
+        attributes = {key.rpartition("}")[2]: value for key, value in element.attrib.items()}
         element.attrib.clear()
-        for key, value in given.items():
+        for key, value in attributes.items():
             if key != "id" or value in used:
                 element.set(key, _in_page(key, value, name))
     for key in ("width", "height", "version"):
@@ -91,7 +91,7 @@ def svg(drawn: Figure, name: str, words: str) -> str:
 
 
 def _in_page(key: str, value: str, name: str) -> str:
-    """An attribute as it stands in a page."""
+    """An attribute as it is written in a page."""
     if key == "d":
         return " ".join(re.sub(r"-?\d+\.\d+", lambda number: f"{float(number[0]):.2f}", value).split())
     if key == "style":
@@ -118,11 +118,11 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
 
 
 def training_svg(logs: Mapping[str, Sequence[Mapping[str, Any]]], name: str) -> str:
-    """The same as a picture in a page.
+    """`training_curves` as an `<svg>` to embed in a page.
 
     Args:
         logs: adapter → the rows of its training log.
-        name: tells the identifiers of several pictures in a page apart.
+        name: prefix of identifiers, distinct for each figure of a page.
     """
     ends = [
         f"{adapter}: {len(log)} steps, loss {log[0]['loss']:.3f} to {log[-1]['loss']:.3f}"
@@ -163,13 +163,13 @@ def _training(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
 
 
 def _smoothed(losses: Sequence[float]) -> list[float]:
-    """A running mean over a fiftieth of the training, so that the course shows through the noise of single batches."""
+    """A running mean over a fiftieth of the training, so that the trend is visible through the noise of single batches."""
     width = max(1, len(losses) // 50)
     return [sum(losses[max(0, i - width + 1) : i + 1]) / min(i + 1, width) for i in range(len(losses))]
 
 
 def _thinned(values: Sequence[float]) -> tuple[list[int], list[float]]:
-    """Steps and values, as means over a few steps each where there are more than can be seen."""
+    """Steps and values, averaged over a few steps each where there are more than `_POINTS`."""
     width = -(-len(values) // _POINTS)
     pieces = [values[start : start + width] for start in range(0, len(values), width or 1)]
     ends = [min((number + 1) * width, len(values)) for number in range(len(pieces))]

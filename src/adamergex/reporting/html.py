@@ -1,4 +1,4 @@
-"""A report as one HTML file that needs nothing from elsewhere. Imports no torch."""
+"""A report as one self-contained HTML file. Imports no torch."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -19,8 +19,8 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-ur
 
 
 def page(report: Report) -> str:
-    """The whole report as a page. The same report gives the same text, and sections without content are left out."""
-    found = {
+    """The whole report as a page. Equal reports give equal text, and sections without content are left out."""
+    bodies = {
         "results": ("Results", _results(report)),
         "scale": ("Score by t", _scales(report)),
         "harness": ("lm-evaluation-harness", _harness(report)),
@@ -30,14 +30,14 @@ def page(report: Report) -> str:
         "facts": ("How these numbers came to be", bullets(report.facts) if report.facts else ""),
         "versions": ("Versions and hashes", _versions(report)),
     }
-    sections = {name: (title, body) for name, (title, body) in found.items() if body}
+    sections = {name: (title, body) for name, (title, body) in bodies.items() if body}
     links = "".join(f'<li><a href="#{name}">{title}</a></li>' for name, (title, _) in sections.items())
     contents = f'<nav aria-label="Contents">\n<ol>{links}</ol>\n</nav>\n' if len(sections) > 2 else ""
     body = "\n".join(
         f'<section aria-labelledby="{name}">\n<h2 id="{name}">{title}</h2>\n{body}\n</section>'
         for name, (title, body) in sections.items()
     )
-    looks = (resources.files("adamergex.reporting") / "templates" / "report.css").read_text("utf-8")
+    css = (resources.files("adamergex.reporting") / "templates" / "report.css").read_text("utf-8")
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -47,7 +47,7 @@ def page(report: Report) -> str:
 <meta name="color-scheme" content="light dark">
 <title>{text(report.title)}</title>
 <style>
-{looks}</style>
+{css}</style>
 </head>
 <body>
 <header>
@@ -63,14 +63,14 @@ def page(report: Report) -> str:
 
 
 def _summary(report: Report) -> str:
-    """What came out, before anything else: of the average where there is one, and of what it was measured on."""
+    """The summary at the top: the verdict, on the average if there is one, and what was measured."""
     if not report.rows:
         return '<p class="lead">Nothing was scored.</p>'
     tables = report.tables()
     # The average says the most; the verdicts of the languages stand with their tables.
     shown = tables[-1:] if tables[-1][1][0].average else tables
-    said = " ".join(sentence for _, rows in shown for sentence in sentences(report, rows))
-    lead = f'<p class="lead" dir="auto">{text(said)}</p>\n' if said else ""
+    summary = " ".join(sentence for _, rows in shown for sentence in sentences(report, rows))
+    lead = f'<p class="lead" dir="auto">{text(summary)}</p>\n' if summary else ""
     items = {row.language: row.items for row in report.rows if not row.average}
     methods = len({row.method for row in report.rows})
     least, most = min(items.values()), max(items.values())
@@ -83,7 +83,7 @@ def _summary(report: Report) -> str:
 
 
 def _results(report: Report) -> str:
-    """The merged adapter in every language, the picture, then a table for each language."""
+    """The merged adapter in every language, the figure, then a table for each language."""
     tables = report.tables()
     if not tables:
         return ""
@@ -101,10 +101,10 @@ def _results(report: Report) -> str:
     for number, (heading, rows) in enumerate(tables, 1):
         # The verdict on an only language stands at the top of the page.
         lines = sentences(report, rows) if len(tables) > 1 else []
-        said = "".join(f'\n<p dir="auto">{text(sentence)}</p>' for sentence in lines)
+        verdicts = "".join(f'\n<p dir="auto">{text(sentence)}</p>' for sentence in lines)
         items = f"{max(row.items for row in rows):,} items; scores in percent, differences in points"
         parts.append(
-            f'<h3 id="results-{number}" dir="auto">{text(heading)}</h3>{said}\n'
+            f'<h3 id="results-{number}" dir="auto">{text(heading)}</h3>{verdicts}\n'
             + _rows(f"{heading}: {items}", rows, report.start, "method")
         )
     if len(tables) > 3:
@@ -118,7 +118,7 @@ def _results(report: Report) -> str:
 def _rows(caption: str, rows: Sequence[Row], start: str, first: str) -> str:
     columns = headings(rows, start)
     of_merged = all(row.role == "merged" for row in rows)
-    # Where all rows are of the merged adapter, the average stands out.
+    # Where all rows are of the merged adapter, the average is emphasised.
     merged = [number for number, row in enumerate(rows) if (row.average if of_merged else row.role == "merged")]
     return table(caption, [first, *columns[1:]], [cells(row, columns) for row in rows], merged)
 
@@ -153,12 +153,12 @@ def _error(error: Any) -> str:
 
 
 def _answers(report: Report) -> str:
-    """Examples by language and method, each method folded up."""
+    """Examples by language and method, each method collapsed."""
     parts = []
-    for language, of in groupby(report.examples, key=lambda example: example.language):
+    for language, of_language in groupby(report.examples, key=lambda example: example.language):
         parts.append(f'<h3 dir="auto">{text(report.heading(language))}</h3>')
-        for _, found in groupby(of, key=lambda example: example.method):
-            changed = list(found)
+        for _, of_method in groupby(of_language, key=lambda example: example.method):
+            changed = list(of_method)
             examples = changed[:_EXAMPLES]
             better = sum(example.score > example.start_score for example in examples)
             worse = sum(example.score < example.start_score for example in examples)
@@ -208,7 +208,7 @@ def _training(report: Report) -> str:
 
 
 def _corpora(report: Report) -> str:
-    """What the adapters learned the languages from: how much, then where it comes from; a language in a row."""
+    """The corpora of the reference adapters: their size, then their sources; one row for each language."""
     if not report.corpora:
         return ""
     counts = {
@@ -241,16 +241,16 @@ def _corpora(report: Report) -> str:
 
 
 def _foreign(facts: Mapping[str, Any]) -> str:
-    """Documents that are plainly in another language, and what became of them."""
+    """Documents that are clearly in another language, and whether they were dropped."""
     if facts["in_other_languages"] is None:
         return "unknown to the identifier"
-    found = ", ".join(f"{code} {count:,}" for code, count in facts["other_languages"].items())
-    fate = ", dropped" if facts["in_other_languages_dropped"] else ""
-    return f"{facts['in_other_languages']:,}{f' ({found})' if found else ''}{fate}"
+    languages = ", ".join(f"{code} {count:,}" for code, count in facts["other_languages"].items())
+    dropped = ", dropped" if facts["in_other_languages_dropped"] else ""
+    return f"{facts['in_other_languages']:,}{f' ({languages})' if languages else ''}{dropped}"
 
 
 def _source(facts: Mapping[str, Any]) -> str:
-    """Where text comes from: a package, a data set or files, and which part of it."""
+    """The source of text: a package, a data set or files, and the part of it that was used."""
     source = facts.get("source") or {}
     where = source.get("package") or source.get("dataset")
     where = where or ", ".join(Path(path).name for path in source.get("files", ()))

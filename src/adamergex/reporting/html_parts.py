@@ -1,4 +1,4 @@
-"""Pieces of HTML: text that can do no harm, tables, pictures with a caption."""
+"""Pieces of HTML: escaped text, tables, figures with a caption."""
 
 import re
 from collections.abc import Collection, Iterable, Sequence
@@ -13,18 +13,18 @@ _UNWRITABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufd
 
 
 def clean(text: str) -> str:
-    """Text that a page can hold; a character that it cannot is shown as its picture, or as �."""
+    """Text with characters that HTML does not allow replaced, by their control picture or by �."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return _UNWRITABLE.sub(lambda found: chr(0x2400 + ord(found[0])) if found[0] < " " else "\ufffd", text)
+    return _UNWRITABLE.sub(lambda match: chr(0x2400 + ord(match[0])) if match[0] < " " else "\ufffd", text)
 
 
 def text(value: str) -> str:
-    """Text to stand between tags, or between the quotes of an attribute."""
+    """Text escaped for use between tags, or in a quoted attribute."""
     return escape(clean(value))
 
 
 def shortened(value: str, most: int) -> str:
-    """Its beginning and its end, with a word on what is between them, where it has more than `most` characters."""
+    """The beginning and end of a text of more than `most` characters, with a note on what was left out."""
     if len(value) <= most:
         return value
     half = most // 2
@@ -32,7 +32,7 @@ def shortened(value: str, most: int) -> str:
 
 
 def spoken(language: str) -> str:
-    """The attributes of text in a language: its direction follows from its letters."""
+    """The attributes `lang` and `dir` of text in a language."""
     known = f' lang="{text(standard(language))}"' if langcodes.tag_is_valid(language) else ""
     return f'{known} dir="auto"'
 
@@ -44,12 +44,12 @@ def table(
     merged: Collection[int] = (),
     words: Collection[int] = (),
 ) -> str:
-    """A table in a box that it scrolls in, where it is wider than the screen.
+    """A table, in a box that scrolls where it is wider than the screen.
 
     Args:
-        caption: what it shows.
-        columns: the headings; the first one is that of the rows' own headings.
-        rows: as plain text, a cell for each column.
+        caption: of the table.
+        columns: the headings; the first one is that of the row headings.
+        rows: plain text, a cell for each column.
         merged: the rows to emphasise.
         words: the columns that hold words; the others hold numbers.
     """
@@ -60,7 +60,7 @@ def table(
     head = "".join(f'<th scope="col"{kind(number)}>{text(name)}</th>' for number, name in enumerate(columns))
     body = []
     for number, (first, *others) in enumerate(rows):
-        cells = "".join(f'<td{kind(at)} dir="auto">{text(cell)}</td>' for at, cell in enumerate(others, 1))
+        cells = "".join(f'<td{kind(column)} dir="auto">{text(cell)}</td>' for column, cell in enumerate(others, 1))
         emphasis = ' class="merged"' if number in merged else ""
         body.append(f'<tr{emphasis}><th scope="row" dir="auto">{text(first)}</th>{cells}</tr>')
     return (
@@ -72,7 +72,7 @@ def table(
 
 
 def picture(drawn: str, caption: str) -> str:
-    """A picture that was written by `plots.svg`, in a box that it scrolls in, and what it shows."""
+    """A figure from `figures.svg` with its caption, in a box that scrolls."""
     return (
         f'<figure>\n<div class="scroll" tabindex="0" role="group" aria-label="{text(caption)}">{drawn}</div>\n'
         f"<figcaption>{text(caption)}</figcaption>\n</figure>"

@@ -1,4 +1,4 @@
-"""What a report says: rows as tables, a sentence for each language, examples, facts. Imports no torch."""
+"""The contents of a report: tables, a sentence for each language, examples, facts. Imports no torch."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,12 +31,12 @@ class ChangedAnswer:
     """An item that a method answered otherwise than the start.
 
     Attributes:
-        language, method, label: whose answer it is.
+        language, method, label: of the answer, as in `Row`.
         id: of the item.
-        prompt: what the model read, in the method's wording.
+        prompt: of the method.
         golds: the right answers.
-        start, start_score: what the start answered and scored.
-        prediction, score: what the method answered and scored.
+        start, start_score: the start's answer and score.
+        prediction, score: the method's answer and score.
     """
 
     language: str
@@ -53,21 +53,21 @@ class ChangedAnswer:
 
 @dataclass(frozen=True)
 class Report:
-    """All that a report shows.
+    """The data of a report.
 
     Attributes:
         title: its heading.
         source: the source language, or None where only adapters are compared.
-        start: what the method is called that others are compared with.
+        start: the name of the method that others are compared with.
         rows: of all languages, then the averages.
         examples: answers that differ, in the order of the rows.
-        facts: lines on how the numbers came to be.
+        facts: lines on how the numbers were computed.
         curves: adapter → the rows of its training log: step, loss, learning_rate, tokens, seconds, memory.
         corpora: language → the manifest of its plain text (`corpus.build`).
         scales: language → pairs of t and score, where t was tried.
         harness: rows of lm-evaluation-harness: task, metric, value, standard error.
         versions: package → version.
-        hashes: what → its fingerprint.
+        hashes: name → fingerprint.
         calibrated: the same rows, of answers that were calibrated without labels; empty where they were not.
     """
 
@@ -88,15 +88,15 @@ class Report:
     def tables(self) -> list[tuple[str, list[Row]]]:
         """Pairs of a heading and its rows, one for each language and one for the average."""
         grouped = groupby(self.rows, key=lambda row: (row.language, row.average))
-        return [(self.heading(*which), list(of)) for which, of in grouped]
+        return [(self.heading(*language_and_average), list(rows)) for language_and_average, rows in grouped]
 
     def heading(self, language: str, average: bool = False) -> str:
-        """What the table of a language, or of an average, is called."""
+        """The title of the table of a language, or of an average."""
         return language if self.source is None or average else f"{self.source} → {language}"
 
 
 def sentences(report: Report, rows: Sequence[Row]) -> list[str]:
-    """What the rows of one table say: raw, and after calibration."""
+    """The verdicts on one table: raw, and after calibration."""
     after = [row for row in report.calibrated if (row.language, row.average) == (rows[0].language, rows[0].average)]
     calibrated = verdict(after)
     return [
@@ -106,19 +106,19 @@ def sentences(report: Report, rows: Sequence[Row]) -> list[str]:
 
 
 def metric_name(metric: str) -> str:
-    """What a reader calls a metric."""
+    """The name of a metric in the report."""
     return _NAMES.get(metric, metric)
 
 
 def layouts(what: str, facts: Iterable[Mapping[str, Any]]) -> list[str]:
-    """How sequences lay in the batches of trainings or scorings, and why: a line for each answer that there is.
+    """Lines on how sequences were laid out in batches, and why, one for each layout that was used.
 
     Args:
-        what: was done.
-        facts: of each training or scoring, with its `layout` where it has one.
+        what: what was computed, such as training.
+        facts: of each training or scoring, with its `layout` if it has one.
     """
-    said = dict.fromkeys(of["layout"] for of in facts if of.get("layout"))
-    return [f"sequences of a batch in {what}: {layout}" for layout in said]
+    lines = dict.fromkeys(fact["layout"] for fact in facts if fact.get("layout"))
+    return [f"sequences of a batch in {what}: {layout}" for layout in lines]
 
 
 def verdict(of_language: Sequence[Row]) -> str | None:
@@ -146,7 +146,7 @@ def format_p(p: float) -> str:
 
 
 def headings(rows: Sequence[Row], start: str = "t = 0") -> list[str]:
-    """The headings of a table of these rows; columns that nothing stands in are left out."""
+    """The headings of a table of these rows, without empty columns."""
     result = ["", metric_name(rows[0].metric), "95 % interval"]
     if any(row.difference is not None for row in rows):
         result += [f"vs {start}", "p"]
@@ -189,7 +189,7 @@ def _drawn(title: str, rows: Sequence[Row], columns: Sequence[str]) -> Table:
 
 
 def show(console: Console, report: Report) -> None:
-    """Print the tables and what they say."""
+    """Print the tables and their verdicts."""
     for heading, rows in report.tables():
         console.print()
         for part in _fitting(console, heading, rows, report.start):
@@ -200,7 +200,7 @@ def show(console: Console, report: Report) -> None:
 
 
 def _fitting(console: Console, title: str, rows: Sequence[Row], start: str) -> list[Table]:
-    """The table of one language; where the terminal is too narrow for it, further metrics in a table of their own."""
+    """The table of one language; where the terminal is too narrow for it, further metrics in a second table."""
     whole = table(title, rows, start)
     if (
         not rows[0].others
@@ -216,8 +216,8 @@ def markdown(report: Report, curves: str | None) -> str:
     """The whole report as markdown.
 
     Args:
-        report: what to say.
-        curves: the file of a picture of the training curves, if there is one.
+        report: the data.
+        curves: the path of an image of the training curves, if there is one.
     """
     parts = [f"# {report.title}", ""]
     for heading, rows in report.tables():
@@ -246,7 +246,7 @@ def markdown(report: Report, curves: str | None) -> str:
         parts.append("")
     if curves is not None:
         parts += ["## Training", "", f"![loss, learning rate, tokens per second and memory by step]({curves})", ""]
-    facts = [*report.facts, *(f"{what}: {of}" for what, of in report.hashes.items())]
+    facts = [*report.facts, *(f"{what}: {fingerprint}" for what, fingerprint in report.hashes.items())]
     facts.append(", ".join(" ".join(pair) for pair in report.versions.items()))
     parts += ["## How these numbers came to be", "", *(f"- {fact}" for fact in facts), ""]
     return "\n".join(parts)

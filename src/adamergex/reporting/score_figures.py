@@ -1,4 +1,4 @@
-"""Pictures of scores: methods with their intervals, and the score by t; a panel for each language."""
+"""Figures of scores: methods with their intervals, and the score by t; a panel for each language."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,18 +9,18 @@ from adamergex.reporting.figures import ACCENT, INK, MUTED, PAPER, RULE, figure,
 from adamergex.reporting.html_parts import clean
 from adamergex.scoring.results import Row
 
-# Pixels: the widest picture, what stands around a panel, a method.
+# Pixels: the widest figure, the margin of a panel, the height of a method.
 _WIDTH, _AROUND, _METHOD = 960, 54, 19
 _LONGEST = 34
 
 
 def scores(tables: Sequence[tuple[str, Sequence[Row]]], metric: str, name: str) -> str:
-    """Every method's score with its 95 % interval, as an `<svg>`; a dashed line stands where the start does.
+    """Every method's score with its 95 % interval, as an `<svg>`; a dashed line marks the start's score.
 
     Args:
         tables: pairs of a heading and its rows; not empty.
-        metric: what a reader calls it.
-        name: tells the identifiers of several pictures in a page apart.
+        metric: its name in the report.
+        name: prefix of identifiers, distinct for each figure of a page.
     """
     methods = _methods([row for _, rows in tables for row in rows])
     merged = {row.method for _, rows in tables for row in rows if row.role == "merged"}
@@ -51,10 +51,10 @@ def scales(tried: Mapping[str, Sequence[tuple[float, float]]], metric: str, name
 
     Args:
         tried: heading → pairs of t and score, in 0..1; not empty, and no language without a pair.
-        metric: what a reader calls it.
-        name: tells the identifiers of several pictures in a page apart.
+        metric: its name in the report.
+        name: prefix of identifiers, distinct for each figure of a page.
     """
-    said = []
+    descriptions = []
     with look():
         drawn, panels = _grid(len(tried), 130)
         for axes, (heading, unsorted) in zip(panels, tried.items(), strict=True):
@@ -74,11 +74,13 @@ def scales(tried: Mapping[str, Sequence[tuple[float, float]]], metric: str, name
                 color=ACCENT,
                 fontweight="bold",
             )
-            said.append(f"{heading}: highest at t = {best[0]:g} with {100 * best[1]:.1f}")
+            descriptions.append(f"{heading}: highest at t = {best[0]:g} with {100 * best[1]:.1f}")
         panels[0].margins(x=0.1, y=0.2)
         drawn.supxlabel("t", color=MUTED, fontsize=12)
         drawn.supylabel(f"{clean(metric)} (%)", color=MUTED, fontsize=12)
-        return svg(drawn, name, clean(f"Line charts of {metric} by t, one for each language. {'; '.join(said)}."))
+        return svg(
+            drawn, name, clean(f"Line charts of {metric} by t, one for each language. {'; '.join(descriptions)}.")
+        )
 
 
 def start_of(rows: Sequence[Row]) -> Row | None:
@@ -88,11 +90,11 @@ def start_of(rows: Sequence[Row]) -> Row | None:
 
 
 def _methods(rows: Sequence[Row]) -> dict[str, str]:
-    """Method → what to call it beside all panels: its label, or its name in the recipe where labels differ."""
+    """Method → its name beside all panels: its label, or its name in the recipe where labels differ."""
     labels: dict[str, set[str]] = {}
     for row in rows:
         labels.setdefault(row.method, set()).add(row.label)
-    return {method: next(iter(of)) if len(of) == 1 else method for method, of in labels.items()}
+    return {method: next(iter(names)) if len(names) == 1 else method for method, names in labels.items()}
 
 
 def _short(label: str) -> str:
@@ -116,14 +118,14 @@ def _grid(count: int, height: int) -> tuple[Figure, list[Axes]]:
     return drawn, panels[:count]
 
 
-def _whisker(axes: Axes, row: Row, at: int, is_start: bool) -> None:
-    """A method's interval and score; what is merged and what is the start differ from the others in shape, too."""
+def _whisker(axes: Axes, row: Row, y: int, is_start: bool) -> None:
+    """Draw a method's interval and score; the merged adapter and the start have markers of their own."""
     merged = row.role == "merged"
     colour = ACCENT if merged else MUTED
-    axes.plot([100 * row.low, 100 * row.high], [at, at], color=colour, lw=3 if merged else 1.6, solid_capstyle="round")
+    axes.plot([100 * row.low, 100 * row.high], [y, y], color=colour, lw=3 if merged else 1.6, solid_capstyle="round")
     axes.plot(
         100 * row.score,
-        at,
+        y,
         "D" if merged else "o",
         ms=7.5 if merged else 6,
         color=colour,
@@ -135,17 +137,17 @@ def _whisker(axes: Axes, row: Row, at: int, is_start: bool) -> None:
 
 
 def _words(tables: Sequence[tuple[str, Sequence[Row]]], metric: str) -> str:
-    said = []
+    descriptions = []
     for heading, rows in tables:
         start = start_of(rows)
         shown = [row for row in rows if row.role == "merged" or row is start] or rows
-        said.append(
+        descriptions.append(
             f"{heading}: "
             + ", ".join(
                 f"{row.label} {100 * row.score:.1f} ({100 * row.low:.1f} to {100 * row.high:.1f})" for row in shown
             )
         )
     return clean(
-        f"Dots with 95 % intervals: {metric} of every method, one panel for each language. {'; '.join(said)}. "
+        f"Dots with 95 % intervals: {metric} of every method, one panel for each language. {'; '.join(descriptions)}. "
         "The tables have all numbers."
     )

@@ -44,15 +44,15 @@ def prior_bias(log_scores: np.ndarray, prior: np.ndarray) -> np.ndarray:
         shifted = log_scores + bias
         return float(logsumexp(shifted, axis=1).mean() - prior @ bias), softmax(shifted, axis=1).mean(axis=0) - prior
 
-    found = minimize(objective, np.zeros(log_scores.shape[1]), jac=True, method="BFGS", options={"gtol": 1e-9})
-    bias: np.ndarray = found.x - found.x.mean()
+    minimum = minimize(objective, np.zeros(log_scores.shape[1]), jac=True, method="BFGS", options={"gtol": 1e-9})
+    bias: np.ndarray = minimum.x - minimum.x.mean()
     return bias
 
 
 def cross_fitted(log_scores: np.ndarray, prior: np.ndarray) -> np.ndarray | None:
     """Scores with the bias added, each half of the inputs with the bias of the other half; None below 2·FEWEST inputs.
 
-    No label is used, and no input's own scores decide its bias. Halves are the inputs at even and at odd places.
+    No label is used, and no input's own scores decide its bias. Halves are the inputs with even and with odd indices.
 
     Args:
         log_scores: (inputs, labels), log-likelihoods or logits of each label.
@@ -71,7 +71,7 @@ def macro_f1(predicted: Sequence[int], right: Sequence[int], count: int) -> floa
 
     Args:
         predicted: the label of each item, from 0.
-        right: and the right one.
+        right: the right label of each item.
         count: how many labels there are.
     """
     scores = []

@@ -1,4 +1,4 @@
-"""Exact match and F1 of answers cut out of a text: SQuAD's measures, normalised as MLQA does for each language."""
+"""Exact match and F1 of extractive answers: SQuAD's metrics, with MLQA's normalisation for each language."""
 
 import re
 import string
@@ -30,41 +30,41 @@ def exact_match(prediction: str, golds: Sequence[str], language: str) -> float:
     Both are lower-cased and lose punctuation, articles and additional white space, as in MLQA's own scorer (Lewis et
     al. 2020, mlqa_evaluation_v1.py); for English this is SQuAD's (Rajpurkar et al. 2016).
 
-    MLQA says what this means in ar, de, en, es, hi, vi and zh: which words are articles, and that in Chinese the
-    characters U+4E00–9FA5 stand alone. Ours is the rest: other languages have no articles taken away, and of scripts
-    without spaces (Thai, kana, Han, Khmer, …) every grapheme cluster stands alone, so that F1 is not all or nothing.
+    MLQA defines this for ar, de, en, es, hi, vi and zh: which words are articles, and that in Chinese each of the
+    characters U+4E00–9FA5 is a token. The rest is an extension: in other languages no articles are removed, and in scripts
+    without spaces (Thai, kana, Han, Khmer, …) every grapheme cluster is a token, so that F1 is not all or nothing.
     Published XQuAD figures in other languages than MLQA's are mostly made with SQuAD's English normalisation.
 
     Args:
-        prediction: what the model answered.
-        golds: all answers that are right; the best one counts.
+        prediction: the model's answer.
+        golds: all right answers; the best match counts.
         language: a BCP 47 code; of the answers, not of the question.
 
     Raises:
         ValueError: there is no gold answer, or `language` is no well-formed code.
     """
-    found = _tokens(prediction, language)
-    return max(float(found == _tokens(gold, language)) for gold in _some(golds))
+    tokens = _tokens(prediction, language)
+    return max(float(tokens == _tokens(gold, language)) for gold in _checked_golds(golds))
 
 
 def f1(prediction: str, golds: Sequence[str], language: str) -> float:
     """The harmonic mean of precision and recall over tokens, in 0..1; normalised and raising as `exact_match`.
 
-    The best gold answer counts. An answer of which normalisation leaves nothing has 0, as in MLQA's scorer.
+    The best gold answer counts. An answer that is empty after normalisation scores 0, as in MLQA's scorer.
     """
-    found = _tokens(prediction, language)
-    return max(_overlap(found, _tokens(gold, language)) for gold in _some(golds))
+    tokens = _tokens(prediction, language)
+    return max(_overlap(tokens, _tokens(gold, language)) for gold in _checked_golds(golds))
 
 
-def _some(golds: Sequence[str]) -> Sequence[str]:
+def _checked_golds(golds: Sequence[str]) -> Sequence[str]:
     if not golds:
         raise ValueError("an answer without gold answers")
     return golds
 
 
-def _overlap(found: list[str], gold: list[str]) -> float:
-    shared = sum((Counter(found) & Counter(gold)).values())
-    return 2 * shared / (len(found) + len(gold)) if shared else 0.0
+def _overlap(tokens: list[str], gold: list[str]) -> float:
+    shared = sum((Counter(tokens) & Counter(gold)).values())
+    return 2 * shared / (len(tokens) + len(gold)) if shared else 0.0
 
 
 def _tokens(answer: str, language: str) -> list[str]:

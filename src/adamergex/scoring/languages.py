@@ -1,4 +1,4 @@
-"""What the scorers have to know about languages and scripts."""
+"""Languages and scripts, as far as scorers depend on them."""
 
 import unicodedata
 from functools import cache
@@ -25,5 +25,5 @@ def primary_language(tag: str) -> str:
 
 
 def folded(text: str) -> str:
-    """Equal but for case, white space and Unicode's compatible forms (NFKC)."""
+    """Text without differences in case, white space and Unicode's compatible forms (NFKC)."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())

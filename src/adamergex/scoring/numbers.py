@@ -31,7 +31,7 @@ MARKERS = {
 }
 _SPACE = " \u00a0\u2007\u2009\u202f"
 _MINUS = "-\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d"
-# Two or more points that group no thousands are a date, a version or an address.
+# Two or more points that do not group thousands are a date, a version or an address.
 _NOT_NUMBERS = regex.compile(
     r"""(?<!\d)(?:
         \d{4}([-/.])\d{1,2}\1\d{1,2}
@@ -63,8 +63,8 @@ _OPERATION = regex.compile(rf"[\s$€£¥%]*[+*/×÷·=xX\{_MINUS}][\s$€£¥]*
 def read_number(completion: str, language: str, marker: str | None = None) -> Decimal | None:
     """Read the final answer of a completion.
 
-    After the last marker that a number follows, the first number counts ("18 (of 20)" is 18), or what it is found
-    equal to ("5 + 6 = 11" is 11). Without a marker, the last number counts.
+    After the last marker that a number follows, the first number counts ("18 (of 20)" is 18), or the result that it is
+    equated to ("5 + 6 = 11" is 11). Without a marker, the last number counts.
 
     All decimal digits of Unicode are read, and every minus sign and hyphen right before a number, unless a digit or a
     bracket stands before it ("10-12", "20 -12") or a letter is joined by it ("GPT-4"). Signs of currency and percent
@@ -86,7 +86,7 @@ def read_number(completion: str, language: str, marker: str | None = None) -> De
         marker: plain text that stands before the answer, case aside; in place of `ANYWHERE` and `MARKERS`.
 
     Returns:
-        The number, exactly; None where there is none.
+        The exact number, or None if there is none.
 
     Raises:
         ValueError: `language` is no well-formed code.
@@ -95,19 +95,19 @@ def read_number(completion: str, language: str, marker: str | None = None) -> De
     if marker is not None:
         markers: tuple[str, ...] = (regex.escape(_plain(marker)),)
     else:
-        own = MARKERS.get(primary_language(language))
-        markers = (*ANYWHERE, own) if own else ANYWHERE
+        marker_of_language = MARKERS.get(primary_language(language))
+        markers = (*ANYWHERE, marker_of_language) if marker_of_language else ANYWHERE
     # "The answer isn't": the marker has to end with its word. Other scripts may write on without a space.
-    found = regex.finditer(rf"(?:{'|'.join(markers)})(?![\p{{Ll}}\p{{Lu}}])", text, regex.IGNORECASE)
-    for place in reversed([match.end() for match in found]):
-        after = list(_numbers(text[place:], language))
+    matches = regex.finditer(rf"(?:{'|'.join(markers)})(?![\p{{Ll}}\p{{Lu}}])", text, regex.IGNORECASE)
+    for end in reversed([match.end() for match in matches]):
+        after = list(_numbers(text[end:], language))
         if after:
-            return _result(text[place:], after)
-    alone = list(_numbers(text, language))
-    return alone[-1].value if alone else None
+            return _result(text[end:], after)
+    numbers = list(_numbers(text, language))
+    return numbers[-1].value if numbers else None
 
 
-class _Found(NamedTuple):
+class _Number(NamedTuple):
     start: int
     end: int
     value: Decimal
@@ -120,7 +120,7 @@ def _plain(text: str) -> str:
     return regex.sub(r"\p{Nd}", lambda match: str(unicodedata.decimal(match[0])), text)
 
 
-def _numbers(text: str, language: str) -> Iterator[_Found]:
+def _numbers(text: str, language: str) -> Iterator[_Number]:
     """All numbers, in order."""
     blank = _NOT_NUMBERS.sub(lambda match: "\n" * len(match[0]), text)
     for match in _NUMBER.finditer(blank):
@@ -131,11 +131,11 @@ def _numbers(text: str, language: str) -> Iterator[_Found]:
         if match["group"] == "." and whole.count(".") == 1 and part is None and _point_is_decimal(language):
             whole, part = whole.split(".")
         digits = regex.sub(r"\D", "", whole)
-        yield _Found(match.start(), match.end(), Decimal(f"{sign}{digits}.{part or ''}"))
+        yield _Number(match.start(), match.end(), Decimal(f"{sign}{digits}.{part or ''}"))
 
 
 def _sign(text: str, start: int, language: str) -> str | None:
-    """`-` or nothing, by what stands before a number; None where that makes it a part of a word."""
+    """`-` or nothing, from the text before a number; None where it is part of a word."""
     before = _BEFORE.search(text, max(0, start - 64), start)
     glued, sign = before["glued"], before["sign"] or before["inner"]
     minus = bool(sign) and sign in _MINUS
@@ -148,10 +148,10 @@ def _sign(text: str, start: int, language: str) -> str | None:
     return "-" if minus and not regex.search(r"[\d)\]%]\Z", left) else ""
 
 
-def _result(text: str, found: list[_Found]) -> Decimal:
-    """The first number, or the last that it is said to be equal to."""
-    result = found[0].value
-    for earlier, later in pairwise(found):
+def _result(text: str, numbers: list[_Number]) -> Decimal:
+    """The first number, or the last one that it is equated to."""
+    result = numbers[0].value
+    for earlier, later in pairwise(numbers):
         between = text[earlier.end : later.start]
         if not _OPERATION.fullmatch(between):
             break
@@ -162,7 +162,7 @@ def _result(text: str, found: list[_Found]) -> Decimal:
 
 @cache
 def _locale(language: str) -> Locale:
-    """What CLDR knows about a language; its root where it knows nothing."""
+    """CLDR's data for a language, or its root locale if there is none."""
     for tag in (standard(language), primary_language(language)):
         try:
             return Locale.parse(tag, sep="-")

@@ -1,4 +1,4 @@
-"""Scores of methods on the same items → one row each, with intervals and paired tests. Imports no torch."""
+"""Scores of methods on the same items → one row for each method, with intervals and paired tests. Imports no torch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +21,7 @@ Role = Literal["base", "adapter", "merged", "ceiling"]
 
 @dataclass(frozen=True)
 class Scores:
-    """What one method scored in one language.
+    """The scores of one method in one language.
 
     Attributes:
         values: the score of every item, in 0..1, in the order that all methods share.
@@ -39,22 +39,22 @@ class Row:
     """One method in one language, or its average over the languages.
 
     Attributes:
-        language: the target language, or what the average is called.
-        method: its name: in the recipe, or that the user gave an adapter.
-        label: what a reader calls it.
-        metric: what `score` is the mean of.
-        items: how many.
+        language: the target language, or the name of the average.
+        method: its name in the recipe, or the name that the user gave an adapter.
+        label: its name in the report.
+        metric: whose mean `score` is.
+        items: number of items.
         score, low, high: the mean score and its 95 % interval, in 0..1: Wilson's for right or wrong in one language, a
             cluster bootstrap's otherwise.
         difference: score minus that of the start on the same items; None for the start itself.
         p_value: of the paired test of that difference, a sign-flip permutation test; for right or wrong in one language
             that is the exact McNemar test.
-        p_holm: the same, adjusted by Holm's method for the number of languages; None where there is one.
+        p_holm: the p-value, adjusted by Holm's method for the number of languages; None where there is one.
         gap_closed: share of the way from the start to the ceiling; None without a ceiling above the start.
         unreadable: how many answers could not be read.
         others: means of further metrics.
-        role: what the method is, whatever it is called: the base model without an adapter, an adapter, the merged
-            adapter that a run is about, or an adapter trained on the target language's labels.
+        role: what the method is, whatever its name: the base model without an adapter, an adapter, the merged
+            adapter of a run, or an adapter trained on the target language's labels.
         average: whether it is of several languages.
     """
 
@@ -87,33 +87,35 @@ def rows(
     """A row for each language and method, then with several languages the averages.
 
     Args:
-        metric: what the scores are.
-        labels: language → method → what a reader calls it; their orders are the rows'.
-        scores: language → method → what it scored, item by item.
+        metric: of the scores.
+        labels: language → method → its name in the report; their order is that of the rows.
+        scores: language → method → its scores, item by item.
         start: the method that all others are compared with; without it there are no differences.
-        roles: method → what it is; an adapter where left out.
-        items: language → what its items are called, an item and its translations alike; where left out, items at the
-            same place of several languages are taken for translations.
+        roles: method → its role; an adapter where left out.
+        items: language → ids of its items, shared by an item and its translations; where left out, items with the
+            same index in several languages are taken for translations.
 
     Raises:
         ValueError: methods have scores of different numbers of items, or of none.
     """
     named = items or {
-        language: [str(place) for place in range(len(next(iter(of.values())).values))]
-        for language, of in scores.items()
+        language: [str(index) for index in range(len(next(iter(by_method.values())).values))]
+        for language, by_method in scores.items()
     }
-    found = [
+    language_rows = [
         row
-        for language, of in labels.items()
-        for row in _rows(metric, language, of, [scores[language]], [named[language]], start, roles or {})
+        for language, by_method in labels.items()
+        for row in _rows(metric, language, by_method, [scores[language]], [named[language]], start, roles or {})
     ]
     if len(labels) < 2:
-        return found
+        return language_rows
     first = next(iter(labels.values()))
-    everywhere = {method: label for method, label in first.items() if all(method in of for of in labels.values())}
+    everywhere = {
+        method: label for method, label in first.items() if all(method in by_method for by_method in labels.values())
+    }
     of_all = [scores[language] for language in labels]
     averages = _rows(metric, AVERAGE, everywhere, of_all, [named[language] for language in labels], start, roles or {})
-    return _with_holm(found) + averages
+    return _with_holm(language_rows) + averages
 
 
 def _rows(
@@ -125,44 +127,48 @@ def _rows(
     start: str,
     roles: Mapping[str, Role],
 ) -> list[Row]:
-    """A row for each method: its mean over the languages, which are taken as they are, not as a sample."""
+    """A row for each method: its mean over the languages, which are fixed, not sampled."""
     if not labels:
         return []
-    values = [np.array([of[method].values for method in labels], float) for of in languages]
+    values = [np.array([by_method[method].values for method in labels], float) for by_method in languages]
     clusters = _clusters(items)
     average = len(languages) > 1
     if metric in RIGHT_OR_WRONG and not average:
-        intervals = [statistics.wilson_interval([bool(value) for value in of]) for of in values[0]]
+        intervals = [
+            statistics.wilson_interval([bool(value) for value in method_values]) for method_values in values[0]
+        ]
     else:
         intervals = [(float(low), float(high)) for low, high in statistics.cluster_bootstrap(values, clusters)]
-    means = {method: fmean(fmean(of[method].values) for of in languages) for method in labels}
-    found = [
+    means = {method: fmean(fmean(by_method[method].values) for by_method in languages) for method in labels}
+    rows = [
         Row(name, method, label, metric, sum(map(len, items)), means[method], *interval, average=average)
         for (method, label), interval in zip(labels.items(), intervals, strict=True)
     ]
-    for number, row in enumerate(found):
-        mine = [of[row.method] for of in languages]
+    for number, row in enumerate(rows):
+        of_method = [by_method[row.method] for by_method in languages]
         others = {
-            key: fmean(of.others[key] for of in mine) for key in mine[0].others if all(key in of.others for of in mine)
+            key: fmean(scores.others[key] for scores in of_method)
+            for key in of_method[0].others
+            if all(key in scores.others for scores in of_method)
         }
-        unreadable, role = sum(of.unreadable for of in mine), roles.get(row.method, "adapter")
-        found[number] = replace(row, unreadable=unreadable, others=others, role=role)
-    return _compared(found, values, clusters, start) if start in labels else found
+        unreadable, role = sum(scores.unreadable for scores in of_method), roles.get(row.method, "adapter")
+        rows[number] = replace(row, unreadable=unreadable, others=others, role=role)
+    return _compared(rows, values, clusters, start) if start in labels else rows
 
 
 def _compared(
-    found: Sequence[Row], values: Sequence[np.ndarray], clusters: Sequence[np.ndarray], start: str
+    rows: Sequence[Row], values: Sequence[np.ndarray], clusters: Sequence[np.ndarray], start: str
 ) -> list[Row]:
-    """The rows, all but the start's with the difference from it, its test, and the share of the gap that is closed."""
-    at = [row.method for row in found].index(start)
-    ceiling = next((row.score for row in found if row.role == "ceiling"), None)
-    p_values = statistics.sign_flip(statistics.cluster_means([of - of[at] for of in values], clusters))
+    """The rows, with their difference from the start, its test, and the share of the gap that is closed."""
+    at = [row.method for row in rows].index(start)
+    ceiling = next((row.score for row in rows if row.role == "ceiling"), None)
+    p_values = statistics.sign_flip(statistics.cluster_means([matrix - matrix[at] for matrix in values], clusters))
     compared = []
-    for row, p_value in zip(found, p_values, strict=True):
-        # What has no adapter is on no way from the start to the ceiling, which is its end.
+    for row, p_value in zip(rows, p_values, strict=True):
+        # Not for rows without an adapter, nor for the ceiling itself.
         closes = ceiling is not None and row.role not in ("base", "ceiling")
-        gap = statistics.gap_closed(row.score, found[at].score, ceiling) if closes and ceiling is not None else None
-        difference = row.score - found[at].score
+        gap = statistics.gap_closed(row.score, rows[at].score, ceiling) if closes and ceiling is not None else None
+        difference = row.score - rows[at].score
         compared.append(
             row if row.method == start else replace(row, difference=difference, p_value=float(p_value), gap_closed=gap)
         )
@@ -170,16 +176,16 @@ def _compared(
 
 
 def _clusters(items: Sequence[Sequence[str]]) -> list[np.ndarray]:
-    """The items of each language as numbers, the same for the same name."""
+    """The items of each language as cluster indices, equal for equal ids."""
     numbers: dict[str, int] = {}
-    return [np.array([numbers.setdefault(name, len(numbers)) for name in of], int) for of in items]
+    return [np.array([numbers.setdefault(name, len(numbers)) for name in names], int) for names in items]
 
 
-def _with_holm(found: list[Row]) -> list[Row]:
-    """The rows with p-values adjusted over the languages, for each method apart."""
+def _with_holm(rows: list[Row]) -> list[Row]:
+    """The rows with p-values adjusted over the languages, separately for each method."""
     adjusted: dict[tuple[str, str], float] = {}
-    for method in {row.method for row in found}:
-        tested = [(row, row.p_value) for row in found if row.method == method and row.p_value is not None]
+    for method in {row.method for row in rows}:
+        tested = [(row, row.p_value) for row in rows if row.method == method and row.p_value is not None]
         for (row, _), p in zip(tested, statistics.holm([p for _, p in tested]), strict=True):
             adjusted[row.language, method] = p
-    return [replace(row, p_holm=adjusted.get((row.language, row.method))) for row in found]
+    return [replace(row, p_holm=adjusted.get((row.language, row.method))) for row in rows]

@@ -15,18 +15,18 @@ _CHRF = CHRF(char_order=6, word_order=0, beta=2)
 
 
 def rouge(prediction: str, reference: str, language: str) -> dict[str, float]:
-    """ROUGE-1, ROUGE-2 and ROUGE-L F-measures (Lin 2004), counted by the `rouge-score` package on tokens of ours.
+    """ROUGE-1, ROUGE-2 and ROUGE-L F-measures (Lin 2004), by the `rouge-score` package with a multilingual tokenizer.
 
     Tokens are lower-cased runs of letters, combining marks and digits; of scripts that put no space between words
-    (Han, kana, Thai, Lao, Khmer, Myanmar) every grapheme cluster stands alone. No stemming, in no language: on ASCII
+    (Han, kana, Thai, Lao, Khmer, Myanmar) every grapheme cluster is a token. There is no stemming: on ASCII
     text these are the tokens of `rouge-score` itself, which drops every other letter. XL-Sum's multilingual ROUGE
     (Hasan et al. 2021) cuts words as this does, but divides letters from digits, stems where it is asked to, and has
     word segmenters for Chinese, Japanese and Thai; figures in those are not comparable with ours.
 
     Args:
-        prediction: what the model wrote.
-        reference: what a human wrote.
-        language: a BCP 47 code; its lower case counts (Turkish I and İ).
+        prediction: the model's text.
+        reference: the human's text.
+        language: a BCP 47 code, for its rules of lower case (Turkish I and İ).
 
     Returns:
         `rouge1`, `rouge2` and `rougeL`, in 0..1; 0 where one of the texts has no token, or no two for ROUGE-2.
@@ -53,7 +53,7 @@ def _scorer(language: str) -> RougeScorer:
 
 
 class _Tokens(Tokenizer):
-    """What `rouge-score` asks for its tokens."""
+    """The tokenizer that `rouge-score` calls."""
 
     def __init__(self, language: str):
         self.dotless = language in {"az", "tr"}
@@ -62,5 +62,5 @@ class _Tokens(Tokenizer):
         text = unicodedata.normalize("NFC", text)
         if self.dotless:
             text = text.replace("I", "ı").replace("İ", "i")
-        # Joiners and marks of direction change how a word looks, not which word it is.
+        # Joiners and direction marks change how a word looks, not which word it is.
         return _TOKEN.findall(regex.sub(r"\p{Cf}", "", text.lower()))

@@ -1,4 +1,4 @@
-"""A completion and the right answers → its scores, by what kind of answer the benchmark asks for."""
+"""Scores of a completion against the right answers, by kind of answer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ PRIMARY: dict[AnswerKind, str] = {
 
 @dataclass(frozen=True)
 class Score:
-    """What a completion answers, and how good that is.
+    """The answer of a completion, and its scores.
 
     Attributes:
-        prediction: the answer as it was read.
-        scores: by name, each in 0..1; the names depend on nothing but the kind of answer.
-        readable: whether there was an answer to read. What is not readable scores 0, and is not merely wrong.
+        prediction: the answer as extracted from the completion.
+        scores: by name, each in 0..1; the names only depend on the kind of answer.
+        readable: whether an answer could be extracted. If not, it scores 0 and is counted as unreadable.
     """
 
     prediction: str
@@ -46,11 +46,11 @@ def score_completion(
             `number`: `accuracy`, equality with the number that `read_number` finds;
             `extraction`: `f1` and `exact_match`, as MLQA has them;
             `generation`: `rougeL`, `rouge1`, `rouge2` and `chrf`.
-        completion: what the model wrote, without its prompt and without what follows the answer.
+        completion: the generated text, without its prompt and without what follows the answer.
         golds: the right answers; for every score, the best one counts. A gold number is read as `read_number` does in
             English, whatever the language: MGSM and GSM8K write `1,234` everywhere, after `#### ` or alone.
         language: a BCP 47 code; of the answer.
-        marker: what stands before a number that is the answer; see `read_number`.
+        marker: the text before a number that is the answer; see `read_number`.
 
     Raises:
         DataError: a gold answer is empty, or holds no number where there should be one.
@@ -71,7 +71,10 @@ def score_completion(
         scores = {"f1": f1(answer, golds, language), "exact_match": exact_match(answer, golds, language)}
     else:
         each = [{**rouge(answer, gold, language), "chrf": chrf(answer, gold)} for gold in golds]
-        scores = {name: max(one[name] for one in each) for name in ("rougeL", "rouge1", "rouge2", "chrf")}
+        scores = {
+            name: max(scores_of_gold[name] for scores_of_gold in each)
+            for name in ("rougeL", "rouge1", "rouge2", "chrf")
+        }
     # MLQA calls two answers equal where normalisation leaves nothing of both.
     return Score(answer, scores if answer else dict.fromkeys(scores, 0.0), bool(answer))
 

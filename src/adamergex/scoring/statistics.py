@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import binom, binomtest
 
-# Numbers of a block of resamples, which bounds memory: 32 MB in float64.
+# Numbers in a block of resamples, which bounds memory: 32 MB in float64.
 _BLOCK = 4_000_000
-# What only rounding parts, relative to the largest of the numbers.
+# Differences up to this, relative to the largest of the numbers, are rounding.
 _ROUNDING = 1e-9
 
 
@@ -18,7 +18,7 @@ def wilson_interval(correct: Sequence[bool], confidence: float = 0.95) -> tuple[
 
 
 def cluster_means(scores: Sequence[np.ndarray], clusters: Sequence[np.ndarray]) -> np.ndarray:
-    """What each cluster adds to the mean over languages, each language counting the same.
+    """The contribution of each cluster to the mean over languages, which have equal weights.
 
     Args:
         scores: of each language, (methods, items).
@@ -31,26 +31,26 @@ def cluster_means(scores: Sequence[np.ndarray], clusters: Sequence[np.ndarray]) 
     Raises:
         ValueError: a language has no items, or another number of clusters than of items.
     """
-    found = np.zeros((len(scores[0]), _count(scores, clusters)))
-    for of, cluster in zip(scores, clusters, strict=True):
+    contributions = np.zeros((len(scores[0]), _count(scores, clusters)))
+    for values, cluster in zip(scores, clusters, strict=True):
         # Several items of a language may be in one cluster, which plain indexing would overwrite.
-        np.add.at(found.T, cluster, of.T / (of.shape[1] * len(scores)))
-    return found
+        np.add.at(contributions.T, cluster, values.T / (values.shape[1] * len(scores)))
+    return contributions
 
 
 def sign_flip(differences: np.ndarray, resamples: int = 9_999, seed: int = 0) -> np.ndarray:
-    """Two-sided paired permutation test (Fisher 1935): may two methods change places, cluster by cluster?
+    """Two-sided paired permutation test (Fisher 1935): are two methods exchangeable, cluster by cluster?
 
-    Under the null hypothesis each cluster's difference has either sign with probability ½, whatever the others have.
+    Under the null hypothesis each cluster's difference has either sign with probability ½, independently of the others.
     The p-value is the share of sign patterns whose sum is at least as far from 0 as the one measured. It is exact
     where all differences that are not 0 have one size, where it is the exact McNemar test (1947), and where there are
-    at most as many patterns as resamples; otherwise patterns are drawn, and the one that was measured counts as one of
+    at most as many patterns as resamples; otherwise patterns are drawn, and the measured one is counted among
     them, so that the test holds its level (Phipson & Smyth 2010).
 
     Args:
         differences: (methods, clusters), each method against another one.
         resamples: how many patterns are drawn; 1 / (resamples + 1) is then the least p-value.
-        seed: the same seed makes the same p-values.
+        seed: equal seeds give equal p-values.
 
     Returns:
         (methods,) p-values, no smaller than 2 ** (1 - clusters); 1 where nothing differs.
@@ -92,7 +92,7 @@ def _drawn_patterns(differences: np.ndarray, resamples: int, seed: int) -> np.nd
 
 
 def _reached(differences: np.ndarray) -> np.ndarray:
-    """How far from 0 the sum of the differences is, less what rounding may add."""
+    """The distance of the sum of differences from 0, less what rounding may add."""
     return np.abs(differences.sum(axis=-1)) - _ROUNDING * np.abs(differences).sum(axis=-1)
 
 
@@ -105,7 +105,7 @@ def cluster_bootstrap(
 ) -> np.ndarray:
     """Intervals of the mean over languages of mean scores, by a Bayesian bootstrap of clusters.
 
-    Clusters are weighed at random, an item and its translations alike (Rubin 1981; Field & Welsh 2007). Two more
+    Clusters get random weights, an item and its translations the same one (Rubin 1981; Field & Welsh 2007). Two more
     clusters of half an item each, one that scores 0 everywhere and one that scores 1, keep the interval from closing
     where few items were seen (a Dirichlet process prior, Hjort 1991): for right and wrong in one language the interval is
     Jeffreys', which Brown, Cai & DasGupta (2001) recommend for few items; as they do, it is widened to hold the measured
@@ -115,8 +115,8 @@ def cluster_bootstrap(
         scores: of each language, (methods, items), in 0..1.
         clusters: as in `cluster_means`.
         confidence: the share of such intervals that hold the true mean.
-        resamples: how often clusters are weighed.
-        seed: the same seed makes the same intervals.
+        resamples: number of draws of the weights.
+        seed: equal seeds give equal intervals.
 
     Returns:
         (methods, 2): the lower and upper ends.
@@ -130,9 +130,9 @@ def cluster_bootstrap(
     means = []
     for size in _blocks(resamples, count):
         weights = random.standard_exponential((size, count))
-        (zero, one), added = added[:size].T[..., None], added[size:]
+        (zeros, ones), added = added[:size].T[..., None], added[size:]
         of_each = [
-            ((of := weights[:, cluster]) @ values.T + one) / (of.sum(axis=1, keepdims=True) + zero + one)
+            ((drawn := weights[:, cluster]) @ values.T + ones) / (drawn.sum(axis=1, keepdims=True) + zeros + ones)
             for values, cluster in zip(scores, clusters, strict=True)
         ]
         means.append(sum(of_each) / len(of_each))
@@ -143,7 +143,7 @@ def cluster_bootstrap(
 
 
 def _count(scores: Sequence[np.ndarray], clusters: Sequence[np.ndarray]) -> int:
-    """How many clusters there are. Raises ValueError where items have none, or there are no items."""
+    """The number of clusters. Raises ValueError where items have none, or there are no items."""
     for values, cluster in zip(scores, clusters, strict=True):
         if not values.shape[1] or values.shape[1] != len(cluster):
             raise ValueError(f"{values.shape[1]} items, {len(cluster)} clusters of items; expected as many, and some")
@@ -151,7 +151,7 @@ def _count(scores: Sequence[np.ndarray], clusters: Sequence[np.ndarray]) -> int:
 
 
 def _blocks(resamples: int, width: int) -> list[int]:
-    """Numbers of resamples that are computed at once."""
+    """The sizes of blocks of resamples that are computed at once."""
     size = max(1, _BLOCK // max(1, width))
     return [min(size, resamples - first) for first in range(0, resamples, size)]
 

@@ -1,4 +1,4 @@
-"""The systems that a recipe can set side by side without merging: what each asks, and with which adapter.
+"""The systems that a recipe can compare without merging: their prompts and their adapters.
 
 Each merging method is a system, too: `adamergex.inference.systems` has them all.
 """
@@ -6,7 +6,7 @@ Each merging method is a system, too: `adamergex.inference.systems` has them all
 from dataclasses import dataclass
 from typing import Literal
 
-# What others are compared with, and the merge that a report is about where nothing else is said.
+# The system that others are compared with, and the default merging method of a report.
 START, MERGED = "source-adapter", "adamergex"
 Asking = Literal["plain", "few-shot", "xlt"]
 
@@ -16,8 +16,8 @@ class System:
     """One way to answer a target language's items.
 
     Attributes:
-        label: what a reader calls it; `{source}`, `{target}`, `{scale}` and `{shots}` are filled in.
-        asking: how prompts are put: as they are, behind solved examples, or by XLT's template (arXiv 2305.07004).
+        label: its name in the report; `{source}`, `{target}`, `{scale}` and `{shots}` are filled in.
+        asking: the prompting: plain, few-shot, or XLT's template (arXiv 2305.07004).
         adapter: none, one that was trained, or one that is merged from those.
     """
 
@@ -26,7 +26,7 @@ class System:
     adapter: Literal["none", "task", "reference-target", "merged", "ceiling"] = "merged"
 
 
-# In the order of the table; what is merged comes between them.
+# In the order of the table; merged adapters come between them.
 BEFORE_MERGED: dict[str, System] = {
     "base": System("base model", adapter="none"),
     "few-shot": System("base model, {shots} examples", "few-shot", "none"),

@@ -1,1 +1,1 @@
-"""Choosing t: tables of scores and of what is known before scoring."""
+"""Choosing t: which adapters are points of one curve of scores by t."""

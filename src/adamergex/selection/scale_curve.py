@@ -1,4 +1,4 @@
-"""Which of several adapters are one merge at several t, from what a merge writes beside its weights."""
+"""Finds the adapters that are one merge at several t, from the `merge.json` beside their weights."""
 
 import json
 from collections.abc import Mapping
@@ -9,13 +9,15 @@ from adamergex.adapters.adapter import WEIGHTS
 from adamergex.merging.folder import FIGURES
 from adamergex.storage.files import sha256
 
-# Points that make a curve.
-_ENOUGH = 3
+# Fewer points make no curve.
+_FEWEST = 3
 _SAME = ("method", "settings", "inputs")
 
 
 def tried(adapters: Mapping[str, Path]) -> dict[str, float]:
-    """The t of every adapter that belongs to the merge of which most are given, by name; its task adapter is t = 0.
+    """The t of the adapters that are one merge at several t, by name; its task adapter is t = 0.
+
+    Of several merges, the one with the most adapters.
 
     Empty where there are fewer than three, or t is not one number for all modules.
 
@@ -40,18 +42,18 @@ def tried(adapters: Mapping[str, Path]) -> dict[str, float]:
     if not merges:
         return {}
     largest = max(merges, key=lambda key: len(merges[key]))
-    found = merges[largest]
-    if 0.0 not in found.values():
-        found |= {name: 0.0 for name, folder in adapters.items() if sha256(folder / WEIGHTS) == tasks[largest]}
-    return found if len(set(found.values())) >= _ENOUGH else {}
+    scales = merges[largest]
+    if 0.0 not in scales.values():
+        scales |= {name: 0.0 for name, folder in adapters.items() if sha256(folder / WEIGHTS) == tasks[largest]}
+    return scales if len(set(scales.values())) >= _FEWEST else {}
 
 
 def _figures(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_bytes())
+        figures = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return figures if isinstance(figures, dict) else {}
 
 
 def _number(text: Any) -> float | None:
