@@ -12,6 +12,8 @@ from adamergex.scoring import statistics
 # Scores that are 0 or 1 for an item: Wilson's interval and McNemar's test are for them.
 RIGHT_OR_WRONG = ("accuracy", "exact", "exact_match")
 AVERAGE = "average"
+# What a p-value has to be below to be called a difference.
+SIGNIFICANT = 0.05
 TESTS = (
     "right or wrong in one language: Wilson intervals and exact McNemar tests; other scores and averages: cluster bootstrap "
     "intervals and sign-flip permutation tests, an item and its translations being one cluster"
@@ -50,7 +52,7 @@ class Row:
         p_value: of the paired test of that difference, a sign-flip permutation test; for right or wrong in one language
             that is the exact McNemar test.
         p_holm: the same, adjusted by Holm's method for the number of languages; None where there is one.
-        gap_closed: share of the way from the start to the ceiling; None without a ceiling above the start.
+        gap_closed: share of the way from the start to the ceiling; None without a ceiling that is significantly above the start.
         unreadable: how many answers could not be read.
         others: means of further metrics.
         role: what the method is, whatever it is called: the base model without an adapter, an adapter, the merged
@@ -155,8 +157,11 @@ def _compared(
 ) -> list[Row]:
     """The rows, all but the start's with the difference from it, its test, and the share of the gap that is closed."""
     at = [row.method for row in found].index(start)
-    ceiling = next((row.score for row in found if row.role == "ceiling"), None)
     p_values = statistics.sign_flip(statistics.cluster_means([of - of[at] for of in values], clusters))
+    # A share of a gap that may be none is no number to show.
+    ceiling = next(
+        (row.score for row, p in zip(found, p_values, strict=True) if row.role == "ceiling" and p < SIGNIFICANT), None
+    )
     compared = []
     for row, p_value in zip(found, p_values, strict=True):
         # What has no adapter is on no way from the start to the ceiling, which is its end.
