@@ -159,6 +159,11 @@ def test_stages_are_ordered_by_what_they_wait_for() -> None:
         ordered({n: Stage(n, "write", Text(), after=(o,)) for n, o in (("x", "y"), ("y", "x"))})
 
 
+def edit(folder: Path, **changes: Any) -> None:
+    mark = json.loads((folder / MARK).read_bytes())
+    (folder / MARK).write_text(json.dumps(mark | changes))
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
@@ -166,6 +171,12 @@ def test_stages_are_ordered_by_what_they_wait_for() -> None:
         (lambda folder: (folder / "text").write_text("longer"), "text has 6 bytes, 1 were written"),
         (lambda folder: (folder / MARK).write_text("{"), "stage.json cannot be read"),
         (lambda folder: (folder / MARK).write_text("[]"), "stage.json cannot be read"),
+        (lambda folder: (folder / MARK).write_text("5"), "stage.json cannot be read"),
+        (lambda folder: (folder / MARK).write_text("[" * 100_000), "stage.json cannot be read"),
+        (lambda folder: edit(folder, files={}), "stage.json cannot be read"),
+        (lambda folder: edit(folder, files={"../b/text": [1, "0"]}), "stage.json cannot be read"),
+        (lambda folder: edit(folder, files={"a\0b": [1, "0"]}), "stage.json cannot be read"),
+        (lambda folder: edit(folder, digest="0" * 64), "stage.json cannot be read"),
     ],
 )
 def test_damage_is_found_by_size_and_made_again(damage: Callable[[Path], Any], said: str, tmp_path: Path) -> None:

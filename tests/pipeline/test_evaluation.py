@@ -194,6 +194,14 @@ def test_adapters_may_be_called_like_the_methods_of_a_recipe(
     assert "gap closed" not in done.stdout
 
 
+@pytest.mark.parametrize("config", [b"", b"[]", b"null", b"\xff\xfe", b"[" * 100_000])
+def test_a_configuration_that_is_none_is_one_line(tiny_model: Path, tmp_path: Path, config: bytes) -> None:
+    folder = made(tiny_model, SETTINGS["a"], tmp_path / "a")
+    (folder / "adapter_config.json").write_bytes(config)
+    with pytest.raises(AdapterError):
+        evaluate("--task", "xcopa", "--language", "sw", "--adapter", str(folder), "--output", str(tmp_path / "o"))
+
+
 @pytest.mark.parametrize("name", ["base", "../elsewhere", ""])
 def test_an_adapter_cannot_be_called_what_the_base_model_is(
     own_data: Callable[..., Path], tiny_model: Path, tmp_path: Path, name: str

@@ -60,6 +60,21 @@ def test_the_verdict_follows_the_test(merged: list[bool], says: str) -> None:
     assert re.search(says.replace("+10", "[+]10"), report.verdict(rows(merged)) or "")
 
 
+def test_a_gap_that_may_be_none_has_no_share_that_is_closed() -> None:
+    right = {"source-adapter": [1.0] * 50 + [0.0] * 50, "adamergex": [1.0] * 51 + [0.0] * 49}
+    labels = {name: name for name in (*right, "ceiling")}
+
+    def closed(ceiling: int) -> float | None:
+        scores = {name: Scores(of) for name, of in right.items()} | {
+            "ceiling": Scores([1.0] * ceiling + [0.0] * (100 - ceiling))
+        }
+        return table("accuracy", {"es": labels}, {"es": scores}, roles=ROLES)[1].gap_closed
+
+    # Five of five differing items are p = 0.0625, six of six 0.03125.
+    assert closed(55) is None
+    assert closed(56) == pytest.approx(1 / 6)
+
+
 def test_rows_are_measured_against_t_zero() -> None:
     base, start, merged, ceiling = rows([True] * 60 + [False] * 40)
     assert start.difference is start.p_value is None
@@ -127,6 +142,7 @@ def test_a_language_that_says_the_same_again_adds_no_evidence(metric: str) -> No
 
 def test_what_a_method_is_follows_from_its_role_not_from_its_name() -> None:
     values = {"base": [0.0, 1.0], "ceiling": [1.0, 1.0], "few-shot": [0.0, 0.0], "adamergex": [1.0, 0.0]}
+    values = {name: of * 20 for name, of in values.items()}
     scores = {name: Scores(of) for name, of in values.items()}
     labels = {"average": {name: name for name in values}}
     found = table("accuracy", labels, {"average": scores}, start="few-shot", roles={"base": "base"})

@@ -9,7 +9,7 @@ RUN/.lock            locked by the process that works in the folder
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -110,8 +110,11 @@ class RunFolder:
         try:
             mark = json.loads((self.place(id) / MARK).read_bytes())
             files = {str(name): (int(size), str(sha)) for name, (size, sha) in mark["files"].items()}
-            return Record(dict(mark["made_of"]), str(mark["digest"]), files)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            # The list is that of a whole result, and of nothing outside of it.
+            if mark["digest"] != _digest(files, mark["notes"]) or any(not _is_inside(name) for name in files):
+                return None
+            return Record(dict(mark["made_of"]), mark["digest"], files)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
 
     def state(self, id: str, description: Mapping[str, Any], *, verify: bool = False) -> State:
@@ -136,12 +139,12 @@ class RunFolder:
             mark = json.loads((self.place(id) / MARK).read_bytes())
         except FileNotFoundError:
             return State("absent")
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return State("damaged", f"{MARK} cannot be read")
         # Versions before results had a list of their files wrote `fingerprint`.
         return (
             State("outdated", "another version of adamergex made it")
-            if "fingerprint" in mark
+            if isinstance(mark, dict) and "fingerprint" in mark
             else State("damaged", f"{MARK} cannot be read")
         )
 
@@ -185,6 +188,7 @@ class RunFolder:
                 "made_of": description,
                 "digest": record.digest,
                 "files": record.files,
+                "notes": list(kind.notes),
             }
             write_synced(
                 partial / MARK, json.dumps(mark, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n"
@@ -232,5 +236,15 @@ def _record(folder: Path, kind: Kind, description: Mapping[str, Any]) -> Record:
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             files[path.relative_to(folder).as_posix()] = (path.stat().st_size, sha256(path))
-    counted = "".join(f"{name} {sha}\n" for name, (_, sha) in files.items() if name not in kind.notes)
-    return Record(description, hashlib.sha256(counted.encode()).hexdigest(), files)
+    return Record(description, _digest(files, kind.notes), files)
+
+
+def _digest(files: Mapping[str, tuple[int, str]], notes: Sequence[str]) -> str:
+    """What identifies a result's contents: SHA-256 over the names and hashes of its files, without notes."""
+    counted = "".join(f"{name} {sha}\n" for name, (_, sha) in sorted(files.items()) if name not in notes)
+    return hashlib.sha256(counted.encode()).hexdigest()
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a file's name is one within its folder."""
+    return "\0" not in name and not name.startswith("/") and ".." not in name.split("/")

@@ -1,6 +1,5 @@
 """What is to be compared, as a user names it → a Comparison, checked."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import ValidationError
 
+from adamergex.adapters import adapter
 from adamergex.data.settings import is_language
 from adamergex.errors import AdapterError, DataError, RecipeError
 from adamergex.inference.settings import Evaluate
@@ -102,7 +102,7 @@ def _folder(folder: Path) -> Path:
 def _base_model(adapters: Mapping[str, Path]) -> str:
     """What the first adapter was trained on."""
     for folder in adapters.values():
-        known = json.loads((folder / _CONFIG).read_bytes()).get("base_model_name_or_path")
+        known = adapter.load(folder, lazy=True).config.get("base_model_name_or_path")
         if known:
             return str(known)
     raise RecipeError(["base-model: missing; no adapter says what it was trained on"])

@@ -9,9 +9,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from adamergex.scoring.results import RIGHT_OR_WRONG, Row
+from adamergex.scoring.results import RIGHT_OR_WRONG, SIGNIFICANT, Row
 
-_SIGNIFICANT = 0.05
 _NAMES = {
     "exact": "exact match",
     "exact_match": "exact match",
@@ -133,7 +132,7 @@ def verdict(of_language: Sequence[Row]) -> str | None:
         f"{merged.language}: merging changed {metric_name(merged.metric)} by {100 * merged.difference:+.1f} points over the "
         f"source-language adapter alone ({merged.items} items, {test} p {'' if shown.startswith('<') else '= '}{shown}{adjusted})"
     )
-    if p_value >= _SIGNIFICANT:
+    if p_value >= SIGNIFICANT:
         return f"{what}: no difference that this test can show."
     if merged.difference > 0:
         return f"{what}: merging helped."

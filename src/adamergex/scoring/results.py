@@ -12,6 +12,8 @@ from adamergex.scoring import statistics
 # Scores that are 0 or 1 for an item: Wilson's interval and McNemar's test are for them.
 RIGHT_OR_WRONG = ("accuracy", "exact", "exact_match")
 AVERAGE = "average"
+# What a p-value has to be below to be called a difference.
+SIGNIFICANT = 0.05
 TESTS = (
     "right or wrong in one language: Wilson intervals and exact McNemar tests; other scores and averages: cluster bootstrap "
     "intervals and sign-flip permutation tests, an item and its translations being one cluster"
@@ -50,7 +52,7 @@ class Row:
         p_value: of the paired test of that difference, a sign-flip permutation test; for right or wrong in one language
             that is the exact McNemar test.
         p_holm: the p-value, adjusted by Holm's method for the number of languages; None where there is one.
-        gap_closed: share of the way from the start to the ceiling; None without a ceiling above the start.
+        gap_closed: share of the way from the start to the ceiling; None without a ceiling that is significantly above the start.
         unreadable: how many answers could not be read.
         others: means of further metrics.
         role: what the method is, whatever its name: the base model without an adapter, an adapter, the merged
@@ -161,8 +163,11 @@ def _compared(
 ) -> list[Row]:
     """The rows, with their difference from the start, its test, and the share of the gap that is closed."""
     at = [row.method for row in rows].index(start)
-    ceiling = next((row.score for row in rows if row.role == "ceiling"), None)
     p_values = statistics.sign_flip(statistics.cluster_means([matrix - matrix[at] for matrix in values], clusters))
+    # The share of a gap that may not exist is not shown.
+    ceiling = next(
+        (row.score for row, p in zip(rows, p_values, strict=True) if row.role == "ceiling" and p < SIGNIFICANT), None
+    )
     compared = []
     for row, p_value in zip(rows, p_values, strict=True):
         # Not for rows without an adapter, nor for the ceiling itself.
