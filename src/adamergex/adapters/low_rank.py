@@ -63,7 +63,7 @@ def truncate(product: LowRank, rank: int) -> Truncated:
 
     Args:
         product: left (..., out, k), right (..., k, in).
-        rank: the rank wanted, at least 1.
+        rank: the target rank, at least 1.
 
     Returns:
         left (..., out, rank), right (..., rank, in), and the discarded share of ‖left @ right‖²_F
@@ -84,7 +84,7 @@ def truncate_dense(matrix: Tensor, rank: int, seed: int, passes: int = 4, oversa
 
     Args:
         matrix: (out, in), any float dtype.
-        rank: the rank wanted, at least 1.
+        rank: the target rank, at least 1.
         seed: of the random start.
         passes: subspace iterations; each makes the weaker directions count less.
         oversampling: directions beyond `rank` to carry along.

@@ -159,7 +159,7 @@ def _code(folder: Path) -> str:
 
     parts = [f"{path.relative_to(folder)} {sha256(path)}" for path in sorted(folder.rglob("*.py")) if path.is_file()]
     for repository in sorted(
-        {one.split("--")[0] for named in auto_map(folder).values() for one in named if "--" in one}
+        {name.split("--")[0] for names in auto_map(folder).values() for name in names if "--" in name}
     ):
         try:
             commit = Path(huggingface_hub.snapshot_download(repository, allow_patterns="*.py")).name

@@ -29,8 +29,8 @@ def filled(task_section: Any) -> Any:
     if prompts == "paper" and scored.paper is None:
         raise ValueError(f"{scored.name}: the paper has no wording for it; use prompts: english or target")
 
-    def source(of: Benchmark, split: str) -> dict[str, Any] | None:
-        return {"benchmark": of.name, "split": split, "folder": data} if split in of.splits else None
+    def source(benchmark: Benchmark, split: str) -> dict[str, Any] | None:
+        return {"benchmark": benchmark.name, "split": split, "folder": data} if split in benchmark.splits else None
 
     english = scored.paper if prompts == "paper" and scored.paper else scored.prompts["en"]
     settings = _wording(english) | {
