@@ -32,8 +32,8 @@ def filled(task_section: Any) -> Any:
     def source(benchmark: Benchmark, split: str) -> dict[str, Any] | None:
         return {"benchmark": benchmark.name, "split": split, "folder": data} if split in benchmark.splits else None
 
-    english = scored.paper if prompts == "paper" and scored.paper else scored.prompts["en"]
-    settings = _wording(english) | {
+    default = scored.paper if prompts == "paper" and scored.paper else scored.prompts["en"]
+    settings = _wording(default) | {
         "kind": scored.kind,
         "answer": scored.answer,
         "learned": trained.learned if trained.learned != trained.answer else None,
