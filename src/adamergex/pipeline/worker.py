@@ -111,7 +111,7 @@ class Worker:
             classes: how many an encoder's head for labelled items tells apart.
             settings: of the adapters that will be trained on it; None where adapters are only set.
         """
-        from adamergex.models.device import keep_freed_memory
+        from adamergex.models.device import default_device, keep_freed_memory
         from adamergex.models.resident import ResidentModel
 
         kind = KINDS[model.family][purpose]
@@ -137,7 +137,7 @@ class Worker:
                 classes,
                 model.quantization,
                 split_over,
-                self._device,
+                self._device or default_device(),
             ),
         )
         return self._models[key][1]
