@@ -128,7 +128,7 @@ def _adapters(arguments: list[str]) -> dict[str, Path]:
 
 
 def _tasks(arguments: list[str]) -> dict[str, str]:
-    """Tasks by name; that of a benchmark, or of a recipe's file, where none is arguments. Raises as `_adapters`."""
+    """Tasks by name; by default the benchmark's, or the stem of the recipe's file. Raises as `_adapters`."""
     tasks: dict[str, str] = {}
     for argument in arguments:
         name, equals, which = argument.partition("=")
