@@ -27,10 +27,10 @@ class Processes:
     Attributes:
         count: how many.
         rank: this one's number, from 0.
-        split_the_model: whether each holds a piece of the base model, so that all must use it at once (`sharding`).
+        split_the_model: whether the base model is sharded over them, so that all must use it at once (`models.fsdp`).
 
     Raises:
-        ModelError: the launcher is to split the base model by something else than FSDP2.
+        ModelError: the launcher was configured to shard the base model by other than FSDP2.
     """
 
     def __init__(self) -> None:
@@ -44,11 +44,11 @@ class Processes:
         return self.rank == 0
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
-        """This process's part of work that needs no other process, dealt out like cards; all of it where they need it."""
+        """This process's part of work that needs no other process, every count-th item; all items if the model is sharded."""
         return items if self.split_the_model else items[self.rank :: self.count]
 
     def joined(self, shares: list[list[T]], total: int) -> list[T]:
-        """What the processes made of their shares, in the order of the items.
+        """Results of the processes for their shares, in the order of the items.
 
         Args:
             shares: of each process (`gathered`).
@@ -62,14 +62,14 @@ class Processes:
         import accelerate
         import torch
 
-        # Without a GPU, Accelerate makes a group of processes only where it is told that the CPU is meant.
+        # Without a GPU, Accelerate creates a process group only with cpu=True.
         group = accelerate.PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE)
         if group.num_processes != self.count:
             raise ModelError(
                 f"{self.count} processes were started, but {group.num_processes} found each other; "
                 "start them with accelerate launch or torchrun"
             )
-        # Threads of a group that is left to the interpreter's end may abort the process.
+        # A process group that is not destroyed may abort the process at exit.
         atexit.register(_leave)
         return group
 
@@ -97,7 +97,7 @@ class Processes:
         return accelerate.utils.gather_object([value])
 
     def average(self, tensors: "list[Tensor]") -> None:
-        """Put the mean over all processes in the place of each tensor, in one exchange."""
+        """Replace each tensor by its mean over all processes, in one all-reduce."""
         import accelerate.utils
         import torch
 
@@ -135,21 +135,21 @@ def _leave() -> None:
 def _is_split() -> bool:
     """Whether Accelerate's launcher was told to use FSDP2. Raises ModelError where it was told something else."""
 
-    def wanted(engine: str) -> bool:
+    def requested(engine: str) -> bool:
         return os.environ.get(f"ACCELERATE_USE_{engine}", "").lower() == "true"
 
-    if wanted("DEEPSPEED"):
+    if requested("DEEPSPEED"):
         raise ModelError(
             "accelerate launch: DeepSpeed is not supported; FSDP splits the base model, too: distributed_type: FSDP and "
             "fsdp_version: 2 in Accelerate's configuration file"
         )
-    if not wanted("FSDP"):
+    if not requested("FSDP"):
         return False
     if os.environ.get("FSDP_VERSION", "1") != "2":
         raise ModelError(
             f"accelerate launch: FSDP version {os.environ.get('FSDP_VERSION', '1')}; expected 2: set fsdp_version: 2 in "
             "Accelerate's configuration file"
         )
-    # Neither Accelerate nor transformers is to split it once more, the adapter with it.
+    # Otherwise Accelerate and transformers would shard the model again, with the adapter.
     del os.environ["ACCELERATE_USE_FSDP"]
     return True

@@ -16,7 +16,7 @@ Any other exception is a defect of this package.
 
 
 class AdaMergeXError(Exception):
-    """A problem that the user can mend; its text says what, where and how."""
+    """A problem that the user can fix; its text says what, where and how."""
 
 
 class RecipeError(AdaMergeXError):

@@ -18,23 +18,23 @@ def standard(tag: str) -> str:
     return langcodes.standardize_tag(tag, macro=True)
 
 
-def same(one: str, other: str) -> bool:
-    """Whether two tags name one language, script and region, said or implied: `zh` and `zh-Hans`, not `es` and `es-419`.
+def same(first: str, second: str) -> bool:
+    """Whether two tags name the same language, script and region, explicit or implied: `zh` and `zh-Hans`, not `es` and `es-419`.
 
     Raises:
         ValueError: one of them is no well-formed tag.
     """
-    return _full(one) == _full(other)
+    return _full(first) == _full(second)
 
 
 def match(tag: str, known: Iterable[str]) -> str | None:
-    """The one of the known tags that a language is found under; by this all that goes by languages is looked up.
+    """The known tag that matches a language; the rule for every lookup by language.
 
-    The tag itself goes first; then the nearest region of the same language in the same script, said or implied. So
-    `es-419` is found under `es`, and `zh-Hans` and `zho` under `zh`, but `zh-Hant` and `sr-Latn` not under `zh` and `sr`.
+    An equal tag comes first, then the nearest region of the same language in the same script, explicit or implied. So
+    `es-419` matches `es`, and `zh-Hans` and `zho` match `zh`, but `zh-Hant` and `sr-Latn` do not match `zh` and `sr`.
 
     Args:
-        tag: a language; nothing is found for what is no well-formed tag.
+        tag: a language; a malformed tag matches nothing.
         known: BCP 47 tags.
 
     Returns:
@@ -44,11 +44,11 @@ def match(tag: str, known: Iterable[str]) -> str | None:
     if tag in listed:
         return tag
     try:
-        wanted = _written(tag)
+        written = _written(tag)
     except ValueError:
         return None
-    found = [one for one in listed if _written(one) == wanted]
-    return min(found, key=lambda one: langcodes.tag_distance(tag, one), default=None)
+    candidates = [candidate for candidate in listed if _written(candidate) == written]
+    return min(candidates, key=lambda candidate: langcodes.tag_distance(tag, candidate), default=None)
 
 
 def distinct(tags: Iterable[str], where: str) -> None:

@@ -4,15 +4,12 @@ import json
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from adamergex.errors import RecipeError
-
-if TYPE_CHECKING:
-    pass
 
 
 def evaluate(
@@ -82,7 +79,7 @@ def evaluate(
     from adamergex.progress import display
     from adamergex.reporting import report
 
-    wanted = comparison(
+    request = comparison(
         _adapters(adapter or []),
         _tasks(task),
         language,
@@ -109,38 +106,38 @@ def evaluate(
     warnings.filterwarnings("ignore", category=FutureWarning)
     try:
         with display(console) as shown:
-            found = compare(wanted, output, shown, verify=verify)
+            results = compare(request, output, shown, verify=verify)
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on", file=sys.stderr)
         raise typer.Exit(130) from None
-    report.show(console, found)
+    report.show(console, results)
     console.print(f"report: {output / 'report.html'}", highlight=False, soft_wrap=True, markup=False)
 
 
-def _adapters(given: list[str]) -> dict[str, Path]:
+def _adapters(arguments: list[str]) -> dict[str, Path]:
     """Adapter folders by name. Raises RecipeError where two are called alike."""
-    found: dict[str, Path] = {}
-    for one in given:
-        name, equals, where = one.partition("=")
-        folder = Path(where if equals else one)
+    adapters: dict[str, Path] = {}
+    for argument in arguments:
+        name, equals, where = argument.partition("=")
+        folder = Path(where if equals else argument)
         name = name if equals else folder.resolve().name
-        if name in found:
+        if name in adapters:
             raise RecipeError([f"two adapters are called {name}; give one another name: --adapter NAME=DIR"])
-        found[name] = folder
-    return found
+        adapters[name] = folder
+    return adapters
 
 
-def _tasks(given: list[str]) -> dict[str, str]:
-    """Tasks by name; that of a benchmark, or of a recipe's file, where none is given. Raises as `_adapters`."""
-    found: dict[str, str] = {}
-    for one in given:
-        name, equals, which = one.partition("=")
-        if not equals or Path(one).is_file():
-            name, which = Path(one).stem, one
-        if name in found:
+def _tasks(arguments: list[str]) -> dict[str, str]:
+    """Tasks by name; by default the benchmark's, or the stem of the recipe's file. Raises as `_adapters`."""
+    tasks: dict[str, str] = {}
+    for argument in arguments:
+        name, equals, which = argument.partition("=")
+        if not equals or Path(argument).is_file():
+            name, which = Path(argument).stem, argument
+        if name in tasks:
             raise RecipeError([f"two tasks are called {name}; give one another name: --task NAME=TASK"])
-        found[name] = which
-    return found
+        tasks[name] = which
+    return tasks
 
 
 def _engine(given: list[str], backend: str, harness: str | None) -> dict[str, Any]:

@@ -19,8 +19,8 @@ app = typer.Typer(
 app.add_typer(recipes.recipes_app, name="recipes")
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         typer.echo(__version__)
         raise typer.Exit
 

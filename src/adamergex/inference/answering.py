@@ -1,4 +1,4 @@
-"""Items of a task, put to a model as a method puts them, and its answers."""
+"""Prompts for the items of a task (plain, few-shot or XLT), and a model's answers to them."""
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
@@ -17,14 +17,14 @@ from adamergex.tasks.task import Task
 
 @dataclass(frozen=True)
 class PromptSpec:
-    """How the items of one language are put and answered.
+    """How the items of one language are prompted and answered.
 
     Attributes:
         task: what is asked.
         evaluate: lengths, batches, numbers of examples.
         language: of the items.
-        asking: as they are, behind solved examples, or by XLT's template.
-        seed: of the draw of examples.
+        asking: plain, few-shot or by XLT's template.
+        seed: for drawing few-shot examples.
     """
 
     task: Task
@@ -42,12 +42,12 @@ class PromptSpec:
 def build_prompts(
     reader: PromptReader, spec: PromptSpec, items: list[Item], solved: Sequence[Item], longest: int | None
 ) -> tuple[list[Item], int]:
-    """Items as they are put to the model, made to fit, and how many had to be shortened for it.
+    """Items with their final prompts, shortened to the model's context, and how many were shortened.
 
     Args:
-        reader: the model that will read them.
-        spec: how they are put.
-        items: as they were read.
+        reader: the model.
+        spec: how items are prompted.
+        items: with plain prompts.
         solved: examples to draw from, for few-shot prompts.
         longest: the most tokens that the model reads.
 
@@ -55,15 +55,15 @@ def build_prompts(
         DataError: an item is too long without its longest column.
     """
     kind = spec.task.answer_kind
-    room = None if spec.task.choices else spec.new_tokens
+    new_tokens = None if spec.task.choices else spec.new_tokens
     if spec.asking == "few-shot":
         items = few_shot(items, solved, spec.evaluate.shots, spec.seed)
     elif spec.asking == "xlt":
         items = xlt(items, kind, spec.language)
-        # What follows the thoughts; a byte is a token at most, and what may end a choice one more.
-        room = room or 1 + max(len(choice.encode()) for item in items for choice in item.choices)
-        room += XLT_TOKENS + len(XLT_THEN.encode())
-    return fitted(reader.tokenizer, items, reader.kind, reader.decoder_start, longest, room)
+        # After the thoughts a choice follows: at most a token for each byte, and one for its end.
+        new_tokens = new_tokens or 1 + max(len(choice.encode()) for item in items for choice in item.choices)
+        new_tokens += XLT_TOKENS + len(XLT_THEN.encode())
+    return fitted(reader.tokenizer, items, reader.kind, reader.decoder_start, longest, new_tokens)
 
 
 def answers(
@@ -73,36 +73,36 @@ def answers(
     on_batch: Callable[[int, int], None],
     journal: Callable[[str], Journal],
 ) -> list[Prediction]:
-    """What the resident, as it is now, answers to items that `asked` made.
+    """Answers of the resident model, with the adapter that is loaded, to items that `build_prompts` made.
 
     Args:
-        resident: the model, in the state to be measured.
-        spec: how they are put.
-        items: this process's.
+        resident: the model, with the adapter to evaluate.
+        spec: how items are prompted.
+        items: those of this process.
         on_batch: called with the number of items done and to be done.
-        journal: opens the one of the given name, which is gone on from, and written to.
+        journal: opens the journal of that name, to resume from and to append to.
 
     Raises:
         ModelError: a single item does not fit into memory.
     """
-    talk = rounds(spec, items)
-    label, questions = next(talk)
+    requests = rounds(spec, items)
+    label, questions = next(requests)
     while True:
         try:
-            label, questions = talk.send(predict(resident, questions, on_batch, journal(label)))
+            label, questions = requests.send(predict(resident, questions, on_batch, journal(label)))
         except StopIteration as end:
-            found: list[Prediction] = end.value
-            return found
+            predictions: list[Prediction] = end.value
+            return predictions
 
 
 def rounds(
     spec: PromptSpec, items: Sequence[Item]
 ) -> Generator[tuple[str, PredictionRequest], list[Prediction], list[Prediction]]:
-    """What is to be asked one after the other: yields a name and questions, is sent predictions, returns the answers.
+    """Prediction requests in order: yields a name and a request, is sent its predictions, returns the last ones.
 
     Args:
-        spec: how items are put.
-        items: as `asked` made them.
+        spec: how items are prompted.
+        items: as `build_prompts` made them.
     """
     evaluate, kind = spec.evaluate, spec.task.answer_kind
     questions = PredictionRequest(

@@ -24,9 +24,9 @@ class Options:
     """The choices of one item as sequences to read.
 
     Attributes:
-        sequences: without those that another one begins with: what is read there tells of both.
-        reads: for each choice, its sequence.
-        tokens: of each choice, without the prompt; with what ends it where one begins another.
+        sequences: without those that are a prefix of another one, whose forward pass gives their logits, too.
+        reads: for each choice, the index of its sequence.
+        tokens: of each choice, without the prompt; with its end token where one choice is a prefix of another.
     """
 
     sequences: tuple[EncodedExample, ...]
@@ -76,7 +76,7 @@ def options(reader: PromptReader, items: Sequence[Item], ending: str = "") -> li
 
 
 def _encoded(reader: PromptReader, items: Sequence[Item], ending: str = "") -> list[list[EncodedExample]]:
-    """The choices of every item behind its prompt."""
+    """The choices of every item, each after its prompt."""
     pairs = [(item.prompt, choice + ending) for item in items for choice in item.choices]
     prompts, choices = [prompt for prompt, _ in pairs], [choice for _, choice in pairs]
     encoded = iter(answered(reader.tokenizer, prompts, choices, reader.kind, reader.decoder_start))
@@ -84,10 +84,10 @@ def _encoded(reader: PromptReader, items: Sequence[Item], ending: str = "") -> l
 
 
 def _one_begins_another(choices: Sequence[EncodedExample]) -> bool:
-    """Whether the tokens of one choice are the first ones of another."""
-    # In order, what begins another stands right before one that it begins.
+    """Whether the tokens of one choice are a prefix of another's."""
+    # In sorted order, a prefix is right before a sequence that begins with it.
     ordered = sorted(choice.ids for choice in choices)
-    return any(len(one) < len(other) and other[: len(one)] == one for one, other in pairwise(ordered))
+    return any(len(a) < len(b) and b[: len(a)] == a for a, b in pairwise(ordered))
 
 
 def _options(choices: list[EncodedExample], pad: int) -> Options:
@@ -101,7 +101,7 @@ def _options(choices: list[EncodedExample], pad: int) -> Options:
     places = [
         next(s for s, held in enumerate(kept) if held[: len(choice.ids) - 1] == choice.ids[:-1]) for choice in choices
     ]
-    # What follows a sequence stands for whatever is predicted there; the forward pass does not read it.
+    # The last token of an example is only predicted, so padding takes the place of any choice's.
     sequences = [
         EncodedExample(
             [*held, pad],
@@ -121,7 +121,7 @@ def log_likelihoods(resident: ResidentModel, batch: Sequence[Options], layout: B
     """Log p(choice | prompt) of every choice of every item of a batch, in nats, summed over the choice's tokens.
 
     Args:
-        resident: the model, in the state to be measured.
+        resident: the model, with the adapter to evaluate.
         batch: the items' choices; all are read in one forward pass, and a prompt once (`target_logits`).
         layout: the resident's.
     """
@@ -149,7 +149,7 @@ def log_likelihoods(resident: ResidentModel, batch: Sequence[Options], layout: B
 
 
 def class_logits(resident: ResidentModel, examples: Sequence[EncodedExample]) -> list[list[float]]:
-    """What a classification head says of every item of a batch: for each, one logit for each choice."""
+    """Logits of a classification head: for each item of a batch, one for each choice."""
     logits, *_ = target_logits(resident.model, examples, resident.pad, "classes", compared=True)
     return logits.tolist()
 

@@ -1,4 +1,4 @@
-"""Greedy answers to batches of prompts, each until it has ended (`families.greedy`)."""
+"""Greedy generation for batches of prompts, each until its answer has ended (`families.greedy`)."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -13,10 +13,10 @@ from adamergex.tasks.task import AnswerKind
 
 
 def completion(text: str, kind: AnswerKind) -> str:
-    """What a model wrote in answer, without what it went on to write: a line, or where it reasons a paragraph.
+    """What a model wrote in answer, without what it went on to write: a line, or where it reasons, a paragraph.
 
     An answer of kind `text` or `extraction` is the first line that is not empty; of the others it ends at an empty
-    line, behind which a model begins the next question.
+    line, after which models tend to write another question.
     """
     lines = text.strip().splitlines()
     if kind in ("text", "extraction"):
@@ -70,7 +70,7 @@ def generate(
     """What the model writes after each prompt, special tokens left out, what follows the answer not.
 
     Args:
-        resident: the model, in the state to be measured.
+        resident: the model, with the adapter to evaluate.
         batch: prompts, as `encode.sequences` makes them.
         kind: of answer; see `completion` for where it ends.
         longest: the most tokens that are written.
@@ -80,12 +80,12 @@ def generate(
     width = max(map(len, batch))
     filling = [[0] * (width - len(ids)) for ids in batch]
 
-    # A decoder goes on from the last token: its prompts are filled up on the left.
-    def sided(own: list[int], more: list[int]) -> list[int]:
-        return own + more if both else more + own
+    # A causal model continues from the last token: its prompts are padded on the left.
+    def padded(ids: list[int], padding: list[int]) -> list[int]:
+        return ids + padding if both else padding + ids
 
-    ids = torch.tensor([sided(own, [resident.pad] * len(more)) for own, more in zip(batch, filling, strict=True)])
-    mask = torch.tensor([sided([1] * len(own), more) for own, more in zip(batch, filling, strict=True)])
+    ids = torch.tensor([padded(row, [resident.pad] * len(zeros)) for row, zeros in zip(batch, filling, strict=True)])
+    mask = torch.tensor([padded([1] * len(row), zeros) for row, zeros in zip(batch, filling, strict=True)])
     device = resident.model.device
     # A decoder's output begins with what it starts with, which may be what ends a text, too.
     start = 1 if both else width

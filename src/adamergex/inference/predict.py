@@ -1,4 +1,4 @@
-"""A model in the state to be measured × items → predictions with their scores."""
+"""A model with or without an adapter × items → predictions with their scores."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -31,7 +31,7 @@ class PredictionRequest:
         max_new_tokens: bound of a written answer.
         normalization: what a choice's log-likelihood is divided by.
         until: text that ends what is written, in place of a line's or paragraph's end.
-        ending: what the prompts' solved examples have behind their answers; see `choices.options`.
+        ending: what follows the answers of few-shot examples in the prompts; see `choices.options`.
     """
 
     items: Sequence[Item]
@@ -53,7 +53,7 @@ class Prediction:
         id: of the item.
         prediction: the answer as it was read; empty where it could not be.
         golds: the right answers.
-        scores: by metric, in 0..1; the first is the one that methods are compared by.
+        scores: by metric, in 0..1; methods are compared by the first.
         readable: whether there was an answer to read.
         written: what the model wrote, where it wrote.
         choices: log-likelihood of each choice in nats, or its logit, as they are compared; to four decimals.
@@ -74,13 +74,13 @@ def predict(
     on_batch: Callable[[int, int], None] = lambda done, total: None,
     journal: Journal | None = None,
 ) -> list[Prediction]:
-    """Answer items with whatever the resident holds: by choice where there are choices, else by generation.
+    """Answer items with the model as it is: by log-likelihood where there are choices, else by generation.
 
-    Batches hold items of like lengths and depend on the items alone, so that an evaluation that is taken up again
+    Batches hold items of similar lengths and depend on the items alone, so that an evaluation that is taken up again
     ends with the same predictions. A batch that does not fit into memory is halved, and so are those after it.
 
     Args:
-        resident: the model, in the state to be measured.
+        resident: the model, with the adapter to evaluate.
         questions: what is asked, and how.
         on_batch: called with the number of items done and to be done.
         journal: holds what was answered before, and takes what is answered now.
@@ -159,15 +159,15 @@ def read_back(journal: Journal, count: int) -> list[Prediction]:
 
 
 def _batches(sizes: Sequence[int], costs: Sequence[int], size: int) -> list[list[int]]:
-    """Items in batches of like lengths, the longest first, of at most `size` sequences unless one item has more."""
+    """Items in batches of similar lengths, the longest first, of at most `size` sequences unless one item has more."""
     batches: list[list[int]] = []
-    room = 0
+    left = 0
     for number in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
-        if not batches or costs[number] > room:
+        if not batches or costs[number] > left:
             batches.append([])
-            room = size
+            left = size
         batches[-1].append(number)
-        room -= costs[number]
+        left -= costs[number]
     return batches
 
 
@@ -200,20 +200,20 @@ def _answering(resident: ResidentModel, questions: PredictionRequest) -> Answeri
         examples = encode.classified(resident.tokenizer, items)
 
         def classified(batch: list[int]) -> list[Prediction]:
-            of = choices.class_logits(resident, [examples[i] for i in batch])
-            return [chosen(items[i], scores) for i, scores in zip(batch, of, strict=True)]
+            logits = choices.class_logits(resident, [examples[i] for i in batch])
+            return [chosen(items[i], scores) for i, scores in zip(batch, logits, strict=True)]
 
         return classified, [e.longest for e in examples], [len(e.sequences) for e in examples]
     options = choices.options(resident, items, questions.ending)
     layout = resident.layout(False).layout
 
     def likeliest(batch: list[int]) -> list[Prediction]:
-        found = []
-        of = choices.log_likelihoods(resident, [options[i] for i in batch], layout)
-        for i, scores in zip(batch, of, strict=True):
+        predictions = []
+        sums = choices.log_likelihoods(resident, [options[i] for i in batch], layout)
+        for i, scores in zip(batch, sums, strict=True):
             tokens = [len(ids) for ids in options[i].tokens]
-            found.append(chosen(items[i], choices.normalized(scores, items[i], tokens, questions.normalization)))
-        return found
+            predictions.append(chosen(items[i], choices.normalized(scores, items[i], tokens, questions.normalization)))
+        return predictions
 
     return likeliest, [option.size for option in options], [len(option.sequences) for option in options]
 
@@ -230,5 +230,5 @@ def marked(item: Item, text: str, questions: PredictionRequest) -> Prediction:
     """What was written in answer to an item, read and compared as its kind wants it."""
     assert questions.kind != "choice"
     answer = generation.completion(text, questions.kind)
-    found = score_completion(questions.kind, answer, item.golds, questions.language, questions.marker)
-    return Prediction(item.id, found.prediction, item.golds, found.scores, found.readable, written=text)
+    scored = score_completion(questions.kind, answer, item.golds, questions.language, questions.marker)
+    return Prediction(item.id, scored.prediction, item.golds, scored.scores, scored.readable, written=text)

@@ -35,7 +35,7 @@ class Evaluate(Section):
         if isinstance(value, list):
             if len(set(map(str, value))) < len(value):
                 raise ValueError("a method is listed twice")
-            # The table has one order, whatever the recipe's.
+            # Rows of the table are always in the same order.
             return sorted(value, key=lambda name: NAMES.index(name) if name in NAMES else len(NAMES))
         return value
 
@@ -45,19 +45,21 @@ class Evaluate(Section):
         if not isinstance(value, dict):
             return value
         return {
-            name: {"method": name, **getattr(METHODS.get(name), "published", {}), **of} if isinstance(of, dict) else of
-            for name, of in value.items()
+            name: {"method": name, **getattr(METHODS.get(name), "published", {}), **method}
+            if isinstance(method, dict)
+            else method
+            for name, method in value.items()
         }
 
     @field_validator("baselines")
     @classmethod
     def _are_named_rightly(cls, value: dict[str, AnyMethod]) -> dict[str, AnyMethod]:
-        for name, of in value.items():
-            if of.method != name:
-                raise ValueError(f"{name} has the method {of.method}; name it so, or leave method out")
+        for name, method in value.items():
+            if method.method != name:
+                raise ValueError(f"{name} has the method {method.method}; name it so, or leave method out")
         return value
 
     @field_serializer("baselines")
     def _as_given(self, value: dict[str, AnyMethod]) -> dict[str, Any]:
         # What is left out follows the recipe, and has to be left out where it is written down.
-        return {name: given(of) for name, of in value.items()}
+        return {name: given(method) for name, method in value.items()}

@@ -1,4 +1,4 @@
-"""How adapters enter the base model: LoRA, (IA)³, prefixes."""
+"""Settings of each structure of adapter: LoRA, (IA)³, prefix tuning."""
 
 import re
 from typing import Annotated, Any, Literal
@@ -41,7 +41,7 @@ class Lora(Section):
 
 
 class IA3(Section):
-    """(IA)³ (arXiv 2205.05638): vectors that scale keys, values and what enters the second feed-forward layer."""
+    """(IA)³ (arXiv 2205.05638): vectors that scale keys, values and the input of the second feed-forward layer."""
 
     structure: Literal["ia3"]
     target_modules: Annotated[list[str], Field(min_length=1)] | None = Field(
@@ -63,7 +63,7 @@ class Prefix(Section):
 
 
 def _structure(value: Any) -> str | None:
-    """Which structure is meant; LoRA where nothing is said."""
+    """The structure that a value is validated as; LoRA by default."""
     if isinstance(value, dict):
         return str(value.get("structure", "lora"))
     return getattr(value, "structure", None)
@@ -83,5 +83,5 @@ LEARNING_RATES = {"lora": 2e-4, "ia3": 3e-3, "prefix": 3e-2}
 
 
 def virtual_tokens(settings: AdapterSettings) -> int:
-    """How many tokens of a model's context an adapter takes."""
+    """How many tokens of a model's context an adapter uses: the length of a prefix, else 0."""
     return settings.virtual_tokens if isinstance(settings, Prefix) else 0

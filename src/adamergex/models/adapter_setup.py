@@ -1,8 +1,8 @@
-"""How each structure of adapter is set on a model through PEFT, and where it starts.
+"""How each structure of adapter is attached to a model through PEFT, and how it is initialized.
 
-All adapters of a run start from the same point, whatever the structure: what differs between them is then
-what they learned. Every tensor is drawn by a generator of its own, seeded by the run's seed and the
-tensor's name, so that the start depends neither on what was trained before nor on the other modules.
+All adapters of a run have the same initial weights, so that they differ only by what they learned. Every tensor has a
+generator of its own, seeded by the run's seed and the tensor's name, so that initial weights depend neither on earlier
+trainings nor on other modules.
 """
 
 import copy
@@ -24,10 +24,10 @@ _TASK_TYPES: dict[Kind, str] = {
     "causal": "CAUSAL_LM",
     "seq2seq": "SEQ_2_SEQ_LM",
     "classes": "SEQ_CLS",
-    # PEFT has no name for it; this is the one whose forward pass adds nothing of its own.
+    # PEFT has no task type for masked models; the forward pass of this one adds nothing.
     "masked": "FEATURE_EXTRACTION",
 }
-# What of an adapter's configuration says nothing about the modules that it needs, nor about what they compute.
+# Keys of an adapter's configuration that affect neither its modules nor what they compute.
 _NO_STRUCTURE = {
     "auto_mapping",
     "base_model_name_or_path",
@@ -43,7 +43,7 @@ _NO_STRUCTURE = {
     "revision",
     "runtime_config",
 }
-# Lists of names in any order.
+# Lists of names whose order means nothing.
 _SETS = ("target_modules", "feedforward_modules", "modules_to_save", "exclude_modules")
 # (IA)³ scales keys and values, and what enters the second feed-forward layer: names of these by model.
 _KEYS_AND_VALUES = (
@@ -95,7 +95,7 @@ def config(settings: AdapterSettings, model: torch.nn.Module, kind: Kind, name: 
 
 
 def as_given(config: Mapping[str, Any], kind: Kind, origin: str) -> peft.PeftConfig:
-    """PEFT's configuration of an adapter that is to be set on a model as it is, such as one from a folder.
+    """PEFT's configuration of an existing adapter, such as one from a folder.
 
     Args:
         config: the content of its `adapter_config.json`.
@@ -103,19 +103,19 @@ def as_given(config: Mapping[str, Any], kind: Kind, origin: str) -> peft.PeftCon
         origin: the folder, for messages.
 
     Raises:
-        ModelError: PEFT cannot make a model with it, or what would come of it cannot be scored.
+        ModelError: PEFT does not accept it, or the structure is not supported here.
     """
     if config.get("peft_type") == "P_TUNING":
         raise ModelError(
             f"{origin}: is p-tuning, which cannot be set on a model here; expected LoRA, DoRA, (IA)³ or prefix tuning; "
             "score it with PEFT"
         )
-    # How it began no longer matters, PEFT's changes to lists must not reach the adapter, and it knows its own name.
+    # A copy, since PEFT changes lists in place; without initialization, which the weights replace.
     own = copy.deepcopy(dict(config)) | {"inference_mode": False, "base_model_name_or_path": None}
     if "init_lora_weights" in own:
         own["init_lora_weights"] = True
     if own.get("peft_type") == "PREFIX_TUNING":
-        # What is stored has gone through the projection.
+        # PEFT stores prefixes after their projection.
         own |= {"prefix_projection": False, "task_type": own.get("task_type") or _TASK_TYPES[kind]}
     try:
         return peft.PeftConfig.from_peft_type(**own)
@@ -124,13 +124,13 @@ def as_given(config: Mapping[str, Any], kind: Kind, origin: str) -> peft.PeftCon
 
 
 def structure(config: peft.PeftConfig) -> dict[str, Any]:
-    """What of a configuration decides which modules an adapter has and what they compute: equal ones can share them."""
-    found = {key: value for key, value in config.to_dict().items() if key not in _NO_STRUCTURE}
+    """The part of a configuration that determines an adapter's modules; adapters with equal ones can share a slot."""
+    settings = {key: value for key, value in config.to_dict().items() if key not in _NO_STRUCTURE}
     return {
         key: frozenset(value)
         if key in _SETS and isinstance(value, list | set | tuple)
         else getattr(value, "value", value)
-        for key, value in found.items()
+        for key, value in settings.items()
     }
 
 
@@ -138,13 +138,13 @@ def attach(model: torch.nn.Module, config: peft.PeftConfig, slot: str, origin: s
     """The model with an adapter on it.
 
     Args:
-        model: without one.
-        config: is filled in, as PEFT does.
+        model: the base model.
+        config: completed in place by PEFT.
         slot: the adapter's name on the model.
         origin: of the configuration, for messages.
 
     Raises:
-        ModelError: PEFT cannot set it.
+        ModelError: PEFT cannot attach it.
     """
     try:
         attached = peft.get_peft_model(model, config, adapter_name=slot)
@@ -157,22 +157,22 @@ def attach(model: torch.nn.Module, config: peft.PeftConfig, slot: str, origin: s
 
 
 def check_trainable(model: peft.PeftModel) -> None:
-    """Raises ModelError where an adapter is on something else than linear layers, whose start is not known here."""
+    """Raises ModelError where an adapter is on other than linear layers, which are not initialized here."""
     strange = [name for name, _ in model.named_parameters() if ".lora_embedding_" in name]
     if strange:
         raise ModelError(f"adapter.target_modules: {strange[0]} is not a linear layer's; name linear layers only")
 
 
 def start(name: str, tensor: Tensor, seed: int, spread: float) -> Tensor | None:
-    """Where a tensor of an adapter starts; float32, on the CPU.
+    """The initial value of an adapter's tensor; float32, on the CPU.
 
     LoRA's A is drawn as PEFT and the LoRA paper's code draw it (Kaiming uniform, a = √5), B is zero; (IA)³ is
-    one everywhere; a prefix and the weights of a new head are normal, a bias is zero. None for what follows
+    one everywhere; a prefix and the weights of a new head are normal, a bias is zero. None for what is computed
     from the base model (DoRA's magnitudes).
 
     Args:
         name: of the tensor in the adapter file.
-        tensor: any of the wanted shape.
+        tensor: any of that shape.
         seed: the run's.
         spread: standard deviation of prefixes and heads.
     """
@@ -196,7 +196,7 @@ def _is_linear(module: torch.nn.Module) -> bool:
 
 
 def _linear_of_body(model: torch.nn.Module) -> set[str]:
-    """Names of the linear layers below the head: what every head on the same body has in common."""
+    """Names of the linear layers without the head's, the same for every head on a model body."""
     prefix = getattr(model, "base_model_prefix", "")
     body = f"{prefix}." if prefix and hasattr(model, prefix) else ""
     output = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None  # type: ignore[operator]
@@ -207,29 +207,29 @@ def _linear_of_body(model: torch.nn.Module) -> set[str]:
     }
 
 
-def _suffixes(model: torch.nn.Module, wanted: set[str]) -> list[str]:
-    """The shortest endings of names that pick the wanted modules and no other one."""
-    others = {name for name, module in model.named_modules() if name not in wanted}
-    found = set()
-    for name in wanted:
+def _suffixes(model: torch.nn.Module, modules: set[str]) -> list[str]:
+    """The shortest suffixes of names that match these modules and no others."""
+    others = {name for name, module in model.named_modules() if name not in modules}
+    suffixes = set()
+    for name in modules:
         parts = name.split(".")
         for count in range(1, len(parts) + 1):
             ending = ".".join(parts[-count:])
             if not any(other == ending or other.endswith(f".{ending}") for other in others):
-                found.add(ending)
+                suffixes.add(ending)
                 break
-    return sorted(found)
+    return sorted(suffixes)
 
 
 def _present(targets: list[str], model: torch.nn.Module, name: str) -> list[str]:
-    """The targets, by PEFT's rule (a name, or its end after a dot), but below the head alone: heads have such names, too.
+    """The targets by PEFT's rule (a name, or its suffix after a dot), but never in the head, which may have such names.
 
     Raises:
         ModelError: one of them matches no linear layer.
     """
     body = _linear_of_body(model)
     matched = {t: {module for module in body if module == t or module.endswith(f".{t}")} for t in targets}
-    absent = [target for target, found in matched.items() if not found]
+    absent = [target for target, modules in matched.items() if not modules]
     if absent:
         leaves = {module.rpartition(".")[2] for module in body}
         raise ModelError(

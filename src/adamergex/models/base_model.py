@@ -1,9 +1,8 @@
-"""A base model that adapters are set on and come off again, and that is afterwards what it was when it was loaded.
+"""A base model that adapters are loaded onto and removed from, and that is afterwards bit for bit what it was before.
 
-PEFT wraps modules in place. Its own way back leaves something behind: a module of `modules_to_save` stays the trained
-copy, biases that an adapter trained stay in the base model's memory, and the heads of prefix tuning stay wrapped. What
-an adapter may change is therefore kept here: the modules by their places, and the biases, of which every adapter that
-trained them gets copies.
+PEFT wraps modules in place, and its `unload` is not complete: a module of `modules_to_save` stays the trained copy,
+biases that an adapter trained stay in the base model, and the heads of prefix tuning stay wrapped. So the original
+modules and biases are kept here with the modules that hold them; an adapter that trains biases trains copies.
 """
 
 from collections.abc import Iterator
@@ -13,18 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# A dictionary of a module's parts, the part's name, and the part.
+# A module's `_modules`, `_parameters` or `_buffers`; a name in it; the original module or tensor of that name.
 _Place = tuple[dict[str, Any], str, Any]
 
 
 class BaseModel:
-    """The modules and biases of a base model by their places.
+    """The original modules and biases of a base model, which are restored when an adapter is removed.
 
     Args:
         model: as it was loaded, without an adapter.
 
     Attributes:
-        model: the same; it has wrapped modules where an adapter is on it.
+        model: the same object; while an adapter is loaded, some of its modules are wrapped by PEFT.
     """
 
     def __init__(self, model: Any):
@@ -34,27 +33,27 @@ class BaseModel:
             (module._modules, name, child) for module in model.modules() for name, child in module._modules.items()
         ]
         self._biases: list[_Place] = []
-        # Layers that an adapter repeats are counted in the configuration.
+        # An adapter that repeats layers (`layer_replication`) changes this number in the configuration.
         self._layers = getattr(model.config, "num_hidden_layers", None)
 
     def lend_biases(self) -> None:
-        """Put copies in the places of all biases, for an adapter that brings its own."""
+        """Replace all biases by copies, for an adapter that has trained biases."""
         copies: dict[int, Tensor] = {}
         for module in self._by_name.values():
             tables: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
             for parts in tables:
-                own = parts.get("bias")
-                if own is None:
+                bias = parts.get("bias")
+                if bias is None:
                     continue
-                if id(own) not in copies:  # What is tied stays tied.
-                    copy = own.detach().clone()
-                    is_trained = isinstance(own, torch.nn.Parameter)
-                    copies[id(own)] = torch.nn.Parameter(copy, requires_grad=False) if is_trained else copy
-                self._biases.append((parts, "bias", own))
-                parts["bias"] = copies[id(own)]
+                if id(bias) not in copies:  # Tied biases stay tied.
+                    copy = bias.detach().clone()
+                    is_trained = isinstance(bias, torch.nn.Parameter)
+                    copies[id(bias)] = torch.nn.Parameter(copy, requires_grad=False) if is_trained else copy
+                self._biases.append((parts, "bias", bias))
+                parts["bias"] = copies[id(bias)]
 
     def take_off(self) -> None:
-        """Take whatever is on the model off it."""
+        """Remove the adapter, if there is one."""
         _set([*self._modules, *self._biases])
         self._biases = []
         if hasattr(self.model, "peft_config"):
@@ -64,11 +63,11 @@ class BaseModel:
 
     @contextmanager
     def bare(self) -> Iterator[None]:
-        """Within this context nothing is on the model."""
-        own = [*self._modules, *self._biases]
-        present = [(parts, name, parts[name]) for parts, name, part in own if parts[name] is not part]
+        """Within this context the model is without its adapter."""
+        originals = [*self._modules, *self._biases]
+        present = [(parts, name, parts[name]) for parts, name, part in originals if parts[name] is not part]
         layers = getattr(self.model.config, "num_hidden_layers", None)
-        _set(own)
+        _set(originals)
         if layers is not None:
             self.model.config.num_hidden_layers = self._layers
         try:
@@ -78,19 +77,19 @@ class BaseModel:
             if layers is not None:
                 self.model.config.num_hidden_layers = layers
 
-    def has(self, name: str, given: Tensor) -> bool:
-        """Whether a tensor is the base model's own, as far as the coarser of the two types can tell.
+    def has(self, name: str, tensor: Tensor) -> bool:
+        """Whether a parameter of the base model equals a tensor, in the lower precision of the two dtypes.
 
         Args:
-            name: of a parameter, by the base model's names.
-            given: what a file holds under that name.
+            name: of the parameter, as in the base model's `named_parameters`.
+            tensor: the one that a file has under that name.
         """
         module, _, leaf = name.rpartition(".")
-        own = self._by_name[module]._parameters.get(leaf) if module in self._by_name else None
-        if own is None or own.shape != given.shape:
+        parameter = self._by_name[module]._parameters.get(leaf) if module in self._by_name else None
+        if parameter is None or parameter.shape != tensor.shape:
             return False
-        given = given.to(own.device)
-        return torch.equal(own.to(given.dtype), given) or torch.equal(own, given.to(own.dtype))
+        tensor = tensor.to(parameter.device)
+        return torch.equal(parameter.to(tensor.dtype), tensor) or torch.equal(parameter, tensor.to(parameter.dtype))
 
 
 def _set(places: list[_Place]) -> None:

@@ -1,4 +1,4 @@
-"""Where a model computes, and the memory that it computes in."""
+"""The device that a model runs on, and how its memory is allocated."""
 
 import ctypes
 import sys
@@ -16,7 +16,7 @@ def keep_freed_memory() -> None:
 
     Logits over a large vocabulary take hundreds of megabytes, and a fresh mapping of that size costs a page
     fault for every 4 KiB: without this a training step on the CPU spends about a tenth of its time in them.
-    Does nothing where the C library is another one.
+    Does nothing with another C library.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:

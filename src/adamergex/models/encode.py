@@ -1,4 +1,4 @@
-"""Items as token sequences, the same way for training and for scoring."""
+"""Items as token sequences, encoded the same way for training and for scoring."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,8 +14,8 @@ from adamergex.tasks.items import Item
 def sequences(tokenizer: Any, texts: Sequence[str], kind: Kind = "causal") -> list[list[int]]:
     """Prompts as the tokens that a model reads (`around`).
 
-    A causal model goes on where the prompt stops: nothing stands behind it. A prompt of no tokens is the token that
-    begins a sequence, or that keeps documents apart: something has to be read.
+    No special tokens follow the prompt of a causal model, which continues it. An empty prompt becomes the
+    beginning-of-sequence token, or end-of-sequence without one: a model needs at least one token.
     """
     before, behind = around(tokenizer)
     whole = [[*before, *ids, *(behind if kind != "causal" else ())] for ids in text_tokens(tokenizer, texts)]
@@ -26,16 +26,16 @@ def sequences(tokenizer: Any, texts: Sequence[str], kind: Kind = "causal") -> li
 def answered(
     tokenizer: Any, prompts: Sequence[str], answers: Sequence[str], kind: Kind = "causal", start: int | None = None
 ) -> list[EncodedExample]:
-    """Prompts and answers as examples, the answer's tokens being the targets; without what ends an answer.
+    """Prompts and answers as examples, the answer's tokens being the targets; without an end-of-sequence token.
 
-    A causal model reads both as one text. The answer starts where the tokens of the whole part from those of
-    the prompt alone, so a token that reaches over the seam counts as the answer's; but the first token of a sequence
-    cannot be predicted, so where it would (`Ans`, `wer`, and no beginning of sequence) both are encoded apart.
+    A causal model reads both as one text. The answer starts where the tokens of the whole differ from those of
+    the prompt alone, so a token that spans both counts as the answer's. The first token of a sequence cannot be
+    predicted, so where it would have to be (`Ans`, `wer`, and no BOS token) both are encoded separately.
     A sequence-to-sequence model reads the prompt in its encoder, and the answer after `start` in its decoder.
     """
     if not prompts:
         return []
-    # Many answers may stand behind one prompt.
+    # Many answers may share a prompt.
     unique = list(dict.fromkeys(prompts))
     alone = dict(zip(unique, sequences(tokenizer, unique, kind), strict=True))
     if kind == "seq2seq":
@@ -62,40 +62,42 @@ def answered(
 
 
 def classified(tokenizer: Any, items: Sequence[Item]) -> list[EncodedExample]:
-    """Items for an encoder's head, and which of the choices is right.
+    """Items for an encoder's head, labelled by the index of the right choice.
 
-    The head reads the prompt alone; prompt and text as a pair, where all choices speak of the same text (XNLI); or the
-    prompt with each choice as a pair, where choices are sentences of their own (XCOPA).
+    An item is the prompt alone; a pair of prompt and text, where all choices are about the same text (XNLI); or a pair
+    of the prompt and each choice, where choices are sentences (XCOPA).
     """
     labels = [(item.choices.index(item.answer),) for item in items]
     if not any(item.text_pair for item in items):
         prompts = sequences(tokenizer, [item.prompt for item in items], "classes")
-        return [EncodedExample(ids, [], of, id=item.id) for ids, of, item in zip(prompts, labels, items, strict=True)]
+        return [
+            EncodedExample(ids, [], label, id=item.id) for ids, label, item in zip(prompts, labels, items, strict=True)
+        ]
     encoded = iter(_pairs(tokenizer, [(item.prompt, second) for item in items for second in item.text_pair]))
     examples = []
-    for of, item in zip(labels, items, strict=True):
-        own = [next(encoded) for _ in item.text_pair]
-        whole = replace(own[0], labels=of, id=item.id)
-        examples.append(whole if len(own) == 1 else EncodedExample([], [], of, id=item.id, options=tuple(own)))
+    for label, item in zip(labels, items, strict=True):
+        pairs = [next(encoded) for _ in item.text_pair]
+        single = replace(pairs[0], labels=label, id=item.id)
+        examples.append(single if len(pairs) == 1 else EncodedExample([], [], label, id=item.id, options=tuple(pairs)))
     return examples
 
 
 def _pairs(tokenizer: Any, texts: Sequence[tuple[str, str]]) -> list[EncodedExample]:
-    """Pairs of texts as one sequence each, with what the tokenizer puts before, between and behind them."""
+    """Pairs of texts as one sequence each, with the tokenizer's special tokens before, between and after them."""
     whole = tokenizer("a", "b", return_token_type_ids=True)
     place = whole.sequence_ids()
     first, second = place.index(0), place.index(1)
     last, end = (len(place) - place[::-1].index(number) for number in (0, 1))
     before, between, behind = (whole["input_ids"][at] for at in (slice(first), slice(last, second), slice(end, None)))
-    # Many second texts may stand behind one first text.
-    unique = list(dict.fromkeys(one for one, _ in texts))
-    begun = {one: [*before, *ids, *between] for one, ids in zip(unique, text_tokens(tokenizer, unique), strict=True)}
-    seconds = text_tokens(tokenizer, [other for _, other in texts])
-    # BERT's tokenizer tells the two texts apart, RoBERTa's does not.
+    # Many pairs may share their first text.
+    unique = list(dict.fromkeys(text for text, _ in texts))
+    begun = {text: [*before, *ids, *between] for text, ids in zip(unique, text_tokens(tokenizer, unique), strict=True)}
+    seconds = text_tokens(tokenizer, [text for _, text in texts])
+    # BERT's tokenizer gives the two texts different token types, RoBERTa's does not.
     told = whole["token_type_ids"][second] == 1
     return [
-        EncodedExample([*begun[one], *ids, *behind], [], second=len(begun[one]) if told else 0)
-        for (one, _), ids in zip(texts, seconds, strict=True)
+        EncodedExample([*begun[text], *ids, *behind], [], second=len(begun[text]) if told else 0)
+        for (text, _), ids in zip(texts, seconds, strict=True)
     ]
 
 
@@ -146,9 +148,9 @@ def fitted(
         kind: how the model predicts.
         start: the token that a decoder starts with.
         longest: the most tokens that the model reads. Of a longer item, the longest column of the prompt loses its
-            end, or its beginning where the prompt ends with it; the rest of the prompt and the answer stay whole. An
-            item with choices has room for the one of the most tokens.
-        written: room for an answer that is generated, in tokens, in place of the item's own.
+            end, or its beginning where the prompt ends with it; the rest of the prompt and the answer stay whole. The
+            longest of an item's choices must fit, too.
+        written: maximal tokens of a generated answer, which then counts in place of the item's own.
 
     Returns:
         The items, and how many of them were shortened.
@@ -169,14 +171,14 @@ def fitted(
             return [len(ids) + more for ids in sequences(tokenizer, prompts, kind)]
         pairs = [(item.prompt, answer) for item in items for answer in item.choices or (item.answer,)]
         read = answered(tokenizer, [prompt for prompt, _ in pairs], [answer for _, answer in pairs], kind, start)
-        # What ends the answer takes a token, too. Encoder and decoder have a context each.
+        # One more for the end of the answer. Encoder and decoder have a context each.
         lengths = iter([max(len(e.source), len(e.ids) + 1) for e in read])
         return [max(next(lengths) for _ in item.choices or (item.answer,)) for item in items]
 
     long = [(i, length) for i, length in enumerate(taken(result) if result else []) if length > longest]
     for i, length in long:
         excess = length - longest
-        # Cutting may join tokens otherwise than before, so that it takes more than one look.
+        # The shortened text may be tokenized differently, so its length is measured again.
         while excess > 0:
             result[i] = _shortened(tokenizer, result[i], excess, longest)
             excess = taken([result[i]])[0] - longest
@@ -195,9 +197,9 @@ def _shortened(tokenizer: Any, item: Item, excess: int, longest: int) -> Item:
             f"{item.id}: longer than {longest} tokens even without the text of its longest column; "
             "raise train.max_length, or shorten the prompt's template or the answer"
         )
-    # What stands right before the answer is what it most depends on.
+    # The answer depends most on the text right before it.
     at_the_end = not item.prompt[end:].strip()
-    # Bytes of one character have the same place: at least that character goes.
+    # Byte tokens of one character have equal offsets: at least that character is removed.
     keep = column[max(offsets[excess - 1][1], 1) :] if at_the_end else column[: offsets[-excess][0]].rstrip()
     prompt = item.prompt[:begin] + keep + item.prompt[end:]
     return replace(item, prompt=prompt, longest_column=(begin, begin + len(keep)))

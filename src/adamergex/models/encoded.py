@@ -1,4 +1,4 @@
-"""Token sequences and what is to be predicted in them, and the batches they are read in."""
+"""Token sequences with their targets, and batches of them."""
 
 import math
 import random
@@ -13,14 +13,14 @@ class EncodedExample:
 
     Attributes:
         ids: the tokens that the model reads; for a sequence-to-sequence model those of its decoder, start token first.
-        targets: the positions in `ids` that are predicted: from what stands before them (each at least 1), or from
-            both sides where `labels` are given.
-        labels: the tokens that belong at `targets` and that `ids` hides (masked language modelling), or one class
-            for the whole sequence (classification, without targets); empty where `ids` itself has them.
+        targets: the positions in `ids` that are predicted: from the tokens before them (each at least 1), or from
+            both sides with `labels`.
+        labels: the original tokens at `targets`, which `ids` masks (masked language modelling), or one class for
+            the whole sequence (classification, without targets); empty where `ids` itself has the targets' tokens.
         source: what the encoder of a sequence-to-sequence model reads.
         second: where in `ids` tokens of type 1 begin, those of the second text of a pair; 0 where all are of one type.
-        options: in place of `ids`, one sequence for each choice, of which `labels` has the right one's number.
-        id: where the example comes from, for messages.
+        options: in place of `ids`, one sequence for each choice; `labels` has the index of the right one.
+        id: of the item or window, for messages.
     """
 
     ids: list[int]
@@ -65,13 +65,13 @@ _POOL = 16
 
 
 def sizes(examples: EncodedExamples) -> list[int]:
-    """Tokens of each example; where all are equally long the first one is asked, and no other is made for it."""
+    """Tokens of each example; from `width` where all are equally long, without making the examples."""
     width: int | None = getattr(examples, "width", None)
     return [examples[i].size for i in range(len(examples))] if width is None else [width] * len(examples)
 
 
 def random_batches(lengths: Sequence[int], size: int, seed: str) -> list[list[int]]:
-    """All indices once, in random batches of like lengths, in random order; the same for the same seed."""
+    """All indices once, in random batches of similar lengths, in random order; the same for the same seed."""
     order = random.Random(seed)
     indices = list(range(len(lengths)))
     order.shuffle(indices)
@@ -84,17 +84,16 @@ def random_batches(lengths: Sequence[int], size: int, seed: str) -> list[list[in
 
 
 def dealt(examples: list[EncodedExample], rank: int, count: int, size: int) -> list[tuple[list[EncodedExample], int]]:
-    """A process's examples, in parts, each with what it counts.
+    """A process's examples in micro-batches, each with its weight.
 
-    Every process gets as many parts, since all do each together; one that has no example left gets some that count
-    nothing.
+    All processes get equally many, since they run each together; a process without examples left gets one of weight 0.
 
     Args:
         examples: of all processes.
         rank: of the process.
         count: of processes.
-        size: of a part.
+        size: of a micro-batch.
     """
-    mine = examples[rank::count]
-    parts = [mine[i : i + size] for i in range(0, math.ceil(len(examples) / count), size)]
+    share = examples[rank::count]
+    parts = [share[i : i + size] for i in range(0, math.ceil(len(examples) / count), size)]
     return [(part, 1) if part else (examples[:1], 0) for part in parts]

@@ -1,4 +1,4 @@
-"""Which family a base model belongs to, and what its tokenizer must have for it. Loads no weights."""
+"""The family of a base model, from its configuration, and its tokenizer. Loads no weights."""
 
 import json
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ KINDS: dict[Family, dict[str, Kind]] = {
     "seq2seq": {"task": "seq2seq", "text": "seq2seq"},
     "encoder": {"task": "classes", "text": "masked"},
 }
-# What each family was pre-trained with, and what else it can learn from plain text.
+# Objectives on plain text: what each family was pre-trained with, and what else it can be trained with.
 OBJECTIVES: dict[Family, tuple[str, ...]] = {
     "causal": ("causal", "prefix"),
     "seq2seq": ("span", "prefix"),
@@ -25,12 +25,12 @@ OBJECTIVES: dict[Family, tuple[str, ...]] = {
 
 
 class PromptReader(Protocol):
-    """What prompts are made ready for: a resident model, or one that another engine holds.
+    """What encoding prompts needs to know of a model: a resident one, or that of another engine.
 
     Attributes:
         tokenizer: the model's.
         kind: how the model predicts.
-        pad: what sequences are filled up with.
+        pad: the padding token.
         ends: the tokens that end what the model writes (`end_tokens`).
     """
 
@@ -41,10 +41,10 @@ class PromptReader(Protocol):
 
     @property
     def context(self) -> int | None:
-        """The longest sequence that the model takes, in tokens; None where nothing says so."""
+        """The longest sequence that the model takes, in tokens; None if it has no limit."""
 
     def context_behind(self, virtual_tokens: int) -> int | None:
-        """The longest sequence that the model takes behind a prefix of so many virtual tokens; None as for `context`."""
+        """The longest sequence that the model takes after a prefix of so many virtual tokens; None as for `context`."""
 
     @property
     def decoder_start(self) -> int | None:
@@ -64,7 +64,7 @@ def family(checkpoint: Checkpoint) -> Family:
     if architecture.endswith(("ForMaskedLM", "ForPreTraining", "ForSequenceClassification")):
         return "encoder"
     if architecture.endswith("Model") and not architecture.endswith("LMHeadModel"):
-        # The bare body was saved: what its kind was trained for decides.
+        # Saved without a head: the pre-training objective of its model type decides.
         from transformers.models.auto import modeling_auto as auto
 
         kind = config.get("model_type")
@@ -74,9 +74,9 @@ def family(checkpoint: Checkpoint) -> Family:
 
 
 def has_head(checkpoint: Checkpoint, labels: Sequence[str], outputs: int) -> bool:
-    """Whether a checkpoint brings a trained classification head for a task: as many outputs, and its labels in its order.
+    """Whether a checkpoint has a trained classification head for a task: as many outputs, and its labels in its order.
 
-    A head that it does not bring is drawn at random, and what it says before it is trained means nothing.
+    Otherwise transformers initializes a head at random, whose predictions mean nothing before it is trained.
 
     Args:
         checkpoint: of an encoder.
@@ -95,17 +95,17 @@ def has_head(checkpoint: Checkpoint, labels: Sequence[str], outputs: int) -> boo
     theirs = [str(names[key]).casefold() for key in sorted(names, key=int)]
     if len(theirs) != outputs:
         return False
-    # transformers calls what nobody named LABEL_0, LABEL_1 …
+    # Unnamed labels are LABEL_0, LABEL_1 … in transformers.
     unnamed = all(name.startswith("label_") for name in theirs)
     return unnamed or outputs != len(labels) or theirs == [label.casefold() for label in labels]
 
 
 def _config(checkpoint: Checkpoint) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads((checkpoint.folder / "config.json").read_bytes())
+        config: dict[str, Any] = json.loads((checkpoint.folder / "config.json").read_bytes())
     except (OSError, ValueError) as error:
         raise ModelError(f"base_model {checkpoint.name}: its config.json cannot be read: {error}") from error
-    return found
+    return config
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> Any:
@@ -121,7 +121,7 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             checkpoint.folder, trust_remote_code=checkpoint.trust_remote_code
         )
-    except Exception as error:  # the library raises whatever its readers raise
+    except Exception as error:  # transformers passes on all kinds of errors
         raise does_not_load(checkpoint, "its tokenizer does not load", error) from error
     if end_of_sequence(tokenizer) is None:
         raise ModelError(
@@ -131,13 +131,13 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
 
 
 def refuse_code(checkpoint: Checkpoint) -> None:
-    """See that the model and its tokenizer load without code that may not be run, as far as their files are there.
+    """Check that the configuration and the tokenizer of a local checkpoint load without its own Python code.
 
     Raises:
         ModelError: one of them does not.
     """
     named = {} if checkpoint.trust_remote_code else auto_map(checkpoint.folder)
-    # transformers takes a class of its own where it has one; only where one is named is it worth its time to be asked.
+    # transformers prefers its own class to one named by `auto_map`; importing it takes time, so only ask where one is named.
     if "config.json" in named:
         import transformers
 
@@ -150,7 +150,7 @@ def refuse_code(checkpoint: Checkpoint) -> None:
 
 
 def end_tokens(checkpoint: Checkpoint, tokenizer: Any) -> tuple[int, ...]:
-    """The tokens that end what a model writes: the checkpoint's own, and the one that answers are learned with.
+    """The tokens that end generation: the checkpoint's, and the tokenizer's end-of-sequence, which training appends.
 
     A checkpoint names one or several (`[1, 106]`, the second `<end_of_turn>`) in its `generation_config.json`, or
     else in its `config.json`.
@@ -158,7 +158,7 @@ def end_tokens(checkpoint: Checkpoint, tokenizer: Any) -> tuple[int, ...]:
     Raises:
         ModelError: one of the files cannot be read.
     """
-    found: list[int] = []
+    ends: list[int] = []
     for name in ("generation_config.json", "config.json"):
         try:
             config = json.loads((checkpoint.folder / name).read_bytes())
@@ -166,22 +166,22 @@ def end_tokens(checkpoint: Checkpoint, tokenizer: Any) -> tuple[int, ...]:
             continue
         except (OSError, ValueError) as error:
             raise ModelError(f"base_model {checkpoint.name}: its {name} cannot be read: {error}") from error
-        given = config.get("eos_token_id", (config.get("text_config") or {}).get("eos_token_id"))
-        found = found or ([given] if isinstance(given, int) else list(given or ()))
+        value = config.get("eos_token_id", (config.get("text_config") or {}).get("eos_token_id"))
+        ends = ends or ([value] if isinstance(value, int) else list(value or ()))
     end = end_of_sequence(tokenizer)
-    return tuple(dict.fromkeys(found if end is None else [end, *found]))
+    return tuple(dict.fromkeys(ends if end is None else [end, *ends]))
 
 
 def greedy(config: Any, ends: Sequence[int], pad: int) -> Any:
-    """How a model writes: at each step the likeliest token, until one that ends the text.
+    """Greedy decoding until an end token, as a generation configuration.
 
-    A checkpoint's own `generation_config.json` may ask for samples, beams, a penalty on what stands in the prompt.
-    `generate` takes whatever it is not told from there, so that this has to stand in its place.
+    A checkpoint's own `generation_config.json` may ask for sampling, beams or a repetition penalty, and `generate` takes
+    every setting that is not passed from there; so this one replaces it.
 
     Args:
-        config: the model's, which names what a decoder starts with.
+        config: the model's, for `decoder_start_token_id`.
         ends: the tokens that end a text.
-        pad: stands behind them.
+        pad: the padding token.
 
     Returns:
         A `transformers.GenerationConfig`.
@@ -197,17 +197,17 @@ def greedy(config: Any, ends: Sequence[int], pad: int) -> Any:
 
 
 def does_not_load(checkpoint: Checkpoint, what: str, error: Exception) -> ModelError:
-    """Why a base model or a part of it does not load, by what the library said; where it wants to run code, what allows it.
+    """The error for a base model or tokenizer that does not load, by the library's; with how to allow code that it needs.
 
     Args:
         checkpoint: of the model.
-        what: does not load, in words.
+        what: what does not load, in words.
         error: the library's.
     """
     reason = first_line(error)
     # Both transformers and vLLM name the argument where code beside the model is all that would load it.
     if "trust_remote_code" in str(error) and not checkpoint.trust_remote_code:
-        named = sorted({one for names in auto_map(checkpoint.folder).values() for one in names})
+        named = sorted({name for names in auto_map(checkpoint.folder).values() for name in names})
         reason = (
             f"it needs Python code that comes with it ({', '.join(named)}), which is not run; if you have read it and trust "
             "it, allow it with trust_remote_code: true beside base_model in the recipe, or with --trust-remote-code"

@@ -1,9 +1,10 @@
-"""How sequences may lie in a batch, found out by trying.
+"""Which batch layouts an architecture supports, tested on a small model.
 
-Whether an architecture takes a mask of ours, or keeps packed sequences apart, stands in its code, not in its
-configuration, and a layout that it misreads gives plausible numbers. So it is tried: on a small model of the same class
-and configuration, in float32, where what is right differs by rounding alone, and with sequences that reach over the
-model's own windows. The weights do not matter for what a token sees; they are drawn, so that every token does.
+Whether an architecture accepts a custom attention mask, or separates packed sequences, depends on its code, not on its
+configuration, and a layout that it misreads gives plausible numbers. So each layout is tested: on a small model of the
+same class and configuration, in float32, where a supported layout differs by rounding alone, and with sequences longer
+than the model's attention windows. What a token attends to does not depend on the weights; they are random, so that
+every attended token changes the logits.
 """
 
 import copy
@@ -21,11 +22,11 @@ from adamergex.models.encoded import EncodedExample
 from adamergex.models.families import first_line
 from adamergex.models.target_logits import BatchLayout, in_trees, laid_logits, packed, rows, text_config
 
-# What settings are called that say how far a layer sees, in tokens.
+# Names of settings that hold the attention window of a layer, in tokens.
 _WINDOWS = re.compile(r"window|chunk|local_attention|block_size")
-# How long sequences are where a model has no window, and the longest window that is tried.
+# The length of sequences where a model has no window, and the longest window that is tested.
 _SHORTEST, _LONGEST = 64, 8192
-# Of the small model: its vocabulary, the width of its feed-forward layers, and its layers unless it has more kinds of them.
+# Of the small model: vocabulary size, width of feed-forward layers, number of layers unless it has more types of them.
 _VOCABULARY, _WIDTH, _LAYERS = 128, 32, 6
 _FEED_FORWARD = ("intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size", "moe_intermediate_size")
 _NAMES: dict[BatchLayout, str] = {
@@ -37,7 +38,7 @@ _NAMES: dict[BatchLayout, str] = {
 
 @dataclass(frozen=True)
 class LayoutChoice:
-    """How the sequences of a batch lie, and why.
+    """How the sequences of a batch are arranged, and why.
 
     Attributes:
         layout: see `target_logits`.
@@ -51,17 +52,17 @@ class LayoutChoice:
         return f"{_NAMES[self.layout]} ({self.reason})"
 
 
-def choose(model: torch.nn.Module, wanted: BatchLayout) -> LayoutChoice:
-    """The wanted layout where a small float32 model of the same architecture reads it as it reads single sequences.
+def choose(model: torch.nn.Module, preferred: BatchLayout) -> LayoutChoice:
+    """The preferred layout if a small float32 model of the same architecture gives the logits of single sequences with it.
 
     Args:
         model: a causal Hugging Face model, with or without PEFT around it; not called.
-        wanted: packed or shared.
+        preferred: packed or shared.
     """
     base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
     name, config = type(base).__name__, text_config(base)
-    refused = f"{_NAMES[wanted]} were tried on a small float32 {name}"
-    if wanted == "shared" and (used := getattr(config, "_attn_implementation", "eager")) not in ("eager", "sdpa"):
+    refused = f"{_NAMES[preferred]} were tried on a small float32 {name}"
+    if preferred == "shared" and (used := getattr(config, "_attn_implementation", "eager")) not in ("eager", "sdpa"):
         return LayoutChoice("rows", f"{used} takes no mask of one's own")
     window = _window(config)
     if window > _LONGEST:
@@ -69,43 +70,43 @@ def choose(model: torch.nn.Module, wanted: BatchLayout) -> LayoutChoice:
     try:
         small = _small(base, _length(window) + 1).to(next(base.parameters()).device)
         with torch.no_grad():
-            error, leak = _errors(small, wanted, window)
-    except Exception as problem:  # a model raises whatever it raises where it takes no such input
+            error, leak = _errors(small, preferred, window)
+    except Exception as problem:  # models raise all kinds of errors for input they do not support
         return LayoutChoice("rows", f"{refused}: {first_line(problem)}")
     if not error < leak / 10:
         return LayoutChoice(
             "rows", f"{refused} and changed its logits by {error:.1g}; one wrong token changes them by {leak:.1g}"
         )
     return LayoutChoice(
-        wanted,
+        preferred,
         f"tried on a small float32 {name} with sequences of {_length(window):,} tokens: logits as of single sequences "
         f"to {error:.0e}; one wrong token changes them by {leak:.0e}",
     )
 
 
 def _window(config: Any) -> int:
-    """The longest window of any layer, in tokens; 0 without one, or where none is shorter than the model's context."""
+    """The longest attention window of any layer, in tokens; 0 if none is shorter than the model's context."""
     context = getattr(config, "max_position_embeddings", None) or math.inf
-    found = [
+    windows = [
         value
         for name, value in config.to_dict().items()
         if isinstance(value, int) and not isinstance(value, bool) and _WINDOWS.search(name) and value < context
     ]
-    return max(found, default=0)
+    return max(windows, default=0)
 
 
 def _length(window: int) -> int:
-    """Tokens of a sequence: a quarter more than a window."""
+    """Tokens of a test sequence: a quarter more than the window."""
     return max(_SHORTEST, window + window // 4)
 
 
 def _small(base: Any, context: int) -> Any:
-    """A model of the same class in float32: as many layers as there are kinds, few tokens, narrow feed-forward layers.
+    """A model of the same class in float32: a layer of each type, a small vocabulary, narrow feed-forward layers.
 
     Args:
         base: the model.
-        context: what the small one says it reads at most: rows of several sequences are longer, as they can be with
-            the model itself.
+        context: the small one's `max_position_embeddings`; rows of several sequences are longer, as with the model
+            itself.
     """
     config = copy.deepcopy(base.config)
     text = config.get_text_config()
@@ -136,7 +137,7 @@ def _small(base: Any, context: int) -> Any:
 
 
 def _errors(model: Any, layout: BatchLayout, window: int) -> tuple[float, float]:
-    """How much the logits of any prediction change: in a layout, and by one wrong token."""
+    """The largest relative change of the logits of a prediction: by a layout, and by one wrong token (the control)."""
     draw = random.Random(0)
     length = _length(window)
     branch = length - max(window - 8, 2 * length // 3)
@@ -146,19 +147,19 @@ def _errors(model: Any, layout: BatchLayout, window: int) -> tuple[float, float]
 
     common = tokens(length - branch)
     sequences = [common + tokens(branch), common + tokens(branch), tokens(_SHORTEST // 2)]
-    # The last token is only ever predicted.
+    # The last token is only predicted.
     examples = [EncodedExample([*ids, 1], list(range(1, len(ids) + 1))) for ids in sequences]
     plain = torch.cat([_read(model, rows(some, 0)) for some in (examples[:2], examples[2:])])
-    # Two sequences that share a beginning and the whole of another one in a row, so that places are not positions.
+    # Two sequences with a common prefix, and a third one, in one row, so that columns differ from position ids.
     grown = prefix_sharing.Trees()
     for number, (ids, alike) in enumerate(zip(sequences, (0, len(common), 0), strict=True)):
         grown.add(number, ids, alike, sum(map(len, sequences)))
     laid = packed(examples) if layout == "packed" else in_trees(grown, examples, 0, model)
-    # The control: one of the tokens that the last ones see is another one.
+    # The control: one of the tokens that the last four attend to is changed.
     wrong = list(sequences[1])
     wrong[7 * length // 8] ^= 1
     changed = _read(model, rows([EncodedExample([*wrong, 1], examples[1].targets)], 0))
-    return _apart(_read(model, laid), plain), _apart(changed[-4:], plain[length : 2 * length][-4:])
+    return _relative_error(_read(model, laid), plain), _relative_error(changed[-4:], plain[length : 2 * length][-4:])
 
 
 def _read(model: Any, laid: Any) -> Tensor:
@@ -167,6 +168,6 @@ def _read(model: Any, laid: Any) -> Tensor:
     return logits[at]
 
 
-def _apart(one: Tensor, other: Tensor) -> float:
-    """The largest distance of two predictions, as a part of their size."""
-    return float(((one - other).norm(dim=-1) / other.norm(dim=-1)).max())
+def _relative_error(logits: Tensor, reference: Tensor) -> float:
+    """The largest distance between the logits of a prediction and its reference, relative to the reference's norm."""
+    return float(((logits - reference).norm(dim=-1) / reference.norm(dim=-1)).max())

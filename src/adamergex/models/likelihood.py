@@ -1,8 +1,8 @@
-"""Log-likelihoods over large vocabularies: what a training step and a choice's score are made of.
+"""Log-likelihoods over large vocabularies, for the training loss and for the scores of choices.
 
-Logits are as large as the vocabulary: n positions of Gemma 3 take a megabyte each. A copy of them costs as much time as
-the model's output embedding where its memory is fresh, so there is none: sums over the vocabulary are taken a few rows
-at a time, which stay in the processor's cache, and the gradient is written over the logits.
+Logits are as large as the vocabulary: n positions of Gemma 3 take a megabyte each. A copy in newly mapped memory
+costs as much time as the model's output embedding, so none is made: sums over the vocabulary are taken a few rows at a
+time, which stay in the processor's cache, and the gradient overwrites the logits.
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Values in the rows that are summed at once: 4 MiB of float32. A GPU wants fewer, larger pieces.
+# Values in the rows that are summed at once: 4 MiB of float32. A GPU needs fewer, larger chunks.
 _CACHED, _ON_GPU = 1 << 20, 1 << 28
 
 
@@ -33,18 +33,18 @@ def log_likelihoods(logits: Tensor, at: Tensor, tokens: Tensor) -> Tensor:
         tokens: int64 (n,).
 
     Returns:
-        float64 (n,): what differs in the logits' last place differs here, too.
+        float64 (n,), so that logits which differ in their last bit still give different values.
     """
     return logits[at, tokens].double() - _log_partition(logits).double()[at]
 
 
 def cross_entropy(logits: Tensor, at: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy summed over all predictions, in nats: a scalar, whose gradient takes the place of the logits.
+    """Cross-entropy summed over all predictions, in nats: a scalar. Its backward pass overwrites the logits.
 
     Args:
-        logits: float32 (m, vocabulary or classes), of m positions; no longer to be read once the gradient was taken.
+        logits: float32 (m, vocabulary or classes), of m positions; overwritten by the backward pass.
         at: int64 (n,), the row of `logits` that each prediction is read from.
-        labels: int64 (n,), what is right.
+        labels: int64 (n,).
     """
     total: Tensor = _CrossEntropy.apply(logits, at, labels)
     return total

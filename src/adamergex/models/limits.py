@@ -1,4 +1,4 @@
-"""What a loaded model can read: how many tokens of a sequence, and which ones."""
+"""What a loaded model can read: how long a sequence, and which token ids."""
 
 from typing import Any
 
@@ -7,15 +7,15 @@ import torch
 from adamergex.data.special_tokens import end_of_sequence, padding
 from adamergex.errors import ModelError
 
-# The tokens that sequences are built with, beside those of texts.
+# Special tokens that sequences are built with.
 _BUILT_WITH = ("bos_token", "eos_token", "cls_token", "sep_token", "mask_token")
 
 
 def positions(model: torch.nn.Module) -> int | None:
-    """The longest sequence that a model has positions for, in tokens; None where nothing says so.
+    """The longest sequence that a model has positions for, in tokens; None if its configuration has no limit.
 
-    RoBERTa and what descends from it number positions from behind the padding token's: `max_position_embeddings` 514
-    are 512 tokens.
+    RoBERTa and its descendants number positions from `padding_idx + 1`: with `max_position_embeddings` 514 a sequence
+    has at most 512 tokens.
 
     Args:
         model: a base model of transformers, without an adapter.
@@ -30,14 +30,14 @@ def positions(model: torch.nn.Module) -> int | None:
 
 
 def pad_token(model: torch.nn.Module, tokenizer: Any, name: str) -> int:
-    """What sequences are filled up with: the tokenizer's padding, or what ends a sequence where the model has no row for it.
+    """The token that batches are padded with: the tokenizer's, or end-of-sequence if the embedding has no row for that.
 
-    Tokenizers are often given a padding token that the model never got (id 32000 of 32000). Padding is never predicted and
-    never seen by what is, so that any token does. What sequences are built with has to be there.
+    Tokenizers often have a padding token that was added after the model was trained (id 32000 of 32000 rows). Padding is
+    never predicted and never attended to, so any token will do. All other special tokens must have a row.
 
     Args:
         model: a base model of transformers.
-        tokenizer: the one beside it.
+        tokenizer: the model's.
         name: of the model, for messages.
 
     Raises:

@@ -39,15 +39,15 @@ class ResidentModel:
     """A base model that is loaded once, and one adapter slot on it whose weights are set in place.
 
     Args:
-        checkpoint: where the model lies.
+        checkpoint: the folder of the model.
         dtype: of the frozen weights; adapters are float32.
         settings: structure and size of the adapters to train.
         tokenizer: the model's, if it is loaded already.
-        kind: how the model is to predict.
-        classes: of how many, for kind `classes`.
-        quantization: 4bit or 8bit for a frozen base in fewer bits.
-        split_over: how many processes hold its layers in pieces (`fsdp`); 0 for a whole model.
-        device: where it computes; `default_device` by default.
+        kind: how the model predicts.
+        classes: the number of classes, for kind `classes`.
+        quantization: 4bit or 8bit to quantize the frozen base model.
+        split_over: over how many processes its layers are sharded (`fsdp`); 0 for a whole model.
+        device: that it runs on; `default_device()` by default.
 
     Raises:
         ModelError: the model does not load, or has no module that `settings` names.
@@ -69,7 +69,7 @@ class ResidentModel:
         self.tokenizer = tokenizer or load_tokenizer(checkpoint)
         self.ends = end_tokens(checkpoint, self.tokenizer)
         self._settings = settings
-        # What the base model can, tried once.
+        # Layouts that were tested on this base model.
         self._layouts: dict[BatchLayout, LayoutChoice] = {}
         self.device = device = device or default_device()
         base, self._new = _load(checkpoint, dtype, kind, classes, quantization, device)
@@ -81,7 +81,7 @@ class ResidentModel:
         if not split_over and not quantization:
             base.to(device)
         self._base = BaseModel(base)
-        # Of the adapter that is on it: as it was given, and as PEFT filled it in.
+        # The structure of the loaded adapter: as configured, and as completed by PEFT.
         self._structures: list[dict[str, Any]] = []
         self._config = adapter_setup.config(settings, base, kind, checkpoint.name)
         self._set_on(self._config, "adapter.target_modules")
@@ -100,7 +100,7 @@ class ResidentModel:
         return {name: tensor for name, tensor in tensors.items() if not _TWICE.search(name)}
 
     def start(self, seed: int) -> None:
-        """Set the slot to the start that all adapters of a run share (`adapter_setup.start`)."""
+        """Set the slot to the initial weights that all adapters of a run share (`adapter_setup.start`)."""
         self._fit(self._config, "adapter")
         spread = self._settings.spread if isinstance(self._settings, Prefix) else self._head_spread()
         for name, tensor in self._slot().items():
@@ -113,7 +113,7 @@ class ResidentModel:
         return getattr(self.model.config, "initializer_range", None) or 0.02
 
     def _is_trained_head(self, name: str) -> bool:
-        """Whether a tensor belongs to a head that the checkpoint brought along."""
+        """Whether a tensor belongs to a trained head of the checkpoint."""
         is_head = not any(part in name for part in ("lora_", "ia3_l", "prompt_embeddings"))
         return is_head and name.removeprefix("base_model.").removeprefix("model.") not in self._new
 
@@ -128,24 +128,24 @@ class ResidentModel:
         return Adapter({key: _jsonable(value) for key, value in config.items()}, tensors)
 
     def set_adapter(self, adapter: Adapter) -> None:
-        """Set the slot to an adapter's weights, in place where the one that is there has the same structure.
+        """Set the slot to an adapter's weights, in place if the loaded adapter has the same structure.
 
         Raises:
             AdapterError: its tensors are not those that its configuration describes.
             ModelError: the adapter's modules or shapes are not those of this model.
         """
         for name in adapter.schema.frozen:
-            own = name.removeprefix("base_model.").removeprefix("model.").replace(".base_layer.", ".")
-            if not self._base.has(own, adapter.tensors[name]):
+            parameter = name.removeprefix("base_model.").removeprefix("model.").replace(".base_layer.", ".")
+            if not self._base.has(parameter, adapter.tensors[name]):
                 raise ModelError(
                     f"{adapter.origin}: holds {name}, which is not the one of {self.checkpoint.name}: it was trained on "
                     "another base model or with a resized vocabulary; give that one with --base-model"
                 )
         self._fit(adapter_setup.as_given(adapter.config, self.kind, adapter.origin), adapter.origin)
         slot = self._slot()
-        given = {name for name in adapter.tensors if not _TWICE.search(name)} - set(adapter.schema.frozen)
-        if odd := slot.keys() ^ given:
-            lacking = self.checkpoint.name if min(odd) in given else "the file"
+        in_file = {name for name in adapter.tensors if not _TWICE.search(name)} - set(adapter.schema.frozen)
+        if odd := slot.keys() ^ in_file:
+            lacking = self.checkpoint.name if min(odd) in in_file else "the file"
             raise ModelError(
                 f"{adapter.origin}: {lacking} lacks {len(odd)} tensors of the adapter, the first is {min(odd)}; score it on "
                 "the base model that it was trained on"
@@ -164,7 +164,7 @@ class ResidentModel:
             self._set_on(config, origin)
 
     def _set_on(self, config: peft.PeftConfig, origin: str) -> None:
-        """Take whatever is on the base model off it, and set an adapter of a structure on it."""
+        """Remove the adapter, and attach an untrained one of this structure."""
         self._base.take_off()
         self._structures = []
         as_given = adapter_setup.structure(config)
@@ -182,11 +182,11 @@ class ResidentModel:
 
     @property
     def context(self) -> int | None:
-        """The longest sequence that the model takes now, in tokens, or None where nothing says so; a prefix takes some."""
+        """The longest sequence that the model takes now, in tokens, less the length of a prefix; None if it has no limit."""
         return self.context_behind(self._prefix)
 
     def context_behind(self, virtual_tokens: int) -> int | None:
-        """The longest sequence that the model takes behind a prefix of so many virtual tokens; None as for `context`."""
+        """The longest sequence that the model takes after a prefix of so many virtual tokens; None as for `context`."""
         return None if self._positions is None else self._positions - virtual_tokens
 
     @property
@@ -198,16 +198,17 @@ class ResidentModel:
         return self.pad if start is None else start
 
     def layout(self, packing: bool) -> LayoutChoice:
-        """How sequences lie in a batch, and why: packed, or with what they begin with alike computed once.
+        """How sequences are arranged in a batch, and why: packed, with shared prefixes, or one per row.
 
-        Where the model was tried and can; a prefix stands before every row, and would have to before every sequence.
+        The first two need a model that supports them (`layout_probe.choose`). Prefix tuning excludes them: the learned
+        prefix precedes each row, and would have to precede each sequence.
         """
         if self.kind != "causal" or self._prefix:
             return LayoutChoice("rows", "a prefix stands before each" if self._prefix else "the model is not causal")
-        wanted: BatchLayout = "packed" if packing else "shared"
-        if wanted not in self._layouts:
-            self._layouts[wanted] = choose(self.model, wanted)
-        return self._layouts[wanted]
+        preferred: BatchLayout = "packed" if packing else "shared"
+        if preferred not in self._layouts:
+            self._layouts[preferred] = choose(self.model, preferred)
+        return self._layouts[preferred]
 
     def trainable(self) -> list[torch.nn.Parameter]:
         """The slot's parameters, in a fixed order."""
@@ -229,7 +230,7 @@ class ResidentModel:
 
         Args:
             examples: one batch.
-            model: what to call in place of `self.model`, such as DistributedDataParallel around it.
+            model: called in place of `self.model`, such as a DistributedDataParallel wrapper of it.
             layout: see `target_logits`.
         """
         return cross_entropy(*target_logits(model or self.model, examples, self.pad, self.kind, layout))
@@ -248,12 +249,12 @@ def _load(
         settings |= {"quantization_config": _bits(quantization, dtype), "device_map": {"": device}}
     transformers.utils.logging.disable_progress_bar()
     try:
-        # A head that the checkpoint lacks is drawn from torch's generator: let the base model be the same each time.
+        # A head that the checkpoint lacks is initialized from torch's generator: seeded, so that it is always the same.
         torch.manual_seed(0)
         base, info = _CLASSES[kind].from_pretrained(
             checkpoint.folder, trust_remote_code=checkpoint.trust_remote_code, **settings
         )
-    except Exception as error:  # the library raises whatever its readers raise
+    except Exception as error:  # transformers passes on all kinds of errors
         raise does_not_load(checkpoint, "does not load", error) from error
     new = set(info["missing_keys"]) | {name for name, *_ in info.get("mismatched_keys", ())}
     return base, new

@@ -2,8 +2,8 @@
 
 The output embedding of a multilingual model is large: at a vocabulary of 262,144 it costs more than
 the rest of Gemma-3-270M at every position. Hidden states are therefore gathered at the positions
-that carry a label before they enter it, by a hook, so that whatever a model does around its output
-embedding (soft-capping, scaling, a bias) still happens, in its own code.
+that carry a label before they enter it, by a hook; anything else that the model does around its output
+embedding (soft-capping, scaling, a bias) still runs in its own code.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,14 +22,14 @@ from adamergex.models.encoded import EncodedExample
 from adamergex.models.families import Kind
 
 BatchLayout = Literal["rows", "packed", "shared"]
-# What a model is given; row and column of the hidden states that predict.
+# Inputs of the forward pass; batch row and position of the hidden states that predict.
 Laid = tuple[dict[str, Any], Tensor, Tensor]
-# Logits of some positions, float32 (m, vocabulary or classes); for each prediction its row of them, and its label.
+# Logits of some positions, float32 (m, vocabulary or classes); for each prediction its row in them, and its label.
 Predicted = tuple[Tensor, Tensor, Tensor]
-# Of models that do not say how many hidden units they have.
+# Assumed for models whose configuration has no `hidden_size`.
 _HIDDEN = 1024
 _HALF = (torch.bfloat16, torch.float16)
-# Weights that are widened to float32 at once: 16 MiB of them stay in a processor's cache; a GPU wants larger pieces.
+# Weights that are cast to float32 at once: 16 MiB of them stay in a processor's cache; a GPU needs larger chunks.
 _CACHED, _ON_GPU = 1 << 22, 1 << 27
 
 
@@ -69,42 +69,42 @@ def logits_only_at(model: torch.nn.Module, row: Tensor, column: Tensor) -> Itera
 
 
 class _Float32Head(TorchFunctionMode):
-    """Within this context, matrix products with weights in half precision are float32, and so is what comes of them."""
+    """Within this context, linear layers with weights in half precision compute and return float32."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is functional.linear and (args[1] if len(args) > 1 else kwargs["weight"]).dtype in _HALF:
             return _float32_linear(*args, **kwargs)
         if func is functional.layer_norm:
-            # What enters it may be float32 by now, and it takes no weights of another type.
-            args = [_widened(given) for given in args]
-            kwargs = {key: _widened(given) for key, given in kwargs.items()}
+            # Its input may be float32 by now, and it does not accept weights of another dtype.
+            args = [_float32(arg) for arg in args]
+            kwargs = {key: _float32(arg) for key, arg in kwargs.items()}
         return func(*args, **kwargs)
 
 
-def _widened(given: Any) -> Any:
-    """A tensor in float32; anything else as it is."""
-    return given.float() if isinstance(given, Tensor) else given
+def _float32(value: Any) -> Any:
+    """A tensor in float32; any other value as it is."""
+    return value.float() if isinstance(value, Tensor) else value
 
 
 def _float32_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:  # noqa: A002
-    """A linear layer in float32, without gradient; its weights are widened a piece at a time, never all of them."""
+    """A linear layer in float32, without gradient; its weights are cast in chunks, never all at once."""
     flat = input.reshape(-1, input.shape[-1]).float()
-    found = torch.empty(len(flat), len(weight), dtype=torch.float32, device=flat.device)
+    output = torch.empty(len(flat), len(weight), dtype=torch.float32, device=flat.device)
     size = max(1, (_ON_GPU if weight.is_cuda else _CACHED) // weight.shape[1])
     for start in range(0, len(weight), size):
-        found[:, start : start + size] = flat @ weight[start : start + size].float().T
+        output[:, start : start + size] = flat @ weight[start : start + size].float().T
     if bias is not None:
-        found += bias.float()
-    return found.view(*input.shape[:-1], len(weight))
+        output += bias.float()
+    return output.view(*input.shape[:-1], len(weight))
 
 
 @contextmanager
 def float32_logits(model: torch.nn.Module) -> Iterator[None]:
-    """Within this context, and without gradients, logits are computed in float32 whatever the weights are.
+    """Within this context, and without gradients, logits are computed in float32, even if the weights are in half precision.
 
-    A logit of 20 in bfloat16 is a multiple of an eighth: what is nearly as likely would be equally likely, and the
-    first label would have it. Only what turns hidden states into logits is computed otherwise.
+    In bfloat16 a logit near 20 is a multiple of an eighth: answers of nearly equal likelihood would tie, and ties go to
+    the first label. Only the output embedding or classification head is computed in float32.
 
     Args:
         model: a Hugging Face model with an output embedding or a classification head, with or without PEFT around it.
@@ -143,23 +143,23 @@ def target_logits(
     layout: BatchLayout = "rows",
     compared: bool = False,
 ) -> Predicted:
-    """Logits at every target of every example, and what belongs there.
+    """Logits at every target of every example, and the labels.
 
     Args:
-        model: of the given kind.
+        model: a Hugging Face model of this kind, with or without PEFT around it.
         examples: one batch.
-        pad: fills sequences up; never predicted, never seen by what is.
+        pad: the padding token; never predicted, never attended to.
         kind: how the model predicts.
-        layout: how the sequences of a causal model lie in the batch. `rows`: one a row. `packed`: all in one row,
-            kept apart by position ids that begin anew. `shared`: what sequences begin with alike, such as the prompt
-            of several answers, is computed once a row, where that is less work. Which of them a model can is found out
-            by `layout_probe.choose`.
-        compared: whether logits are to be compared with each other (`float32_logits`): without gradients. A training
-            step leaves the output embedding in the weights' type; sums over the vocabulary are float32 in any case.
+        layout: how the sequences of a causal model are arranged in the batch. `rows`: one sequence per row. `packed`:
+            all in one row, separated by position ids that restart at 0. `shared`: a common prefix of several sequences,
+            such as the prompt of several answers, is computed once per row, where that is less work.
+            `layout_probe.choose` tests which of them a model supports.
+        compared: whether logits will be compared with each other, which needs `float32_logits` and excludes gradients. A
+            training step leaves the output embedding in the weights' dtype; sums over the vocabulary are always float32.
 
     Returns:
-        float32 logits (m, vocabulary or classes); int64 (n,), for each of the n predictions in order, the row of the
-        logits that it is read from: a position that several sequences share is computed once; int64 labels (n,).
+        float32 logits (m, vocabulary or classes); int64 (n,), for each of the n predictions in order, its row in the
+        logits (a position that several sequences share is computed once); int64 labels (n,).
     """
     device = next(model.parameters()).device
     if kind == "classes":
@@ -174,16 +174,16 @@ def target_logits(
         laid = packed(examples) if layout == "packed" else rows(examples, pad, kind)
     with float32_logits(model) if compared else nullcontext():
         logits, at = laid_logits(model, laid, kind)
-    given = [example.labels or [example.ids[target] for target in example.targets] for example in examples]
-    labels = torch.tensor(list(chain.from_iterable(given)), device=device)
+    per_example = [example.labels or [example.ids[target] for target in example.targets] for example in examples]
+    labels = torch.tensor(list(chain.from_iterable(per_example)), device=device)
     return logits, at, labels
 
 
 def laid_logits(model: torch.nn.Module, laid: Laid, kind: Kind = "causal") -> tuple[Tensor, Tensor]:
-    """Logits where a batch that lies in a certain way predicts: float32 (m, vocabulary), and each prediction's row of them."""
+    """Logits at the predicting positions of an arranged batch, float32 (m, vocabulary), and each prediction's row in them."""
     inputs, row, column = laid
     device = next(model.parameters()).device
-    moved: dict[str, Any] = {name: _to(given, device) for name, given in inputs.items()}
+    moved: dict[str, Any] = {name: _to(value, device) for name, value in inputs.items()}
     if kind != "masked":
         moved["use_cache"] = False
     places, at = torch.unique(torch.stack((row, column)), dim=1, return_inverse=True)
@@ -192,16 +192,16 @@ def laid_logits(model: torch.nn.Module, laid: Laid, kind: Kind = "causal") -> tu
 
 
 def rows(examples: Sequence[EncodedExample], pad: int, kind: Kind = "causal") -> Laid:
-    """A padded batch: what the model is given, and row and column of the hidden states that predict.
+    """A padded batch: the inputs of the forward pass, and row and column of the hidden states that predict.
 
-    Causal attention sees nothing behind itself: padding on the right needs no mask. What reads both ways does.
+    Causal attention never sees padding on the right, so it needs no mask; bidirectional attention does.
     """
     ids, mask = _padded([example.ids for example in examples], pad)
     row = torch.tensor([i for i, example in enumerate(examples) for _ in example.targets])
     column = torch.tensor([target for example in examples for target in example.targets])
     if kind == "masked":
         return {"input_ids": ids, "attention_mask": mask}, row, column
-    # The last token is only ever predicted: it is not read.
+    # The last token is only predicted, so it is not an input.
     if kind == "causal":
         return {"input_ids": ids[:, :-1]}, row, column - 1
     source, mask = _padded([list(example.source) for example in examples], pad)
@@ -209,7 +209,7 @@ def rows(examples: Sequence[EncodedExample], pad: int, kind: Kind = "causal") ->
 
 
 def _classified(examples: Sequence[EncodedExample], pad: int, model: Any) -> dict[str, Tensor]:
-    """What a model with a classification head is given; the two texts of a pair by number where it tells them apart."""
+    """Inputs of a model with a classification head; with token type ids for pairs of texts, where it has them."""
     sequences = [sequence for example in examples for sequence in example.sequences]
     ids, mask = _padded([sequence.ids for sequence in sequences], pad)
     inputs = {"input_ids": ids, "attention_mask": mask}
@@ -221,7 +221,7 @@ def _classified(examples: Sequence[EncodedExample], pad: int, model: Any) -> dic
 
 
 def packed(examples: Sequence[EncodedExample]) -> Laid:
-    """All sequences of a batch in one row, without padding; where position ids begin anew, so does attention."""
+    """All sequences of a batch in one row, without padding; attention is restricted to where position ids restart."""
     ids = [token for example in examples for token in example.ids[:-1]]
     positions = [position for example in examples for position in range(len(example.ids) - 1)]
     column, start = [], 0
@@ -233,14 +233,14 @@ def packed(examples: Sequence[EncodedExample]) -> Laid:
 
 
 def _shared(examples: Sequence[EncodedExample], pad: int, model: torch.nn.Module) -> Laid | None:
-    """Several sequences in a row, and what some of them begin with alike only once; None where it is not worth it."""
+    """Several sequences per row, their common prefixes only once; None where that saves too little."""
     hidden = getattr(text_config(model), "hidden_size", None) or _HIDDEN
     grown = prefix_sharing.grow([example.ids[:-1] for example in examples], hidden)
     return None if grown is None else in_trees(grown, examples, pad, model)
 
 
 def in_trees(grown: prefix_sharing.Trees, examples: Sequence[EncodedExample], pad: int, model: torch.nn.Module) -> Laid:
-    """A batch whose sequences, without their last tokens, stand in prefix_sharing."""
+    """A batch whose sequences, without their last tokens, are arranged in prefix trees (`prefix_sharing`)."""
     positions = torch.tensor(grown.filled(grown.positions, 0))
     inputs: dict[str, Any] = {
         "input_ids": torch.tensor(grown.filled(grown.tokens, pad)),
@@ -253,7 +253,7 @@ def in_trees(grown: prefix_sharing.Trees, examples: Sequence[EncodedExample], pa
 
 
 def _masks(seen: Tensor, positions: Tensor, model: torch.nn.Module) -> Any:
-    """Masks as attention adds them, (rows, 1, width, width), 0 where a token is seen; by name where layers differ."""
+    """Additive attention masks, (rows, 1, width, width), 0 where attended; by layer type where a model has several."""
     dtype = _dtype(model)
 
     def added(seen: Tensor) -> Tensor:
@@ -268,22 +268,22 @@ def _masks(seen: Tensor, positions: Tensor, model: torch.nn.Module) -> Any:
 
 
 def text_config(model: torch.nn.Module) -> Any:
-    """The configuration of the part that reads text."""
+    """The configuration of the text model, also of a multimodal one."""
     return getattr(model, "module", model).config.get_text_config()  # type: ignore[operator, union-attr]
 
 
-def _to(given: Any, device: torch.device) -> Any:
-    """A tensor, or a dictionary of some, on a device."""
-    return {name: tensor.to(device) for name, tensor in given.items()} if isinstance(given, dict) else given.to(device)
+def _to(value: Any, device: torch.device) -> Any:
+    """A tensor, or a dictionary of tensors, on a device."""
+    return {name: tensor.to(device) for name, tensor in value.items()} if isinstance(value, dict) else value.to(device)
 
 
 def _dtype(model: torch.nn.Module) -> torch.dtype:
-    """Of the hidden states: what a mask is added to."""
+    """The dtype of the hidden states, and so of attention masks."""
     return next((p.dtype for p in model.parameters() if p.is_floating_point() and not p.requires_grad), torch.float32)
 
 
 def _padded(sequences: Sequence[list[int]], pad: int, device: Any = None) -> tuple[Tensor, Tensor]:
-    """Sequences filled up on the right, int64 (batch, longest), and the mask of what is theirs."""
+    """Sequences padded on the right, int64 (batch, longest), and their attention mask."""
     width = max(map(len, sequences))
     ids = [sequence + [pad] * (width - len(sequence)) for sequence in sequences]
     mask = [[1] * len(sequence) + [0] * (width - len(sequence)) for sequence in sequences]

@@ -60,17 +60,17 @@ def evaluate(
         A row for each adapter, task and language.
 
     Raises:
-        AdaMergeXError: something that the user can mend; finished predictions stay done.
+        AdaMergeXError: a problem that the user can fix; finished predictions stay done.
     """
     named = tasks if isinstance(tasks, Mapping) else {Path(task).stem: task for task in tasks}
     return list(compare(comparison(adapters, named, languages, **settings), Path(output), display, verify=verify).rows)
 
 
-def compare(wanted: Comparison, output: Path, display: Display | None = None, *, verify: bool = False) -> Report:
-    """Do whatever of a comparison is not done yet, and write scores.jsonl, report.md and report.html.
+def compare(request: Comparison, output: Path, display: Display | None = None, *, verify: bool = False) -> Report:
+    """Make the results of a comparison that are not there yet, and write scores.jsonl, report.md and report.html.
 
     Args:
-        wanted: what is compared, on what.
+        request: what is compared, on what.
         output: the folder for results.
         display: where progress is shown; nowhere by default.
         verify: compare all results that are there with their hashes.
@@ -79,26 +79,26 @@ def compare(wanted: Comparison, output: Path, display: Display | None = None, *,
         The report: a row for each adapter, task and language.
 
     Raises:
-        AdaMergeXError: something that the user can mend; finished predictions stay done.
+        AdaMergeXError: a problem that the user can fix; finished predictions stay done.
     """
     processes = Processes()
     shown = display if display is not None and processes.is_first else Silent()
     run_folder = RunFolder(output)
     with held(run_folder, processes):
-        adapters = {name: load(path, lazy=True) for name, path in wanted.adapters.items()}
+        adapters = {name: load(path, lazy=True) for name, path in request.adapters.items()}
         check_bases(adapters)
-        shown.stage(f"base model {wanted.base_model}")
-        checkpoint: Checkpoint = processes.first_does(lambda: resolve(wanted.base_model, wanted.trust_remote_code))
+        shown.stage(f"base model {request.base_model}")
+        checkpoint: Checkpoint = processes.first_does(lambda: resolve(request.base_model, request.trust_remote_code))
         for line in (others := off_base(adapters, checkpoint.name, checkpoint.fingerprint)):
             shown.warn(line)
         shown.end()
-        planned: Planned = processes.first_does(lambda: _planned(wanted, checkpoint))
-        options = Options(batch_size=wanted.evaluate.batch_size, adapters=tuple(wanted.adapters.values()))
+        planned: Planned = processes.first_does(lambda: _planned(request, checkpoint))
+        options = Options(batch_size=request.evaluate.batch_size, adapters=tuple(request.adapters.values()))
         worker = Worker({checkpoint.fingerprint: checkpoint}, processes, shown, options)
         execute(planned.stages, KINDS, run_folder, worker, read=planned.read, verify=verify)
 
         def report() -> Report:
-            facts = _facts(wanted, checkpoint, output)
+            facts = _facts(request, checkpoint, output)
             scorings = [predict.facts(run_folder.place(cell.predictions)) for cell in planned.cells]
             lines = [*facts.lines, *others, *layouts("scoring", scorings), *_seen(planned, run_folder)]
             return write_report(planned, run_folder, replace(facts, lines=lines))
@@ -106,30 +106,30 @@ def compare(wanted: Comparison, output: Path, display: Display | None = None, *,
         return processes.first_does(report)
 
 
-def _planned(wanted: Comparison, checkpoint: Checkpoint) -> Planned:
+def _planned(request: Comparison, checkpoint: Checkpoint) -> Planned:
     """Resolve what else there is to know, and plan. Raises ModelError where an engine is missing or does not fit."""
     from adamergex.adapters.adapter import CONFIG, WEIGHTS
 
-    model = base_model(checkpoint, wanted.dtype)
-    tasks = {name: of.task for name, of in wanted.tasks.items()}
-    asked = (wanted.adapters, wanted.asking, wanted.start, bool(wanted.harness))
+    model = base_model(checkpoint, request.dtype)
+    tasks = {name: scored.task for name, scored in request.tasks.items()}
+    asked = (request.adapters, request.asking, request.start, bool(request.harness))
     if problems := encoders.unscorable(checkpoint, tasks, *asked):
         raise RecipeError(problems)
     version = None
-    if wanted.backend == "vllm":
+    if request.backend == "vllm":
         from adamergex.inference.engines.vllm import version as vllm_version
 
         if model.family != "causal":
             raise ModelError(
-                f"base_model {wanted.base_model}: vLLM answers for causal models here; use --backend transformers"
+                f"base_model {request.base_model}: vLLM answers for causal models here; use --backend transformers"
             )
         version = vllm_version()
-    if wanted.harness and importlib.util.find_spec("lm_eval") is None:
+    if request.harness and importlib.util.find_spec("lm_eval") is None:
         raise ModelError("lm-evaluation-harness is not installed; run: pip install 'adamergex[harness]'")
-    given = wanted.harness_folder
-    files = sorted(path for path in given.rglob("*") if path.is_file()) if given else []
-    digests = {name: (sha256(folder / CONFIG), sha256(folder / WEIGHTS)) for name, folder in wanted.adapters.items()}
-    configs = [json.loads((folder / CONFIG).read_bytes()) for folder in wanted.adapters.values()]
+    folder = request.harness_folder
+    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder else []
+    digests = {name: (sha256(folder / CONFIG), sha256(folder / WEIGHTS)) for name, folder in request.adapters.items()}
+    configs = [json.loads((folder / CONFIG).read_bytes()) for folder in request.adapters.values()]
     engines = Engines(
         digests,
         version,
@@ -137,30 +137,30 @@ def _planned(wanted: Comparison, checkpoint: Checkpoint) -> Planned:
         max((config.get("num_virtual_tokens") or 0 for config in configs), default=0),
         tuple(encoders.headless(checkpoint, tasks)),
     )
-    return plan(wanted, model, contents(sources(wanted)), engines)
+    return plan(request, model, contents(sources(request)), engines)
 
 
 def _seen(planned: Planned, folder: RunFolder) -> Iterator[str]:
     """With which training items the scored ones were compared, a line for each task and language."""
     for (name, language), id in planned.overlaps.items():
         count, training = checks.compared(folder.place(id)), planned.stages[id].inputs.get("train", ())
-        languages = ", ".join(planned.stages[of].params.language for of in training)  # type: ignore[attr-defined]
+        languages = ", ".join(planned.stages[items].params.language for items in training)  # type: ignore[attr-defined]
         what = f"none of the scored items is among {count:,} training items ({languages})"
         yield f"{name}, {language}: " + (
             what if training else "not compared with training items, which are not on this machine"
         )
 
 
-def _facts(wanted: Comparison, checkpoint: Checkpoint, output: Path) -> Facts:
+def _facts(request: Comparison, checkpoint: Checkpoint, output: Path) -> Facts:
     """How the numbers came to be."""
-    headless = encoders.headless(checkpoint, {name: of.task for name, of in wanted.tasks.items()})
-    shots = f" with {wanted.evaluate.shots} examples" if wanted.asking == "few-shot" else ""
+    headless = encoders.headless(checkpoint, {name: scored.task for name, scored in request.tasks.items()})
+    shots = f" with {request.evaluate.shots} examples" if request.asking == "few-shot" else ""
     lines = [
         f"base model: {checkpoint.described}",
         *(f"{name}: the base model {encoders.NEW_HEAD}" for name in headless),
-        f"scored on the {wanted.evaluate.split} split, prompts {wanted.asking}{shots}; {TESTS}",
-        *(f"{name}: {folder}" for name, folder in wanted.adapters.items()),
-        *(f"prompt of {name}: {of.task.prompt!r}" for name, of in wanted.tasks.items()),
+        f"scored on the {request.evaluate.split} split, prompts {request.asking}{shots}; {TESTS}",
+        *(f"{name}: {folder}" for name, folder in request.adapters.items()),
+        *(f"prompt of {name}: {scored.task.prompt!r}" for name, scored in request.tasks.items()),
     ]
-    scales: Mapping[str, float] = tried(wanted.adapters)
-    return Facts(output.resolve().name, None, wanted.start, lines, scales)
+    scales: Mapping[str, float] = tried(request.adapters)
+    return Facts(output.resolve().name, None, request.start, lines, scales)

@@ -56,10 +56,10 @@ class Comparison:
         languages: that items are asked in.
         evaluate: split, batches, lengths.
         dtype: of the base model's weights.
-        asking: how prompts are put.
-        seed: of the draw of few-shot examples.
+        asking: plain, few-shot or xlt.
+        seed: for drawing few-shot examples.
         harness: tasks for lm-evaluation-harness.
-        harness_folder: where their files lie, if they are your own.
+        harness_folder: of the user's own task files for it.
         backend: what computes: the resident model, or vLLM.
         vllm: further arguments of vLLM's engine.
         trust_remote_code: whether Python code that comes with the base model may run.

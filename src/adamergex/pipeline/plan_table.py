@@ -26,8 +26,8 @@ def table(recipe: Recipe, folder: Path, output: Path | None = None) -> str:
     """
     check(recipe, folder)
     _, _, planned = planned_run(recipe, folder, Silent())
-    found = states(planned.stages, KINDS, RunFolder(output or place(recipe), make=False))
-    rows = [(id, planned.stages[id].kind, _needs(planned.stages[id]), _said(state)) for id, state in found.items()]
+    by_stage = states(planned.stages, KINDS, RunFolder(output or place(recipe), make=False))
+    rows = [(id, planned.stages[id].kind, _needs(planned.stages[id]), _status(state)) for id, state in by_stage.items()]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = ["  ".join((*map(str.ljust, row[:3], widths), row[3])).rstrip() for row in rows]
     done = Counter(row[3] == "done" for row in rows)
@@ -40,7 +40,7 @@ def _needs(stage: Stage) -> str:
     return f"model, {needs.memory / 2**30:.1f} GiB" if needs.model else ""
 
 
-def _said(state: State | tuple[str, ...]) -> str:
+def _status(state: State | tuple[str, ...]) -> str:
     """Whether a stage is done, in words."""
     if not isinstance(state, State):
         return f"waits for {', '.join(state)}"

@@ -16,7 +16,7 @@ class Cell:
         language: of the items.
         system: who answers, by name.
         label: what a reader calls it.
-        role: what it is to the report, whatever it is called.
+        role: its role in the report, which does not depend on its name.
         items: the id of the stage that holds the items.
         predictions: and of the answers.
         prior: and of the labelled items in the source language whose label shares predictions are calibrated to.

@@ -33,7 +33,7 @@ def run(
     display: Display | None = None,
     verify: bool = False,
 ) -> list[Row]:
-    """Do whatever of a run is not done yet, and write its report.
+    """Make the results of a run that are not there yet, and write its report.
 
         adamergex.run("own-data.yaml")
 
@@ -50,7 +50,7 @@ def run(
         A row for each system and target language; empty where the recipe names nothing to score.
 
     Raises:
-        AdaMergeXError: something that the user can mend; finished stages stay done.
+        AdaMergeXError: a problem that the user can fix; finished stages stay done.
     """
     if not isinstance(recipe, Recipe):
         recipe, folder = load(str(recipe)), folder or folder_of(str(recipe))
@@ -75,7 +75,7 @@ class Finished:
 def finish(
     whole: Recipe, folder: Path, output: Path | None = None, display: Display | None = None, *, verify: bool = False
 ) -> Finished:
-    """Do whatever of a run is not done yet; see `run`."""
+    """Make the results of a run that are not there yet; see `run`."""
     processes = Processes()
     processes.first_does(lambda: check(whole, folder))
     run_folder = RunFolder(output or place(whole))

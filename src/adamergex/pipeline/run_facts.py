@@ -19,7 +19,7 @@ def facts(recipe: Recipe, planned: Planned, folder: RunFolder) -> list[str]:
     Args:
         recipe: of the run.
         planned: whose stages are all done.
-        folder: where they lie.
+        folder: of the run.
     """
     lines = []
     if planned.cells:
@@ -58,8 +58,8 @@ def _training(place: Path, is_reference: bool) -> str:
     losses = [row["loss"] for row in train.log(place)]
     few = max(1, len(losses) // 10)
     first, last = sum(losses[:few]) / few, sum(losses[-few:]) / few
-    said = f"{len(losses)} steps, training loss {first:.3f} → {last:.3f} (mean of first and last tenth)"
-    return said + "".join(f"; {part}" for part in _unusual(train.facts(place), is_reference))
+    summary = f"{len(losses)} steps, training loss {first:.3f} → {last:.3f} (mean of first and last tenth)"
+    return summary + "".join(f"; {part}" for part in _unusual(train.facts(place), is_reference))
 
 
 def _unusual(found: dict[str, Any], is_reference: bool) -> Iterator[str]:

@@ -57,8 +57,8 @@ def write_report(planned: Planned, folder: RunFolder, facts: Facts) -> Report:
 
     Args:
         planned: whose stages are all done.
-        folder: where they lie.
-        facts: what else is said.
+        folder: of the run.
+        facts: beside the results.
     """
     found = _report(planned, folder, facts)
     scores, markdown = jsonl(map(asdict, found.rows)).encode(), report.markdown(found, CURVES if found.curves else None)

@@ -1,4 +1,4 @@
-"""What a process has at hand when it makes stages: models, tokenizers, engines, and the options that change no result."""
+"""What a process uses to make stages: models, tokenizers, engines, and options that change no result."""
 
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
@@ -32,9 +32,9 @@ class Options:
     Attributes:
         batch_size: sequences per forward pass when items are answered; halved where memory does not suffice.
         train: settings of a training that only say how it is computed, over those of the stage.
-        tensorboard: where curves for TensorBoard go, if they are wanted.
+        tensorboard: the folder for TensorBoard logs, or None.
         adapter: what will be trained on a model that is loaded to answer: a training that follows needs no second load.
-        adapters: all folders that will answer, for an engine that makes room for them when it starts.
+        adapters: all adapter folders to be evaluated, for an engine that allocates memory for them when it starts.
     """
 
     batch_size: int = 64
@@ -49,7 +49,7 @@ class Worker:
 
     Args:
         checkpoints: fingerprint → where the model's files lie.
-        processes: that make stages together; found in the environment by default.
+        processes: that make stages together; those of the launcher by default.
         display: where progress is shown; nowhere by default.
         options: that change no result.
         device: where models compute; this process's GPU, or the CPU, by default.
@@ -89,7 +89,7 @@ class Worker:
             yield text
 
     def checkpoint(self, model: BaseModel) -> Checkpoint:
-        """Where a base model lies. Raises ModelError where this worker does not have it."""
+        """The checkpoint of a base model. Raises ModelError where this worker does not have it."""
         if model.fingerprint not in self.checkpoints:
             raise ModelError(f"base_model {model.name}: {model.fingerprint} is not on this machine")
         return self.checkpoints[model.fingerprint]
@@ -111,18 +111,18 @@ class Worker:
             classes: how many an encoder's head for labelled items tells apart.
             settings: of the adapters that will be trained on it; None where adapters are only set.
         """
-        from adamergex.models.device import keep_freed_memory
+        from adamergex.models.device import default_device, keep_freed_memory
         from adamergex.models.resident import ResidentModel
 
         kind = KINDS[model.family][purpose]
         classes = classes if kind == "classes" else 0
         key = (model.fingerprint, model.dtype, model.quantization, kind, classes)
         if key in self._models:
-            of, found = self._models[key]
-            if settings is None or settings == of:
-                return found
+            loaded_for, loaded = self._models[key]
+            if settings is None or settings == loaded_for:
+                return loaded
             # Never two copies of a base model at once.
-            del self._models[key], found
+            del self._models[key], loaded
         settings = settings or self.options.adapter
         keep_freed_memory()
         split_over = self.processes.count if self.processes.split_the_model else 0
@@ -137,7 +137,7 @@ class Worker:
                 classes,
                 model.quantization,
                 split_over,
-                self._device,
+                self._device or default_device(),
             ),
         )
         return self._models[key][1]
@@ -162,7 +162,7 @@ class Worker:
         return self._done[key]
 
     def tensorboard(self, name: str, resumed: bool) -> Callable[[int, dict[str, float]], None] | None:
-        """What writes the curves of one training for TensorBoard, where they are wanted."""
+        """What writes the curves of one training for TensorBoard, if it is enabled."""
         if self.options.tensorboard is None or not self.processes.is_first:
             return None
         from adamergex.training.tensorboard import writer

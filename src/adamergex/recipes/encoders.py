@@ -1,4 +1,4 @@
-"""What encoders can be asked: they choose with a classification head, which has to be learned."""
+"""Which recipes and evaluations an encoder supports: it only classifies, with a head that has to be trained."""
 
 import json
 from collections.abc import Mapping
@@ -11,13 +11,13 @@ from adamergex.scoring.systems import Asking
 from adamergex.storage.checkpoints import Checkpoint
 from adamergex.tasks.task import Task
 
-# What PEFT calls the modules that it saves of a model that tells classes apart.
+# Names of classification heads in PEFT's `modules_to_save`.
 _HEADS = {"classifier", "score"}
 NEW_HEAD = "has no row: its classification head is new, drawn at random, and means nothing before it is trained"
 
 
 def unsuited(recipe: Recipe) -> list[str]:
-    """What a recipe wants that no encoder can do: a line for each."""
+    """What a recipe asks for that no encoder can do: a line for each."""
     problems = []
     for place, task in (("task", recipe.task), ("reference.task", recipe.reference.task)):
         if task is not None and not task.choices:
@@ -33,12 +33,12 @@ def without_new_head(recipe: Recipe, checkpoint: Checkpoint) -> Recipe:
     """The recipe; without a row for a base model that brings no classification head for the task (`NEW_HEAD`).
 
     Args:
-        recipe: what is wanted.
+        recipe: of the run.
         checkpoint: its base model.
 
     Raises:
         ModelError: the model's configuration cannot be read.
-        RecipeError: no other row is wanted.
+        RecipeError: it has no other row.
     """
     methods = recipe.evaluate.methods
     if (
@@ -75,9 +75,9 @@ def unscorable(
         checkpoint: the base model.
         tasks: by name.
         adapters: name → PEFT folder; any other name is the base model's.
-        asking: how prompts are put.
+        asking: plain, few-shot or xlt.
         baseline: the name that others are compared with.
-        harness: whether lm-evaluation-harness is wanted.
+        harness: whether tasks of lm-evaluation-harness are to be scored.
     """
     if family(checkpoint) != "encoder":
         return []

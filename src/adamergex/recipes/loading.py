@@ -1,4 +1,4 @@
-"""Recipes: where they lie, the shipped ones and the user's."""
+"""Loading recipes: shipped ones by name, the user's from files."""
 
 from collections.abc import Sequence
 from importlib import resources

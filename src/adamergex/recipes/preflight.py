@@ -50,9 +50,9 @@ def check(recipe: Recipe, folder: Path) -> None:
         counts = {code: len(read[key, code]) for code in recipe.languages if (key, code) in read}
         attempt(partial(refuse_unequal, counts))
     if recipe.scored is not None and not problems:
-        for language, (where, source, of) in product(recipe.targets, _seen(recipe)):
+        for language, (where, source, trained) in product(recipe.targets, _seen(recipe)):
             scored = read.get((recipe.scored.model_dump_json(), language), [])
-            attempt(partial(refuse_overlap, read.get((source.model_dump_json(), of), []), scored, language, where))
+            attempt(partial(refuse_overlap, read.get((source.model_dump_json(), trained), []), scored, language, where))
     model = checkpoints.model_at_hand(recipe.base_model, recipe.trust_remote_code)
     if model is not None:
         attempt(lambda: refuse_code(model))
@@ -63,10 +63,10 @@ def check(recipe: Recipe, folder: Path) -> None:
 
 
 def unsuited(recipe: Recipe, family: Family, name: str) -> list[str]:
-    """What a recipe wants that a model of this family cannot do, or that would have no effect: a line for each.
+    """What a recipe asks for that a model of this family cannot do, or that would have no effect: a line for each.
 
     Args:
-        recipe: what is wanted.
+        recipe: of the run.
         family: of the base model.
         name: of the base model.
     """
@@ -92,7 +92,7 @@ def unsuited(recipe: Recipe, family: Family, name: str) -> list[str]:
 
 
 def unsplittable(recipe: Recipe) -> list[str]:
-    """What a recipe wants that cannot be had of a base model in pieces (`sharding`): a line for each."""
+    """What a recipe asks for that a sharded base model (`models.fsdp`) cannot do: a line for each."""
     problems = []
     if recipe.quantization is not None:
         problems.append("quantization: not with FSDP, which splits the base model already; leave one of them out")
@@ -103,20 +103,20 @@ def unsplittable(recipe: Recipe) -> list[str]:
 
 def _task_sources(recipe: Recipe) -> list[tuple[Task, Source, str]]:
     task, labelled = recipe.task, recipe.reference.task
-    found = [(task, task.train, recipe.source)]
+    sources_in_use = [(task, task.train, recipe.source)]
     trained = [recipe.source, *(recipe.targets if recipe.ceiling else ())]
     if recipe.train.early_stopping and task.dev:
-        found += [(task, task.dev, language) for language in trained]
+        sources_in_use += [(task, task.dev, language) for language in trained]
     for language in recipe.targets:
         if recipe.scored:
-            found.append((task, recipe.scored, language))
+            sources_in_use.append((task, recipe.scored, language))
         if recipe.ceiling:
-            found.append((task, task.train, language))
+            sources_in_use.append((task, task.train, language))
     if recipe.scored and task.examples and "few-shot" in recipe.evaluate.methods:
-        found += [(task, task.examples, language) for language in recipe.targets]
+        sources_in_use += [(task, task.examples, language) for language in recipe.targets]
     if labelled is not None:
-        found += [(labelled, labelled.train, language) for language in recipe.languages]
-    return found
+        sources_in_use += [(labelled, labelled.train, language) for language in recipe.languages]
+    return sources_in_use
 
 
 def _seen(recipe: Recipe) -> list[tuple[str, Source, str]]:

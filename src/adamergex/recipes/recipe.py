@@ -167,8 +167,8 @@ class Recipe(Section):
         if self.reference.task is not None:
             return self.reference.task.train.in_language(language)
         assert self.reference.corpus is not None  # The section has one of the two.
-        own = language_tags.match(language, self.reference.corpora)
-        return (self.reference.corpus if own is None else self.reference.corpora[own]).in_language(language)
+        tag = language_tags.match(language, self.reference.corpora)
+        return (self.reference.corpus if tag is None else self.reference.corpora[tag]).in_language(language)
 
     @property
     def learning_rate(self) -> float:
@@ -195,21 +195,21 @@ def method_settings(recipe: Recipe, name: str) -> AnyMethod:
     """
     kind = METHODS[name]
     if recipe.merge.method == name:
-        own = given(recipe.merge)
+        explicit = given(recipe.merge)
     elif name in recipe.evaluate.baselines:
-        own = given(recipe.evaluate.baselines[name])
+        explicit = given(recipe.evaluate.baselines[name])
     else:
-        own = {"method": name, **kind.published}
+        explicit = {"method": name, **kind.published}
     merge = given(recipe.merge)
     shared = {"scale": merge.get("scale", recipe.merge.scale), "seed": recipe.seed}
     shared |= {"dtype": merge["dtype"]} if "dtype" in merge else {}
-    found = settings({key: value for key, value in shared.items() if key in kind.model_fields} | own)
-    if found.needs_equal_ranks or not {"rank", "energy"}.isdisjoint(own):
-        return found
+    complete = settings({key: value for key, value in shared.items() if key in kind.model_fields} | explicit)
+    if complete.needs_equal_ranks or not {"rank", "energy"}.isdisjoint(explicit):
+        return complete
     for key in ("rank", "energy"):
         # "exact" is what is done where no rank is asked for.
         if merge.get(key) is not None and key in kind.model_fields:
-            return found if merge[key] == "exact" else settings(given(found) | {key: merge[key]})
+            return complete if merge[key] == "exact" else settings(given(complete) | {key: merge[key]})
     if isinstance(recipe.adapter, Lora) and not recipe.adapter.rank_pattern:
-        return settings(given(found) | {"rank": recipe.adapter.r})
-    return found
+        return settings(given(complete) | {"rank": recipe.adapter.r})
+    return complete

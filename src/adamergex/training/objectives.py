@@ -1,12 +1,12 @@
-"""What is learned from plain text: windows of tokens as examples of a reference task.
+"""Training objectives on plain text: windows of tokens as examples of a reference task.
 
 Each family learns what it was pre-trained with: causal language modelling (all positions of a window, or a
 seeded sample), masked language modelling (arXiv 1810.04805, section 3.1) and span corruption (T5, arXiv
 1910.10683, section 3.1.4; BART's text infilling, arXiv 1910.13461). `prefix` is the reference task of the
 paper's own code: n−k tokens of a window are the prompt, k the completion, and only these are predicted.
 
-Examples are made when they are asked for: a corpus of any size stays on the disk. What is hidden follows
-from seed, epoch and window alone.
+Examples are made on access, so that a corpus of any size stays on the disk. What is masked depends on seed, epoch and
+window alone.
 """
 
 from typing import Any
@@ -24,7 +24,7 @@ _SENTINELS = ("<extra_id_{}>", "▁<extra_id_{}>")
 
 
 def overhead(family: Family, tokenizer: Any) -> int:
-    """How many tokens of a window are not text: what begins a sequence, and what ends it."""
+    """How many tokens of a window are special tokens, at its start and end."""
     before, behind = around(tokenizer)
     return len(before) + (0 if family == "causal" else len(behind))
 
@@ -37,12 +37,12 @@ class Windows:
         reference: which objective, and its settings.
         family: of the model.
         tokenizer: the model's.
-        seed: with `epoch`, of what is hidden.
-        epoch: counted from 0; every epoch hides something else.
+        seed: with `epoch`, determines what is masked.
+        epoch: counted from 0; each masks other tokens.
         start: the token that a decoder starts with.
 
     Raises:
-        ModelError: the tokenizer has no token to hide text with.
+        ModelError: the tokenizer has no mask token or sentinels.
     """
 
     def __init__(
@@ -97,11 +97,11 @@ class Windows:
         return EncodedExample(ids, list(range(len(ids) - len(body) + cut, len(ids))), id=name)
 
     def _masked(self, body: list[int], generator: np.random.Generator, name: str) -> EncodedExample:
-        """Of the chosen tokens 80 % are hidden, 10 % replaced at random and 10 % left; all are predicted."""
+        """Of the chosen tokens 80 % are masked, 10 % replaced at random and 10 % left; all are predicted."""
         tokenizer = self._tokenizer
         ids = [*self._before, *body, *self._behind]
         begin = len(self._before)
-        # What keeps documents apart is not text: it is neither hidden nor predicted.
+        # Separators of documents are neither masked nor predicted.
         free = [i for i in range(begin, begin + len(body)) if ids[i] != end_of_sequence(tokenizer)]
         count = max(1, round(self._reference.noise * len(free)))
         chosen = sorted(generator.choice(free, min(count, len(free)), replace=False).tolist())
@@ -114,7 +114,7 @@ class Windows:
         return EncodedExample(ids, chosen, labels=labels, id=name)
 
     def _span(self, body: list[int], generator: np.random.Generator, name: str) -> EncodedExample:
-        """T5 writes the hidden spans, each after its sentinel; BART, which has one mask token, the whole text."""
+        """T5 generates the masked spans, each after its sentinel; BART, which has one mask token, the whole text."""
         spans = _spans(len(body), self._reference.noise, self._reference.span, generator)
         if self._sentinels:
             spans = spans[: len(self._sentinels) - 1]
@@ -141,13 +141,13 @@ def _sentinels(tokenizer: Any) -> list[int]:
         ModelError: the tokenizer has neither.
     """
     known = tokenizer.get_vocab()
-    found = [known[name.format(i)] for i in range(100) for name in _SENTINELS if name.format(i) in known]
-    if not found and tokenizer.mask_token_id is None:
+    sentinels = [known[name.format(i)] for i in range(100) for name in _SENTINELS if name.format(i) in known]
+    if not sentinels and tokenizer.mask_token_id is None:
         raise ModelError(
             "reference.objective: the tokenizer has neither sentinels (<extra_id_0> …) nor a mask token for span "
             "corruption; use objective: prefix"
         )
-    return found
+    return sentinels
 
 
 def _spans(length: int, noise: float, mean: float, generator: np.random.Generator) -> list[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""What a recipe says about the reference task: plain text in every language, or a labelled task instead."""
+"""Settings of the reference task: plain text in every language, or a labelled task instead."""
 
 from typing import Literal, Self
 
@@ -73,9 +73,9 @@ class Reference(Objective):
         if (self.corpus is None) == (self.task is None):
             raise ValueError("expected exactly one of corpus and task")
         if self.task is not None:
-            given = sorted(self.model_fields_set - {"task", "heldout"})
-            if given:
-                raise ValueError(f"{', '.join(given)} belong to a corpus, and reference.task is given; remove them")
+            unused = sorted(self.model_fields_set - {"task", "heldout"})
+            if unused:
+                raise ValueError(f"{', '.join(unused)} belong to a corpus, and reference.task is given; remove them")
             if self.task.dev or self.task.test:
                 raise ValueError("reference.task is trained on only; remove its dev and test")
         if self.tokens is not None and self.characters is not None:

@@ -1,4 +1,4 @@
-"""What a recipe says about training: the structure of the adapters, and how they are trained."""
+"""Settings of training: schedule, optimizer, batches, precision."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from adamergex.storage.yaml_model import Section
 
 
 class Schedule(Section):
-    """How long and in which portions one kind of adapter is trained."""
+    """Epochs and batch size of one kind of adapter."""
 
     epochs: int = Field(3, ge=1)
     batch_size: int = Field(16, ge=1, description="sequences per optimizer step, over all processes")

@@ -1,4 +1,4 @@
-"""What a training is between two steps, in one file: a killed training goes on from it to the same bytes."""
+"""The checkpoint of a training, in one file: a training resumed from it ends with the same bytes."""
 
 import math
 import time
@@ -106,13 +106,13 @@ class State:
                 torch.save(state, partial)
                 sync(partial)
                 partial.replace(self._path)
-            except RuntimeError as error:  # torch's writer says so when the disk is full
+            except RuntimeError as error:  # raised by torch's writer when the disk is full
                 raise StorageError(f"{self._path}: cannot be written: {str(error).splitlines()[0]}") from error
             finally:
                 partial.unlink(missing_ok=True)
 
     def load(self) -> dict[str, Any] | None:
-        """Go on from the file, and return the facts that it was saved with; None where there is none."""
+        """Restore the state from the file, and return the facts that it was saved with; None where there is no file."""
         there = self._path is not None and self._path.is_file()
         if not self._processes.agreed(there) or self._path is None:
             return None
@@ -135,6 +135,6 @@ def _random_state() -> list[torch.Tensor]:
 
 def _set_random_state(state: list[torch.Tensor]) -> None:
     torch.set_rng_state(state[0])
-    # On a machine with other GPUs the training goes on all the same, with dropout of its own.
+    # With another number of GPUs the training is resumed all the same, with other dropout masks.
     if torch.cuda.is_available() and len(state) - 1 == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state[1:])

@@ -55,7 +55,7 @@ class Trained:
         log: a row for every step: the fields of Step.
         heldout: mean held-out loss in nats before and after, and how many predictions it is over; None without any.
         best_step: the step that the adapter is from.
-        layout: how sequences lay in a batch, and why.
+        layout: how sequences were arranged in batches, and why.
     """
 
     adapter: Adapter
@@ -78,21 +78,21 @@ def train(
     checkpoint: Path | None = None,
     processes: Processes | None = None,
 ) -> Trained:
-    """Train an adapter from the run's seeded start.
+    """Train an adapter from the run's seeded initial weights.
 
-    The result depends on the arguments alone: not on what the resident held before, nor on a checkpoint, and on
+    The result depends on the arguments alone: not on the adapter that was loaded before, nor on a checkpoint, and on
     the number of processes only by rounding.
 
     Args:
-        resident: its slot is overwritten.
+        resident: its adapter is overwritten.
         examples: the examples of an epoch, counted from 0; the same number in each.
         settings: optimizer settings.
         schedule: epochs and batch size.
-        seed: of the start, the order and dropout.
-        learning_rate: at its highest.
+        seed: of initial weights, order and dropout.
+        learning_rate: the peak of the schedule.
         heldout: examples to measure the loss on, before and after.
         on_step: called after every step.
-        checkpoint: a file to go on from where it exists, and to write every so often.
+        checkpoint: a file to resume from if it exists, and to write regularly.
         processes: that train together.
 
     Raises:
@@ -124,18 +124,17 @@ class _Training:
         self.processes = processes or Processes()
         self.of_epoch = examples(0)
         self.lengths = sizes(self.of_epoch)
-        apart = [] if heldout is None else sizes(heldout)
-        self._check_lengths(apart)
+        self._check_lengths([] if heldout is None else sizes(heldout))
         resident.model.eval()
         resident.start(seed)
         self.layout = resident.layout(settings.packing)
         torch.manual_seed(seed)
         self.parameters = resident.trainable()
         for parameter in self.parameters:
-            parameter.grad = None  # A training that was broken off may have left some.
+            parameter.grad = None  # An interrupted training may have left some.
         self.of_one_epoch = math.ceil(len(self.lengths) / schedule.batch_size)
         self.steps = schedule.epochs * self.of_one_epoch
-        # Accelerate remembers the first precision of a process; a later training may have another.
+        # Accelerate's state is global and keeps the first precision; a later training may have another.
         AcceleratorState._reset_state()
         self.accelerator = Accelerator(cpu=resident.device.type == "cpu", mixed_precision=settings.precision or "no")
         self._prepare(learning_rate)
@@ -152,7 +151,7 @@ class _Training:
         """The optimizer, and the model as all processes share it."""
         settings, model = self.settings, self.resident.model
         optimizer = torch.optim.AdamW(self.parameters, lr=learning_rate, weight_decay=settings.weight_decay)
-        # A model in pieces has what it needs on its layers.
+        # A sharded model needs no DistributedDataParallel.
         self.model = model if self.processes.split_the_model else self.accelerator.prepare(model)
         self.optimizer = self.accelerator.prepare(optimizer)
         # The scheduler is stepped here, once for each optimizer step, however many processes there are.
@@ -166,11 +165,11 @@ class _Training:
             base = model.get_base_model()
             base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
-    def _check_lengths(self, apart: list[int]) -> None:
+    def _check_lengths(self, heldout: list[int]) -> None:
         if self.resident.kind == "classes":
             # Labelled items were made to fit, and one may have a sequence for each choice.
             return
-        longest, context = max([*self.lengths, *apart]), self.resident.context
+        longest, context = max([*self.lengths, *heldout]), self.resident.context
         if self.resident.kind == "seq2seq":
             # Encoder and decoder have a context each; labelled items were made to fit.
             first = self.of_epoch[0]
@@ -219,7 +218,7 @@ class _Training:
                 mean += self._backward(part, weight / total)
         mean += self._backward(last[0], last[1] / total)
         if self.processes.split_the_model:
-            # What DistributedDataParallel does where the model is whole.
+            # As DistributedDataParallel does for a model that is not sharded.
             self.processes.average([parameter.grad for parameter in self.parameters if parameter.grad is not None])
         # Saving is done together: the first process's clock counts.
         gathered = self.processes.gathered((mean, self.clock.is_due()))
@@ -235,7 +234,8 @@ class _Training:
         self.scheduler.step()
         self.optimizer.zero_grad()
         tokens = sum(example.size for example in batch)
-        step = Step(number, self.steps, loss, rate, tokens, round(time.monotonic() - began, 4), _memory())
+        seconds = round(time.monotonic() - began, 4)
+        step = Step(number, self.steps, loss, rate, tokens, seconds, _memory(self.resident.device))
         self.log.append(asdict(step))
         self.on_step(step)
 
@@ -243,7 +243,7 @@ class _Training:
         """Add a part's gradients, and return its share of the loss."""
         with self.accelerator.autocast():
             loss = self.resident.loss(part, self.model, self.layout.layout) * weight
-        # Gradients of several processes are averaged; what is wanted is their sum.
+        # Processes average their gradients; multiplying by their number gives the sum.
         self.accelerator.backward(loss * self.processes.count)
         return float(loss.detach())
 
@@ -293,8 +293,8 @@ class _Training:
         return Trained(self.resident.adapter(), self.log, heldout, self.best.step or step, self.layout)
 
 
-def _memory() -> int:
-    """Memory in use, in MiB: of the GPU where there is one, else of the process."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() >> 20
+def _memory(device: torch.device) -> int:
+    """Memory in use, in MiB: of the device if it is a GPU, else of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) >> 20
     return int(psutil.Process().memory_info().rss) >> 20

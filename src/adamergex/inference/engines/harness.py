@@ -1,4 +1,4 @@
-"""A model in the state to be measured × tasks of lm-evaluation-harness → that harness's own scores."""
+"""A model with or without an adapter × tasks of lm-evaluation-harness → the harness's scores."""
 
 import io
 import logging
@@ -25,13 +25,13 @@ def measure(
     limit: int | None = None,
     batch_size: int = 8,
 ) -> list[dict[str, Any]]:
-    """Score whatever the resident holds on tasks of lm-evaluation-harness, by its prompts and its metrics.
+    """Score the resident model, with the adapter that is loaded, on tasks of lm-evaluation-harness.
 
     Nothing is copied or saved for it: the resident model is handed over with the adapter in its slot, or as the base
     model inside `without_adapter()`. The harness's defaults hold, but that random numbers are left as they are and logits are float32.
 
     Args:
-        resident: the model, in the state to be measured; causal or sequence-to-sequence.
+        resident: the model, with the adapter to evaluate; causal or sequence-to-sequence.
         tasks: names of tasks, groups or tags.
         include: a folder with tasks of one's own, as the harness's YAML files.
         limit: measure no more than this many items of a task, the first ones.
@@ -68,7 +68,7 @@ def measure(
                     numpy_random_seed=None,
                     torch_random_seed=None,
                 )
-        except Exception as error:  # data sets, templates and metrics of tasks raise whatever they raise
+        except Exception as error:  # data sets, templates and metrics of tasks raise all kinds of errors
             raise DataError(
                 f"tasks {', '.join(tasks)}: lm-evaluation-harness cannot measure them: {first_line(error)}"
             ) from error
@@ -113,9 +113,9 @@ def _manager(make: Any, tasks: Sequence[str], include: Path | None) -> Any:
     """What finds the tasks. Raises DataError where one is unknown."""
     if include is not None:
         # Looking through the harness's own thousands of files takes many seconds.
-        own = make(include_path=str(include), include_defaults=False)
-        if set(tasks) <= set(own.all_subtasks):
-            return own
+        included = make(include_path=str(include), include_defaults=False)
+        if set(tasks) <= set(included.all_subtasks):
+            return included
     manager = make(include_path=None if include is None else str(include))
     for name in tasks:
         if name not in manager.all_tasks:
@@ -129,12 +129,12 @@ def _manager(make: Any, tasks: Sequence[str], include: Path | None) -> Any:
 def _rows(results: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """Every number that the harness gives as `metric,filter`, with the one that it gives as its standard error."""
     rows = []
-    for task, found in results.items():
-        for key, value in found.items():
+    for task, metrics in results.items():
+        for key, value in metrics.items():
             metric, comma, by = key.partition(",")
             if not comma or metric.endswith("_stderr") or not isinstance(value, int | float):
                 continue
-            error = found.get(f"{metric}_stderr,{by}")
+            error = metrics.get(f"{metric}_stderr,{by}")
             stderr = float(error) if isinstance(error, int | float) else None
             rows.append({"task": task, "metric": key, "value": float(value), "stderr": stderr})
     return sorted(rows, key=lambda row: (row["task"], row["metric"]))

@@ -19,10 +19,10 @@ class Resident:
     """Answers with a resident model.
 
     Args:
-        model: the base model, with whatever adapter is on it.
+        model: the base model; its adapter is replaced by the one that answers.
 
     Attributes:
-        reader: what prompts are made ready for.
+        reader: the model that prompts are encoded for.
     """
 
     def __init__(self, model: ResidentModel):
@@ -52,9 +52,9 @@ class Resident:
 
         Args:
             folder: of the adapter; None for the base model.
-            spec: how items are put.
-            items: as `answering.asked` made them.
-            journal: opens the one of the given name, which is gone on from, and written to.
+            spec: how items are prompted.
+            items: as `answering.build_prompts` made them.
+            journal: opens the journal of that name, to resume from and to append to.
             on_item: called with the number of items done and to be done.
 
         Raises:

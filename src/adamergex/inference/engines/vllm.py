@@ -1,6 +1,6 @@
 """vLLM in place of the resident model, for causal models with LoRA.
 
-All questions to an adapter are handed over together, and vLLM makes batches of whatever there is. What is asked, where
+All requests for an adapter are added at once, and vLLM batches them. What is asked, where
 an answer ends and how it is compared is as elsewhere; only who computes differs. Every answer is kept as it comes.
 """
 
@@ -25,7 +25,7 @@ from adamergex.models.families import Kind, PromptReader, does_not_load, end_tok
 from adamergex.storage.checkpoints import Checkpoint
 from adamergex.tasks.items import Item
 
-# Sizes that vLLM makes room for.
+# The values that vLLM accepts for `max_lora_rank`.
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 # Adapters that are on the model at once; vLLM swaps further ones in and out.
 _AT_ONCE = 8
@@ -48,7 +48,7 @@ class Vllm:
     Args:
         checkpoint: of a causal model.
         dtype: of its weights.
-        adapters: the PEFT folders that will answer: it makes room for them when it starts.
+        adapters: all PEFT folders that will answer; vLLM allocates memory for them when it starts.
         settings: further arguments of `vllm.LLM`, such as `tensor_parallel_size`.
 
     Raises:
@@ -88,16 +88,16 @@ class Vllm:
         self._adapters = {
             folder: LoRARequest(str(number), number, str(folder.resolve())) for number, folder in enumerate(adapters, 1)
         }
-        own = {"dtype": dtype, "seed": 0, "generation_config": "vllm", **lora, **(settings or {})}
+        arguments = {"dtype": dtype, "seed": 0, "generation_config": "vllm", **lora, **(settings or {})}
         try:
             with _quiet():
                 self._llm = vllm.LLM(
-                    model=str(checkpoint.folder), trust_remote_code=checkpoint.trust_remote_code, **own
+                    model=str(checkpoint.folder), trust_remote_code=checkpoint.trust_remote_code, **arguments
                 )
-        except Exception as error:  # vLLM raises whatever its parts raise
+        except Exception as error:  # vLLM passes on all kinds of errors
             raise does_not_load(checkpoint, "vLLM does not load it", error) from error
         self._numbers = count()
-        # It reads a choice to its end, and has to write a token behind it.
+        # vLLM must generate a token after each choice that it scores.
         self.context: int | None = self._llm.llm_engine.model_config.max_model_len - 1
 
     def context_behind(self, virtual_tokens: int) -> int | None:
@@ -109,7 +109,7 @@ class Vllm:
 
     @property
     def reader(self) -> "Vllm":
-        """What prompts are made ready for."""
+        """The model that prompts are encoded for."""
         return self
 
     def answers(
@@ -121,14 +121,14 @@ class Vllm:
         on_item: Callable[[int, int], None] = lambda done, total: None,
     ) -> list[Prediction]:
         """What one of the adapters, or the base model alone, answers; see `engines.resident.Resident.answers`."""
-        talk = rounds(spec, items)
-        label, questions = next(talk)
+        requests = rounds(spec, items)
+        label, questions = next(requests)
         while True:
             try:
-                label, questions = talk.send(self._predict(folder, questions, journal(label), on_item))
+                label, questions = requests.send(self._predict(folder, questions, journal(label), on_item))
             except StopIteration as end:
-                found: list[Prediction] = end.value
-                return found
+                predictions: list[Prediction] = end.value
+                return predictions
 
     def _predict(
         self, folder: Path | None, questions: PredictionRequest, journal: Journal, on_item: Callable[[int, int], None]
@@ -213,20 +213,20 @@ class _Scored:
 class _Choice(_Request):
     """One choice of an item: the log-likelihood of its tokens."""
 
-    of: _Scored
+    scored: _Scored
     choice: int
 
     def see(self, output: Any) -> bool:
         if not output.finished:
             return False
-        of, tokens = self.of, self.of.options.tokens[self.choice]
+        scored, tokens = self.scored, self.scored.options.tokens[self.choice]
         read = output.prompt_logprobs[-len(tokens) :]
-        of.sums[self.choice] = sum(float(at[token].logprob) for at, token in zip(read, tokens, strict=True))
-        if len(of.sums) == len(of.item.choices):
-            sums = [of.sums[k] for k in range(len(of.item.choices))]
-            lengths = [len(ids) for ids in of.options.tokens]
-            scores = choices.normalized(sums, of.item, lengths, of.questions.normalization)
-            of.journal.add({of.number: asdict(chosen(of.item, scores))})
+        scored.sums[self.choice] = sum(float(at[token].logprob) for at, token in zip(read, tokens, strict=True))
+        if len(scored.sums) == len(scored.item.choices):
+            sums = [scored.sums[k] for k in range(len(scored.item.choices))]
+            lengths = [len(ids) for ids in scored.options.tokens]
+            scores = choices.normalized(sums, scored.item, lengths, scored.questions.normalization)
+            scored.journal.add({scored.number: asdict(chosen(scored.item, scores))})
         return True
 
 

@@ -17,7 +17,7 @@ class BaseModel(Params):
         family: causal, seq2seq or encoder.
         dtype: of the frozen weights.
         quantization: 4bit or 8bit, where the frozen weights are held in fewer bits.
-        trust_remote_code: whether the user allowed code that lies beside the model.
+        trust_remote_code: whether the user allowed Python code in the model's repository.
         weight_bytes: of the files of the weights.
     """
 

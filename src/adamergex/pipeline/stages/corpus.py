@@ -80,16 +80,16 @@ def windows(folder: Path) -> "tuple[np.ndarray, np.ndarray]":
 
 def manifest(folder: Path) -> dict[str, Any]:
     """What is known about a corpus: its source, how much there is of it, what was dropped."""
-    found: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes())
-    return found
+    manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes())
+    return manifest
 
 
-def sentence(found: dict[str, Any]) -> str:
+def sentence(manifest: dict[str, Any]) -> str:
     """What a corpus is made of, for reports and cards."""
-    source = found["source"]
+    source = manifest["source"]
     where = source.get("package") or source.get("dataset") or ", ".join(Path(path).name for path in source["files"])
     config = f" ({source['config']})" if source.get("config") else ""
-    return f"{where}{config}: {found['tokens']:,} tokens from {found['documents']:,} documents"
+    return f"{where}{config}: {manifest['tokens']:,} tokens from {manifest['documents']:,} documents"
 
 
 KIND = Kind(CorpusParams, make, revision=1, packages=lambda params: corpus.PACKAGES, ahead=True)

@@ -22,7 +22,7 @@ class HarnessParams(Params):
         tasks: names of the harness's tasks.
         adapter: None for the base model alone.
         files: SHA-256 of the user's own task files.
-        folder: where they lie.
+        folder: of those files.
     """
 
     model: BaseModel

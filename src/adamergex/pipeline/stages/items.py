@@ -49,8 +49,8 @@ class ItemsParams(Params):
 
 def make(params: ItemsParams, inputs: Inputs, output: Path, scratch: Path, worker: "Worker") -> None:
     """Write `items.jsonl`."""
-    found = read_items(params.task, params.source, params.folder, params.language, params.scored)
-    write_jsonl(output / FILE, map(asdict, found))
+    items = read_items(params.task, params.source, params.folder, params.language, params.scored)
+    write_jsonl(output / FILE, map(asdict, items))
 
 
 def read(folder: Path) -> list[Item]:

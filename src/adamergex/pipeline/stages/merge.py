@@ -75,8 +75,8 @@ def reference_sentence(folder: Path) -> str:
 
 def figures(folder: Path) -> dict[str, Any]:
     """What a merge came to: rank, discarded energy, drift, warnings."""
-    found: dict[str, Any] = json.loads((folder / "merge.json").read_bytes())
-    return found
+    figures: dict[str, Any] = json.loads((folder / "merge.json").read_bytes())
+    return figures
 
 
 def versions() -> Mapping[str, str]:

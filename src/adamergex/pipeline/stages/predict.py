@@ -29,7 +29,7 @@ class ForeignAdapter(Params):
 
     Attributes:
         content: SHA-256 of its configuration and its weights.
-        folder: where it lies.
+        folder: its path.
     """
 
     content: tuple[str, ...]
@@ -49,15 +49,15 @@ class VllmEngine(Params):
 
 
 class PredictParams(Params):
-    """Who answers, and how items are put. Inputs: `items`; `adapter` or nothing; `examples` for few-shot prompts.
+    """The model, adapter and prompts of an evaluation. Inputs: `items`; `adapter` or nothing; `examples` for few-shot prompts.
 
     Attributes:
         model: the base model.
         task: how answers are read.
         evaluate: how they are computed.
         language: of the items.
-        asking: how prompts are put.
-        seed: of the draw of examples.
+        asking: plain, few-shot or xlt.
+        seed: for drawing few-shot examples.
         adapter: one that no stage made, in place of the input.
         classes: of an encoder's head; 0 without one.
         virtual_tokens: of the longest prefix among the adapters that are compared: all are asked the same.
@@ -100,15 +100,15 @@ def make(params: PredictParams, inputs: Inputs, output: Path, scratch: Path, wor
     engine = worker.engine(params.model, params.classes, params.vllm.options if params.vllm else None)
     spec = PromptSpec(params.task, params.evaluate, params.language, params.asking, params.seed)
 
-    def put() -> "tuple[list[items.Item], int]":
-        found, solved = items.read_all(inputs["items"]), items.read_all(inputs.get("examples", ()))
+    def prompts() -> "tuple[list[items.Item], int]":
+        scored, solved = items.read_all(inputs["items"]), items.read_all(inputs.get("examples", ()))
         return build_prompts(
-            engine.reader, spec, found, solved, longest(engine.reader, params.max_length, params.virtual_tokens)
+            engine.reader, spec, scored, solved, longest(engine.reader, params.max_length, params.virtual_tokens)
         )
 
     # Made ready for the first adapter that answers them.
     key = (params.model_copy(update={"adapter": None}).model_dump_json(), *inputs["items"], *inputs.get("examples", ()))
-    questions, shortened = worker.once(key, put)
+    questions, shortened = worker.once(key, prompts)
     if shortened:
         worker.display.warn(f"{shortened:,} of {len(questions):,} prompts were too long and lost a part of a column")
 
@@ -119,9 +119,9 @@ def make(params: PredictParams, inputs: Inputs, output: Path, scratch: Path, wor
         firsts = processes.first_does(lambda: Journal(scratch / f"{name}.jsonl"))
         return firsts if processes.is_first else Journal(None, firsts.rows)
 
-    given = params.adapter.folder if params.adapter else next(iter(inputs.get("adapter", ())), None)
-    mine = engine.answers(given, spec, processes.share(questions), journal, worker.display.step)
-    parts: list[list[Prediction]] = processes.gathered(mine)
+    adapter = params.adapter.folder if params.adapter else next(iter(inputs.get("adapter", ())), None)
+    share = engine.answers(adapter, spec, processes.share(questions), journal, worker.display.step)
+    parts: list[list[Prediction]] = processes.gathered(share)
     if processes.is_first:
         write_jsonl(output / FILE, [asdict(prediction) for prediction in processes.joined(parts, len(questions))])
         layout = engine.layout if params.task.choices else None
@@ -134,9 +134,9 @@ def read(folder: Path) -> list[dict[str, Any]]:
 
 
 def facts(folder: Path) -> dict[str, Any]:
-    """How items were put: how many prompts had to be shortened, and how batches lay."""
-    found: dict[str, Any] = json.loads((folder / FACTS).read_bytes())
-    return found
+    """How many prompts had to be shortened, and the layout of batches."""
+    facts: dict[str, Any] = json.loads((folder / FACTS).read_bytes())
+    return facts
 
 
 def _packages(params: PredictParams) -> Sequence[str]:

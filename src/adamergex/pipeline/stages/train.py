@@ -124,8 +124,8 @@ def _labelled(params: TrainParams, inputs: Inputs, model: "ResidentModel", worke
     longest = longest_item(model, params.train.max_length, virtual_tokens(params.adapter))
 
     def encoded(role: str) -> tuple[list[Any], dict[str, Any]]:
-        found = items.read_all(inputs[role])
-        examples, shortened = for_training(model.tokenizer, found, model.kind, model.decoder_start, longest)
+        labelled = items.read_all(inputs[role])
+        examples, shortened = for_training(model.tokenizer, labelled, model.kind, model.decoder_start, longest)
         return examples, {"examples": len(examples), "shortened": shortened}
 
     examples, facts = encoded("items")
@@ -173,8 +173,8 @@ def log(folder: Path) -> list[dict[str, Any]]:
 
 def facts(folder: Path) -> dict[str, Any]:
     """What a training was, in numbers: examples, held-out loss, the step that the adapter is from."""
-    found: dict[str, Any] = json.loads((folder / FACTS).read_bytes())
-    return found
+    facts: dict[str, Any] = json.loads((folder / FACTS).read_bytes())
+    return facts
 
 
 def learned_nothing(heldout: dict[str, float]) -> bool:
