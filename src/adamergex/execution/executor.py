@@ -111,31 +111,29 @@ class _Execution:
         if state.status == "done":
             display.skip(name)
             return
-        for id in stage.reads:
-            self.read(id)
-        display.stage(name)
-        if state.why:
-            display.warn(
-                f"made again: {state.why}" if state.status == "outdated" else f"damaged, made again: {state.why}"
-            )
-        if self.ahead is not None:
-            processes.first_does(self.ahead.check)
-        self._make(stage)
-        display.end()
+        self._make_again(stage, name, state)
 
     def read(self, id: str) -> None:
         """Check a result against its hashes before it is read, and make it again if it is damaged."""
         if id in self.verified:
             return
-        damage = self.worker.processes.first_does(lambda: self.folder.damage(id, verify=True))
+        damage = self.worker.processes.first_does(lambda: self.folder.damage(id))
         if damage is not None:
-            for before in self.plan[id].reads:
-                self.read(before)
-            self.worker.display.stage(id)
-            self.worker.display.warn(f"damaged, made again: {damage}")
-            self._make(self.plan[id])
-            self.worker.display.end()
+            self._make_again(self.plan[id], id, State("damaged", damage))
         self.verified.add(id)
+
+    def _make_again(self, stage: Stage, name: str, state: State) -> None:
+        """Make a stage that is not done, from inputs that are what was written; say why, if it was there."""
+        processes, display = self.worker.processes, self.worker.display
+        for id in stage.reads:
+            self.read(id)
+        display.stage(name)
+        if state.why:
+            display.warn(f"{'damaged, ' * (state.status == 'damaged')}made again: {state.why}")
+        if self.ahead is not None:
+            processes.first_does(self.ahead.check)
+        self._make(stage)
+        display.end()
 
     def _state(self, stage: Stage) -> State:
         state = self.folder.state(stage.id, _description(stage, self.kinds, self.folder), verify=self.verify)

@@ -107,15 +107,25 @@ class RunFolder:
 
     def record(self, id: str) -> Record | None:
         """The record of a stage's result; None where there is none, or it cannot be read."""
+        found = self._read(id)
+        return found if isinstance(found, Record) else None
+
+    def _read(self, id: str) -> Record | State:
+        """The record of a stage's result, or why there is none."""
         try:
             mark = json.loads((self.place(id) / MARK).read_bytes())
+            # Versions before results had a list of their files wrote `fingerprint`.
+            if isinstance(mark, dict) and "fingerprint" in mark:
+                return State("outdated", "another version of adamergex made it")
             files = {str(name): (int(size), str(sha)) for name, (size, sha) in mark["files"].items()}
             # The list is that of a whole result, and of nothing outside of it.
-            if mark["digest"] != _digest(files, mark["notes"]) or any(not _is_inside(name) for name in files):
-                return None
-            return Record(dict(mark["made_of"]), mark["digest"], files)
+            if mark["digest"] == _digest(files, mark["notes"]) and all(map(_is_inside, files)):
+                return Record(dict(mark["made_of"]), mark["digest"], files)
+        except FileNotFoundError:
+            return State("absent")
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            return None
+            pass
+        return State("damaged", f"{MARK} cannot be read")
 
     def state(self, id: str, description: Mapping[str, Any], *, verify: bool = False) -> State:
         """The state of a stage's result: whether it exists, matches a description, and is complete.
@@ -125,34 +135,20 @@ class RunFolder:
             description: what determines its result now.
             verify: compare hashes as well as sizes.
         """
-        record = self.record(id)
-        if record is None:
-            return self._unknown(id)
+        record = self._read(id)
+        if isinstance(record, State):
+            return record
         if changed := difference(dict(record.description), dict(description)):
             return State("outdated", changed)
-        damage = self.damage(id, verify=verify)
+        damage = self._damage(id, record, verify)
         return State("damaged", damage) if damage else State("done")
 
-    def _unknown(self, id: str) -> State:
-        """Why there is no record of a result."""
-        try:
-            mark = json.loads((self.place(id) / MARK).read_bytes())
-        except FileNotFoundError:
-            return State("absent")
-        except (OSError, ValueError, RecursionError):
-            return State("damaged", f"{MARK} cannot be read")
-        # Versions before results had a list of their files wrote `fingerprint`.
-        return (
-            State("outdated", "another version of adamergex made it")
-            if isinstance(mark, dict) and "fingerprint" in mark
-            else State("damaged", f"{MARK} cannot be read")
-        )
-
-    def damage(self, id: str, *, verify: bool) -> str | None:
-        """A message about the first file of a result that is damaged; None where all are intact."""
+    def damage(self, id: str) -> str | None:
+        """A message about the first file of a result that is not what was written, by its hash; None where all are."""
         record = self.record(id)
-        if record is None:
-            return f"{MARK} cannot be read"
+        return f"{MARK} cannot be read" if record is None else self._damage(id, record, verify=True)
+
+    def _damage(self, id: str, record: Record, verify: bool) -> str | None:
         for name, (size, sha) in record.files.items():
             path = self.place(id) / name
             try:
@@ -165,7 +161,7 @@ class RunFolder:
                 return f"{name}: {error.strerror or error}"
         return None
 
-    def make(self, stage: Stage, kind: Kind, description: Mapping[str, Any], build: Callable[[Path], None]) -> Record:
+    def make(self, stage: Stage, kind: Kind, description: Mapping[str, Any], build: Callable[[Path], None]) -> None:
         """Build a stage's result and replace the previous one, if any.
 
         Args:
@@ -196,7 +192,6 @@ class RunFolder:
         remove(work / stage.id)
         # Including checkpoints of the same stage with other parameters, which will not be resumed now.
         remove(self._scratch(stage.id))
-        return record
 
     def scratch(self, id: str, description: Mapping[str, Any]) -> Path:
         """A folder that survives an interruption of this stage, and is removed once it is made."""

@@ -145,6 +145,12 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     path.write_text(jsonl(rows), "utf-8")
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object that was written whole."""
+    content: dict[str, Any] = json.loads(path.read_bytes())
+    return content
+
+
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Read what `write_jsonl` wrote. Lines end at line feeds alone: text may hold Unicode's other separators."""
     return [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]

@@ -8,6 +8,7 @@ from adamergex.data import corpus, sources
 from adamergex.data.settings import Source
 from adamergex.execution.stage import Inputs, Kind, Params, Place
 from adamergex.pipeline.stages.base_model import BaseModel
+from adamergex.storage.files import read_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,8 +81,7 @@ def windows(folder: Path) -> "tuple[np.ndarray, np.ndarray]":
 
 def manifest(folder: Path) -> dict[str, Any]:
     """What is known about a corpus: its source, how much there is of it, what was dropped."""
-    manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes())
-    return manifest
+    return read_json(folder / MANIFEST)
 
 
 def sentence(manifest: dict[str, Any]) -> str:

@@ -1,7 +1,6 @@
 """Kind `merge`: adapters of a run as one, in a folder that PEFT and vLLM load as it is."""
 
 import importlib.metadata
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from adamergex.merging.base_method import ROLES
 from adamergex.merging.methods import Method
 from adamergex.pipeline.stages import corpus, items
 from adamergex.pipeline.stages.base_model import PACKAGES, BaseModel
-from adamergex.storage.files import sha256
+from adamergex.storage.files import read_json, sha256
 
 if TYPE_CHECKING:
     from adamergex.pipeline.worker import Worker
@@ -75,8 +74,9 @@ def reference_sentence(folder: Path) -> str:
 
 def figures(folder: Path) -> dict[str, Any]:
     """What a merge came to: rank, discarded energy, drift, warnings."""
-    figures: dict[str, Any] = json.loads((folder / "merge.json").read_bytes())
-    return figures
+    from adamergex.merging.folder import FIGURES
+
+    return read_json(folder / FIGURES)
 
 
 def versions() -> Mapping[str, str]:

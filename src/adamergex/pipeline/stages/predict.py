@@ -12,7 +12,7 @@ from adamergex.inference.settings import Evaluate
 from adamergex.pipeline.stages import items
 from adamergex.pipeline.stages.base_model import BaseModel
 from adamergex.scoring.systems import Asking
-from adamergex.storage.files import read_jsonl, write_jsonl
+from adamergex.storage.files import read_json, read_jsonl, write_jsonl
 from adamergex.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -135,8 +135,7 @@ def read(folder: Path) -> list[dict[str, Any]]:
 
 def facts(folder: Path) -> dict[str, Any]:
     """How many prompts had to be shortened, and the layout of batches."""
-    facts: dict[str, Any] = json.loads((folder / FACTS).read_bytes())
-    return facts
+    return read_json(folder / FACTS)
 
 
 def _packages(params: PredictParams) -> Sequence[str]:

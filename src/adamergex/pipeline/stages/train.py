@@ -11,7 +11,7 @@ from adamergex.execution.stage import Inputs, Kind, Params, Unkeyed
 from adamergex.models.adapter_settings import AdapterSettings, virtual_tokens
 from adamergex.pipeline.stages import corpus, items
 from adamergex.pipeline.stages.base_model import BaseModel
-from adamergex.storage.files import read_jsonl, write_jsonl
+from adamergex.storage.files import read_json, read_jsonl, write_jsonl
 from adamergex.training.reference_task import Objective
 from adamergex.training.settings import Schedule, Train
 
@@ -173,8 +173,7 @@ def log(folder: Path) -> list[dict[str, Any]]:
 
 def facts(folder: Path) -> dict[str, Any]:
     """What a training was, in numbers: examples, held-out loss, the step that the adapter is from."""
-    facts: dict[str, Any] = json.loads((folder / FACTS).read_bytes())
-    return facts
+    return read_json(folder / FACTS)
 
 
 def learned_nothing(heldout: dict[str, float]) -> bool:
