@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+import adamergex
 from adamergex.cli.main import app
 from adamergex.errors import RecipeError
 from adamergex.pipeline.run import run
@@ -60,6 +61,8 @@ def test_tasks_of_one_name_do_not_take_each_others_place(
         evaluate("--task", f"../x={one}", *common)
     assert not (elsewhere / "out").exists()
     evaluate("--task", one, "--task", f"other={two}", *common)
+    with pytest.raises(RecipeError, match="two tasks are called recipe"):
+        adamergex.evaluate({}, [one, two], ["es"], "python", base_model=str(tiny_model))
     counts = {row["language"]: row["items"] for row in read_jsonl(elsewhere / "out/scores.jsonl")}
     assert counts == {"recipe es": 4, "other es": 6}
     prompts = {name: read_jsonl(elsewhere / f"out/data/{name}-es-test/items.jsonl") for name in ("recipe", "other")}

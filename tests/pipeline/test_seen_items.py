@@ -103,6 +103,9 @@ def test_evaluate_finds_training_items_that_are_scored(
     evaluate(*arguments)
     said = "recipe, es: none of the scored items is among 12 training items (en, es)"
     assert said in (out / "report.md").read_text()
+    # Solved examples are from the training items, and no more of these.
+    evaluate(*arguments, "--asking", "few-shot")
+    assert said in (out / "report.md").read_text()
     # What is scored is done; what it is compared with changes.
     also(path.parent / "data/test.es.jsonl", path.parent / "data/train.en.jsonl")
     says = r"\(recipe, es\): 1 items stand both in train .*, the first as data/train\.en\.jsonl:7 and data/test\.es"

@@ -75,13 +75,13 @@ def evaluate(
     adamergex evaluate --task xcopa --language sw --adapter t0=adapters/task-en --adapter merged/sw/adamergex --output scores
     """
     from adamergex.pipeline.evaluation import compare
-    from adamergex.pipeline.evaluation_request import comparison
+    from adamergex.pipeline.evaluation_request import by_name, comparison
     from adamergex.progress import display
     from adamergex.reporting import report
 
     request = comparison(
         _adapters(adapter or []),
-        _tasks(task),
+        by_name(task),
         language,
         base_model=base_model,
         baseline=baseline,
@@ -125,19 +125,6 @@ def _adapters(arguments: list[str]) -> dict[str, Path]:
             raise RecipeError([f"two adapters are called {name}; give one another name: --adapter NAME=DIR"])
         adapters[name] = folder
     return adapters
-
-
-def _tasks(arguments: list[str]) -> dict[str, str]:
-    """Tasks by name; by default the benchmark's, or the stem of the recipe's file. Raises as `_adapters`."""
-    tasks: dict[str, str] = {}
-    for argument in arguments:
-        name, equals, which = argument.partition("=")
-        if not equals or Path(argument).is_file():
-            name, which = Path(argument).stem, argument
-        if name in tasks:
-            raise RecipeError([f"two tasks are called {name}; give one another name: --task NAME=TASK"])
-        tasks[name] = which
-    return tasks
 
 
 def _engine(given: list[str], backend: str, harness: str | None) -> dict[str, Any]:

@@ -1,12 +1,19 @@
 """Makes the missing stages of a plan, one after the other, in this process or in several together."""
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
+from adamergex.distributed import Processes
 from adamergex.execution.prefetch import Prefetch
 from adamergex.execution.run_folder import RunFolder, State
 from adamergex.execution.stage import Kind, Kinds, Plan, Stage, Worker, described, ordered
+
+
+def held(run_folder: RunFolder, processes: Processes) -> AbstractContextManager[None]:
+    """Within this context the first of the processes holds the run folder."""
+    return run_folder.held() if processes.is_first else nullcontext()
 
 
 def execute(

@@ -51,6 +51,17 @@ class PromptReader(Protocol):
         """The token that a decoder's sequences start with; None without a decoder."""
 
 
+def longest_item(reader: PromptReader, most: int | None, virtual_tokens: int) -> int | None:
+    """The most tokens of a labelled item, in training and in scoring; None where nothing limits it.
+
+    Args:
+        reader: the model.
+        most: what the user sets.
+        virtual_tokens: of a prefix, which takes some of the model's context.
+    """
+    return min((limit for limit in (most, reader.context_behind(virtual_tokens)) if limit is not None), default=None)
+
+
 def family(checkpoint: Checkpoint) -> Family:
     """Causal language model, sequence-to-sequence model or encoder.
 

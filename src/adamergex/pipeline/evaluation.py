@@ -1,24 +1,23 @@
 """`adamergex evaluate`: resolve, plan, make, report."""
 
 import importlib.util
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from adamergex.adapters.adapter import load
+from adamergex.adapters.adapter import CONFIG, Adapter, load
 from adamergex.adapters.compatibility import check_bases, off_base
 from adamergex.distributed import Processes
 from adamergex.errors import ModelError, RecipeError
-from adamergex.execution.executor import execute
+from adamergex.execution.executor import execute, held
 from adamergex.execution.run_folder import RunFolder
 from adamergex.pipeline.evaluation_plan import Comparison, Engines, plan, sources
-from adamergex.pipeline.evaluation_request import comparison
+from adamergex.pipeline.evaluation_request import by_name, comparison
 from adamergex.pipeline.kinds import KINDS
 from adamergex.pipeline.planned import Planned
 from adamergex.pipeline.resolve import base_model, contents
-from adamergex.pipeline.run_report import Facts, held, write_report
+from adamergex.pipeline.run_report import Facts, write_report
 from adamergex.pipeline.stages import checks, predict
 from adamergex.pipeline.worker import Options, Worker
 from adamergex.progress import Display, Silent
@@ -62,7 +61,7 @@ def evaluate(
     Raises:
         AdaMergeXError: a problem that the user can fix; finished predictions stay done.
     """
-    named = tasks if isinstance(tasks, Mapping) else {Path(task).stem: task for task in tasks}
+    named = tasks if isinstance(tasks, Mapping) else by_name(tasks)
     return list(compare(comparison(adapters, named, languages, **settings), Path(output), display, verify=verify).rows)
 
 
@@ -92,13 +91,13 @@ def compare(request: Comparison, output: Path, display: Display | None = None, *
         for line in (others := off_base(adapters, checkpoint.name, checkpoint.fingerprint)):
             shown.warn(line)
         shown.end()
-        planned: Planned = processes.first_does(lambda: _planned(request, checkpoint))
+        planned: Planned = processes.first_does(lambda: _planned(request, checkpoint, adapters))
         options = Options(batch_size=request.evaluate.batch_size, adapters=tuple(request.adapters.values()))
         worker = Worker({checkpoint.fingerprint: checkpoint}, processes, shown, options)
         execute(planned.stages, KINDS, run_folder, worker, read=planned.read, verify=verify)
 
         def report() -> Report:
-            facts = _facts(request, checkpoint, output)
+            facts = _facts(request, checkpoint, planned, output)
             scorings = [predict.facts(run_folder.place(cell.predictions)) for cell in planned.cells]
             lines = [*facts.lines, *others, *layouts("scoring", scorings), *_seen(planned, run_folder)]
             return write_report(planned, run_folder, replace(facts, lines=lines))
@@ -106,10 +105,8 @@ def compare(request: Comparison, output: Path, display: Display | None = None, *
         return processes.first_does(report)
 
 
-def _planned(request: Comparison, checkpoint: Checkpoint) -> Planned:
+def _planned(request: Comparison, checkpoint: Checkpoint, adapters: Mapping[str, Adapter]) -> Planned:
     """Resolve what else there is to know, and plan. Raises ModelError where an engine is missing or does not fit."""
-    from adamergex.adapters.adapter import CONFIG, WEIGHTS
-
     model = base_model(checkpoint, request.dtype)
     tasks = {name: scored.task for name, scored in request.tasks.items()}
     asked = (request.adapters, request.asking, request.start, bool(request.harness))
@@ -128,13 +125,14 @@ def _planned(request: Comparison, checkpoint: Checkpoint) -> Planned:
         raise ModelError("lm-evaluation-harness is not installed; run: pip install 'adamergex[harness]'")
     folder = request.harness_folder
     files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder else []
-    digests = {name: (sha256(folder / CONFIG), sha256(folder / WEIGHTS)) for name, folder in request.adapters.items()}
-    configs = [json.loads((folder / CONFIG).read_bytes()) for folder in request.adapters.values()]
+    digests = {
+        name: (sha256(request.adapters[name] / CONFIG), str(adapter.digest)) for name, adapter in adapters.items()
+    }
     engines = Engines(
         digests,
         version,
         tuple(sha256(path) for path in files),
-        max((config.get("num_virtual_tokens") or 0 for config in configs), default=0),
+        max((adapter.config.get("num_virtual_tokens") or 0 for adapter in adapters.values()), default=0),
         tuple(encoders.headless(checkpoint, tasks)),
     )
     return plan(request, model, contents(sources(request)), engines)
@@ -143,7 +141,7 @@ def _planned(request: Comparison, checkpoint: Checkpoint) -> Planned:
 def _seen(planned: Planned, folder: RunFolder) -> Iterator[str]:
     """With which training items the scored ones were compared, a line for each task and language."""
     for (name, language), id in planned.overlaps.items():
-        count, training = checks.compared(folder.place(id)), planned.stages[id].inputs.get("train", ())
+        count, training = checks.compared(folder.place(id), "train"), planned.stages[id].inputs.get("train", ())
         languages = ", ".join(planned.stages[items].params.language for items in training)  # type: ignore[attr-defined]
         what = f"none of the scored items is among {count:,} training items ({languages})"
         yield f"{name}, {language}: " + (
@@ -151,13 +149,12 @@ def _seen(planned: Planned, folder: RunFolder) -> Iterator[str]:
         )
 
 
-def _facts(request: Comparison, checkpoint: Checkpoint, output: Path) -> Facts:
+def _facts(request: Comparison, checkpoint: Checkpoint, planned: Planned, output: Path) -> Facts:
     """How the numbers came to be."""
-    headless = encoders.headless(checkpoint, {name: scored.task for name, scored in request.tasks.items()})
     shots = f" with {request.evaluate.shots} examples" if request.asking == "few-shot" else ""
     lines = [
         f"base model: {checkpoint.described}",
-        *(f"{name}: the base model {encoders.NEW_HEAD}" for name in headless),
+        *(f"{name}: the base model {encoders.NEW_HEAD}" for name in planned.without_base),
         f"scored on the {request.evaluate.split} split, prompts {request.asking}{shots}; {TESTS}",
         *(f"{name}: {folder}" for name, folder in request.adapters.items()),
         *(f"prompt of {name}: {scored.task.prompt!r}" for name, scored in request.tasks.items()),

@@ -1,7 +1,7 @@
 """Adapters × tasks × languages as stages, without a recipe; pure: the comparison and what was resolved are all it looks at.
 
 data/TASK-LANG-SPLIT   items of a task          predictions/TASK/LANG/ADAPTER   answers to every item
-data/TASK-LANG-shots   solved examples          harness/ADAPTER                 scores on lm-evaluation-harness
+data/TASK-LANG-train   what may have been seen  harness/ADAPTER                 scores on lm-evaluation-harness
 """
 
 import re
@@ -191,7 +191,8 @@ class _Planner:
             if name != BASE or pair[0] not in self.engines.without_base
         )
         harness = {name: self._harness(name, foreign.get(name)) for name in names if wanted.harness}
-        return Planned(self.stages, cells, wanted.start, harness=harness, overlaps=overlaps)
+        without_base = self.engines.without_base
+        return Planned(self.stages, cells, wanted.start, harness=harness, without_base=without_base, overlaps=overlaps)
 
     def _items(self, id: str, task: Task, of: Wanted) -> str:
         params = ItemsParams(

@@ -87,6 +87,23 @@ def comparison(
     )
 
 
+def by_name(arguments: Sequence[str]) -> dict[str, str]:
+    """Tasks by name, from `NAME=TASK` or the task alone, which is called like its benchmark or its recipe's file.
+
+    Raises:
+        RecipeError: two tasks are called alike.
+    """
+    tasks: dict[str, str] = {}
+    for argument in arguments:
+        name, equals, which = argument.partition("=")
+        if not equals or Path(argument).is_file():
+            name, which = Path(argument).stem, argument
+        if name in tasks:
+            raise RecipeError([f"two tasks are called {name}; give one another name: --task NAME=TASK"])
+        tasks[name] = which
+    return tasks
+
+
 def _check(**given: str) -> None:
     for name, value in given.items():
         if value not in _KNOWN[name]:

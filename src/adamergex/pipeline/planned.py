@@ -44,6 +44,7 @@ class Planned:
         references: language → the data of its reference task.
         merged: language → the adapter that a run is for.
         harness: system → its scores on lm-evaluation-harness.
+        without_base: tasks that have no row for the base model, which has no head for them.
         overlaps: task and language → the look at whether scored items were seen in training.
     """
 
@@ -54,6 +55,7 @@ class Planned:
     references: Mapping[str, str] = field(default_factory=dict)
     merged: Mapping[str, str] = field(default_factory=dict)
     harness: Mapping[str, str] = field(default_factory=dict)
+    without_base: tuple[str, ...] = ()
     overlaps: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     @property

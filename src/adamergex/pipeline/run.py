@@ -6,14 +6,14 @@ from pathlib import Path
 
 from adamergex.distributed import Processes
 from adamergex.errors import RecipeError
-from adamergex.execution.executor import execute
+from adamergex.execution.executor import execute, held
 from adamergex.execution.run_folder import RunFolder
 from adamergex.pipeline import run_plan
 from adamergex.pipeline.kinds import KINDS
 from adamergex.pipeline.planned import Planned
 from adamergex.pipeline.resolve import base_model, contents
 from adamergex.pipeline.run_facts import facts
-from adamergex.pipeline.run_report import FILES, PAGE, Facts, held, write_report
+from adamergex.pipeline.run_report import FILES, PAGE, Facts, write_report
 from adamergex.pipeline.worker import Options, Worker
 from adamergex.progress import Display, Silent
 from adamergex.recipes import encoders

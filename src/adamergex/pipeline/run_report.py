@@ -1,7 +1,6 @@
 """The results of a plan's stages as rows, examples and facts, and its report: one way for recipes and for comparisons."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from statistics import fmean
@@ -9,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from adamergex.distributed import Processes
 from adamergex.execution.run_folder import RunFolder
 from adamergex.pipeline.planned import Cell, Planned
 from adamergex.pipeline.stages import corpus, harness, items, merge, predict, train
@@ -45,11 +43,6 @@ class Facts:
     start: str
     lines: Sequence[str]
     scales: Mapping[str, float] = field(default_factory=dict)
-
-
-def held(run_folder: RunFolder, processes: Processes) -> AbstractContextManager[None]:
-    """Within this context the first of the processes holds the run folder."""
-    return run_folder.held() if processes.is_first else nullcontext()
 
 
 def write_report(planned: Planned, folder: RunFolder, facts: Facts) -> Report:
@@ -141,6 +134,12 @@ class _Answers:
             language: {system: predict.read(folder.place(cell.predictions)) for system, cell in of.items()}
             for language, of in self._cells.items()
         }
+        self._right = {language: self._find_right(language) for language in self._cells}
+        self._calibrated = {
+            (language, system): self._calibrate(language, system)
+            for language, of in self._cells.items()
+            for system in of
+        }
 
     def rows(self) -> list[Row]:
         """A row for each language and system, and the averages."""
@@ -152,7 +151,7 @@ class _Answers:
                     [row["scores"][metric] for row in answers],
                     sum(not row["readable"] for row in answers),
                     {name: fmean(row["scores"][name] for row in answers) for name in others}
-                    | self._choices(language, answers),
+                    | self._choices(language, system),
                 )
                 for system, answers in of.items()
             }
@@ -163,13 +162,13 @@ class _Answers:
     def calibrated(self) -> list[Row]:
         """The same rows of answers that were calibrated without labels; none where one language has too few items for it."""
         scores: dict[str, dict[str, Scores]] = {}
-        for language, of in self._predictions.items():
+        for language, of in self._cells.items():
             scores[language] = {}
-            for system, answers in of.items():
-                predicted, right = self._calibrated(language, answers), self._right(language)
-                if predicted is None or right is None:
+            for system in of:
+                predicted = self._calibrated[language, system]
+                if predicted is None:
                     return []
-                scores[language][system] = Scores((predicted == right).tolist())
+                scores[language][system] = Scores((predicted == self._right[language]).tolist())
         return self._rows("accuracy", scores)
 
     def _rows(self, metric: str, scores: Mapping[str, Mapping[str, Scores]]) -> list[Row]:
@@ -182,39 +181,39 @@ class _Answers:
         }
         return rows(metric, labels, scores, self._start, roles, named)
 
-    def _right(self, language: str) -> np.ndarray | None:
+    def _find_right(self, language: str) -> np.ndarray | None:
         """The label of each item, by number; None where items have no choices, or choices of their own."""
-        of_items = self._items[language]
-        labels = of_items[0].choices
-        if not labels or any(item.choices != labels for item in of_items):
+        labels = self._items[language][0].choices
+        if not labels or any(item.choices != labels for item in self._items[language]):
             return None
-        return np.array([labels.index(item.answer) for item in of_items])
+        return np.array([labels.index(item.answer) for item in self._items[language]])
 
-    def _calibrated(self, language: str, answers: Sequence[Mapping[str, Any]]) -> np.ndarray | None:
+    def _calibrate(self, language: str, system: str) -> np.ndarray | None:
         """The labels that are predicted after calibration, by number; None where it cannot be done."""
-        if self._right(language) is None:
+        if self._right[language] is None or (prior := self._prior(language)) is None:
             return None
-        prior = self._prior(language, len(self._items[language][0].choices))
-        if prior is None:
-            return None
-        calibrated = cross_fitted(np.array([row["choices"] for row in answers]), prior)
+        calibrated = cross_fitted(self._log_scores(language, system), prior)
         return None if calibrated is None else calibrated.argmax(axis=1)
 
-    def _choices(self, language: str, answers: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    def _log_scores(self, language: str, system: str) -> np.ndarray:
+        return np.array([row["choices"] for row in self._predictions[language][system]])
+
+    def _choices(self, language: str, system: str) -> dict[str, float]:
         """Macro-F1, and scores after calibration without labels, where all items of a language have the same labels."""
-        right, count = self._right(language), len(self._items[language][0].choices)
+        right, calibrated = self._right[language], self._calibrated[language, system]
         if right is None:
             return {}
-        raw = np.array([row["choices"] for row in answers]).argmax(axis=1)
-        found = {"macro_f1": macro_f1(raw.tolist(), right.tolist(), count)}
-        calibrated = self._calibrated(language, answers)
+        count = len(self._items[language][0].choices)
+        raw = self._log_scores(language, system).argmax(axis=1)
+        metrics = {"macro_f1": macro_f1(raw.tolist(), right.tolist(), count)}
         if calibrated is not None:
-            found["calibrated_accuracy"] = float((calibrated == right).mean())
-            found["calibrated_macro_f1"] = macro_f1(calibrated.tolist(), right.tolist(), count)
-        return found
+            metrics["calibrated_accuracy"] = float((calibrated == right).mean())
+            metrics["calibrated_macro_f1"] = macro_f1(calibrated.tolist(), right.tolist(), count)
+        return metrics
 
-    def _prior(self, language: str, labels: int) -> np.ndarray | None:
+    def _prior(self, language: str) -> np.ndarray | None:
         """The label shares of what the task is learned from, in the source language; None where that is not known."""
+        labels = len(self._items[language][0].choices)
         place = next(iter(self._cells[language].values())).prior
         if place is None:
             return None

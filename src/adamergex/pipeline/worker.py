@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from adamergex.distributed import Processes
 from adamergex.errors import ModelError
 from adamergex.models.adapter_settings import AdapterSettings, Lora
-from adamergex.models.families import KINDS, PromptReader, load_tokenizer
+from adamergex.models.families import KINDS, load_tokenizer
 from adamergex.pipeline.stages.base_model import BaseModel
 from adamergex.progress import Display, Silent
 from adamergex.storage.checkpoints import Checkpoint
@@ -168,14 +168,3 @@ class Worker:
         from adamergex.training.tensorboard import writer
 
         return writer(self.options.tensorboard / name, resumed)
-
-
-def longest(reader: PromptReader, most: int | None, virtual_tokens: int) -> int | None:
-    """The most tokens of a labelled item, in training and in scoring; None where nothing limits it.
-
-    Args:
-        reader: the model.
-        most: what the user sets.
-        virtual_tokens: of a prefix, which takes some of the model's context.
-    """
-    return min((limit for limit in (most, reader.context_behind(virtual_tokens)) if limit is not None), default=None)

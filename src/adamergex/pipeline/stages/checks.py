@@ -37,10 +37,10 @@ def make_overlap(params: OverlapParams, inputs: Inputs, output: Path, scratch: P
     write_jsonl(output / FILE, [counts])
 
 
-def compared(folder: Path) -> int:
-    """How many seen items the scored ones were compared with."""
+def compared(folder: Path, role: str) -> int:
+    """How many items of a role the scored ones were compared with."""
     (counts,) = read_jsonl(folder / FILE)
-    return sum(count for role, count in counts.items() if role != "scored")
+    return int(counts.get(role, 0))
 
 
 class EqualCountsParams(Params):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from adamergex.execution.stage import Inputs, Kind, Params, Place
 from adamergex.inference.journal import Journal
 from adamergex.inference.settings import Evaluate
+from adamergex.models.families import longest_item
 from adamergex.pipeline.stages import items
 from adamergex.pipeline.stages.base_model import BaseModel
 from adamergex.scoring.systems import Asking
@@ -94,7 +95,6 @@ class PredictParams(Params):
 def make(params: PredictParams, inputs: Inputs, output: Path, scratch: Path, worker: "Worker") -> None:
     """Write `predictions.jsonl` and `scoring.json` (facts)."""
     from adamergex.inference.answering import PromptSpec, build_prompts
-    from adamergex.pipeline.worker import longest
 
     processes = worker.processes
     engine = worker.engine(params.model, params.classes, params.vllm.options if params.vllm else None)
@@ -103,7 +103,7 @@ def make(params: PredictParams, inputs: Inputs, output: Path, scratch: Path, wor
     def prompts() -> "tuple[list[items.Item], int]":
         scored, solved = items.read_all(inputs["items"]), items.read_all(inputs.get("examples", ()))
         return build_prompts(
-            engine.reader, spec, scored, solved, longest(engine.reader, params.max_length, params.virtual_tokens)
+            engine.reader, spec, scored, solved, longest_item(engine.reader, params.max_length, params.virtual_tokens)
         )
 
     # Made ready for the first adapter that answers them.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from adamergex.execution.stage import Inputs, Kind, Params, Unkeyed
 from adamergex.models.adapter_settings import AdapterSettings, virtual_tokens
+from adamergex.models.families import longest_item
 from adamergex.pipeline.stages import corpus, items
 from adamergex.pipeline.stages.base_model import BaseModel
 from adamergex.storage.files import read_json, read_jsonl, write_jsonl
@@ -119,7 +120,6 @@ def make(params: TrainParams, inputs: Inputs, output: Path, scratch: Path, worke
 
 def _labelled(params: TrainParams, inputs: Inputs, model: "ResidentModel", worker: "Worker") -> Data:
     from adamergex.models.encode import for_training
-    from adamergex.pipeline.worker import longest as longest_item
 
     longest = longest_item(model, params.train.max_length, virtual_tokens(params.adapter))
 
