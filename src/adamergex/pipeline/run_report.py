@@ -10,18 +10,14 @@ import numpy as np
 
 from adamergex.execution.run_folder import RunFolder
 from adamergex.pipeline.planned import Cell, Planned
-from adamergex.pipeline.stages import corpus, harness, items, merge, predict, train
+from adamergex.pipeline.stages import calibrate, corpus, harness, items, merge, predict, train
 from adamergex.reporting import report
 from adamergex.reporting.report import ChangedAnswer, Report
-from adamergex.scoring.calibration import cross_fitted, macro_f1, shares
+from adamergex.scoring.calibration import cross_fitted, macro_f1
 from adamergex.scoring.results import Row, Scores, rows
 from adamergex.storage.files import jsonl
 
 SCORES, MARKDOWN, PAGE, CURVES = FILES = "scores.jsonl", "report.md", "report.html", "training.png"
-_CALIBRATION = (
-    "calibrated: a bias per label is added (prior matching, arXiv 2309.04992), such that predictions have the label shares of "
-    "the training items in the source language; estimated without labels, for each half of the scored items on the other half"
-)
 # Answers that differ from the start's, shown for each system and language.
 _EXAMPLES = 10
 
@@ -73,7 +69,7 @@ def _report(planned: Planned, folder: RunFolder, facts: Facts) -> Report:
     examples: list[ChangedAnswer] = []
     calibrated: list[Row] = []
     for task, cells in groupby(sorted(planned.cells, key=lambda cell: _tasks(planned).index(cell.task)), _task):
-        answers = _Answers(list(cells), folder, planned.start)
+        answers = _Answers([_named(cell, planned, folder) for cell in cells], folder, planned.start)
         found += [replace(row, language=f"{task} {row.language}".strip()) for row in answers.rows()]
         calibrated += [replace(row, language=f"{task} {row.language}".strip()) for row in answers.calibrated()]
         examples += [replace(one, language=f"{task} {one.language}".strip()) for one in answers.differing()]
@@ -100,7 +96,7 @@ def _report(planned: Planned, folder: RunFolder, facts: Facts) -> Report:
         rows=found,
         calibrated=calibrated,
         examples=examples,
-        facts=[*facts.lines, *([_CALIBRATION] if calibrated else [])],
+        facts=[*facts.lines, *(_calibrations(planned, folder) if calibrated else [])],
         curves={name: train.log(folder.place(id)) for name, id in planned.adapters.items()},
         corpora=corpora,
         scales=scales,
@@ -108,6 +104,25 @@ def _report(planned: Planned, folder: RunFolder, facts: Facts) -> Report:
         versions=merge.versions(),
         hashes={id: record.digest for id, record in records.items() if record is not None},
     )
+
+
+def _named(cell: Cell, planned: Planned, folder: RunFolder) -> Cell:
+    """The cell with a label that says what was chosen, where something was."""
+    if cell.role != "merged" or cell.language not in planned.chosen:
+        return cell
+    found = merge.figures(folder.place(planned.merged[cell.language]))
+    return replace(cell, label=f"{found['title']} (t = {found['scale']:g}, chosen)")
+
+
+def _calibrations(planned: Planned, folder: RunFolder) -> Iterator[str]:
+    """How answers were calibrated, a line for each way."""
+    languages: dict[str, list[str]] = {}
+    for cell in planned.cells:
+        if cell.calibration is not None:
+            sentence = calibrate.sentence(calibrate.read(folder.place(cell.calibration)), cell.apart)
+            languages.setdefault(sentence, []).append(cell.language)
+    for sentence, of in languages.items():
+        yield f"calibrated ({', '.join(dict.fromkeys(of))}): {sentence}"
 
 
 def _task(cell: Cell) -> str:
@@ -123,7 +138,6 @@ class _Answers:
 
     def __init__(self, cells: Sequence[Cell], folder: RunFolder, start: str):
         self._start, self._folder = start, folder
-        self._shares: dict[str, np.ndarray | None] = {}
         self._cells: dict[str, dict[str, Cell]] = {}
         for cell in cells:
             self._cells.setdefault(cell.language, {})[cell.system] = cell
@@ -189,10 +203,13 @@ class _Answers:
         return np.array([labels.index(item.answer) for item in self._items[language]])
 
     def _calibrate(self, language: str, system: str) -> np.ndarray | None:
-        """The labels that are predicted after calibration, by number; None where it cannot be done."""
-        if self._right[language] is None or (prior := self._prior(language)) is None:
+        """The labels that are predicted after calibration, by number; None where it was not done."""
+        cell = self._cells[language][system]
+        if self._right[language] is None or cell.calibration is None:
             return None
-        calibrated = cross_fitted(self._log_scores(language, system), prior)
+        found, log_scores = calibrate.read(self._folder.place(cell.calibration)), self._log_scores(language, system)
+        bias = calibrate.bias(found) if cell.apart else None
+        calibrated = cross_fitted(log_scores, calibrate.prior(found)) if bias is None else log_scores + bias
         return None if calibrated is None else calibrated.argmax(axis=1)
 
     def _log_scores(self, language: str, system: str) -> np.ndarray:
@@ -210,20 +227,6 @@ class _Answers:
             metrics["calibrated_accuracy"] = float((calibrated == right).mean())
             metrics["calibrated_macro_f1"] = macro_f1(calibrated.tolist(), right.tolist(), count)
         return metrics
-
-    def _prior(self, language: str) -> np.ndarray | None:
-        """The label shares of what the task is learned from, in the source language; None where that is not known."""
-        labels = len(self._items[language][0].choices)
-        place = next(iter(self._cells[language].values())).prior
-        if place is None:
-            return None
-        if place not in self._shares:
-            learned = items.read(self._folder.place(place))
-            fits = learned and all(len(item.choices) == labels for item in learned)
-            self._shares[place] = (
-                shares([item.choices.index(item.answer) for item in learned], labels) if fits else None
-            )
-        return self._shares[place]
 
     def differing(self) -> Iterator[ChangedAnswer]:
         """For each system up to ten answers that are not the start's; those that are scored otherwise come first."""

@@ -18,7 +18,7 @@ TESTS = (
     "right or wrong in one language: Wilson intervals and exact McNemar tests; other scores and averages: cluster bootstrap "
     "intervals and sign-flip permutation tests, an item and its translations being one cluster"
 )
-Role = Literal["base", "adapter", "merged", "ceiling"]
+Role = Literal["base", "adapter", "merged", "refined", "ceiling"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Row:
         unreadable: how many answers could not be read.
         others: means of further metrics.
         role: what the method is, whatever its name: the base model without an adapter, an adapter, the merged
-            adapter of a run, or an adapter trained on the target language's labels.
+            adapter of a run, one that learned from its answers, or an adapter trained on the target language's labels.
         average: whether it is of several languages.
     """
 
@@ -111,9 +111,11 @@ def rows(
     ]
     if len(labels) < 2:
         return language_rows
-    first = next(iter(labels.values()))
+    # A label that names a language, or what was chosen for it, is no label of the average.
     everywhere = {
-        method: label for method, label in first.items() if all(method in by_method for by_method in labels.values())
+        method: label if all(by_method[method] == label for by_method in labels.values()) else method
+        for method, label in next(iter(labels.values())).items()
+        if all(method in by_method for by_method in labels.values())
     }
     of_all = [scores[language] for language in labels]
     averages = _rows(metric, AVERAGE, everywhere, of_all, [named[language] for language in labels], start, roles or {})

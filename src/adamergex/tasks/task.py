@@ -117,6 +117,10 @@ class Task(Wording):
     test: Source | None = Field(
         None, description="labelled items of the target languages; without it nothing is scored"
     )
+    unlabelled: Source | None = Field(
+        None,
+        description="inputs of the target languages without labels, none of them scored: for calibration, and for refine",
+    )
     examples: Source | None = Field(
         None, description="solved examples for few-shot prompts; from train, in the source language, if left out"
     )
@@ -147,6 +151,11 @@ class Task(Wording):
         if self.answer_kind != "number" and (self.marker or any(w.marker for w in self.wordings.values())):
             raise ValueError("marker belongs to kind: number; remove it")
         return self
+
+    @property
+    def has_fixed_labels(self) -> bool:
+        """Whether all items have the same choices, word for word, so that predictions have label shares."""
+        return bool(self.choices) and self.shared_columns == []
 
     @property
     def answer_kind(self) -> AnswerKind:
