@@ -25,7 +25,11 @@ def test_every_row_has_its_calibrated_scores(many: Path) -> None:
         (row.language, row.method) for row in report.rows
     ]
     for row, calibrated in zip(report.rows, report.calibrated, strict=True):
-        assert row.others.keys() == {"macro_f1", "calibrated_accuracy", "calibrated_macro_f1"}
+        raw = {"macro_f1", "balanced_accuracy", "log_likelihood", "ece"}
+        assert row.others.keys() == raw | {f"calibrated_{name}" for name in (*raw, "accuracy")}
+        assert row.intervals.keys() == row.others.keys()
+        assert row.right_shares == {"yes": 0.75, "no": 0.25}
+        assert row.shares.keys() == row.right_shares.keys()
         assert row.others["calibrated_accuracy"] == calibrated.score
     text = (many.parent / "run/report.md").read_text()
     assert "After calibration without labels: es: merging changed accuracy by" in text
@@ -50,7 +54,8 @@ def test_few_items_are_left_as_they_are(own_data: Callable[..., Path]) -> None:
     path = own_data()
     report = finish(loading.load(str(path)), path.parent, path.parent / "run").report
     assert report.calibrated == []
-    assert all(row.others.keys() == {"macro_f1"} for row in report.rows)
+    assert all("macro_f1" in row.others for row in report.rows)
+    assert not any(name.startswith("calibrated") for row in report.rows for name in row.others)
 
 
 def test_written_answers_have_no_labels(own_data: Callable[..., Path]) -> None:

@@ -13,7 +13,8 @@ from adamergex.pipeline.planned import Cell, Planned
 from adamergex.pipeline.stages import corpus, harness, items, merge, predict, train
 from adamergex.reporting import report
 from adamergex.reporting.report import ChangedAnswer, Report
-from adamergex.scoring.calibration import cross_fitted, macro_f1, shares
+from adamergex.scoring.calibration import cross_fitted, shares
+from adamergex.scoring.label_metrics import LabelScores
 from adamergex.scoring.results import Row, Scores, rows
 from adamergex.storage.files import jsonl
 
@@ -150,8 +151,8 @@ class _Answers:
                 system: Scores(
                     [row["scores"][metric] for row in answers],
                     sum(not row["readable"] for row in answers),
-                    {name: fmean(row["scores"][name] for row in answers) for name in others}
-                    | self._choices(language, system),
+                    {name: fmean(row["scores"][name] for row in answers) for name in others},
+                    self._labels(language, system),
                 )
                 for system, answers in of.items()
             }
@@ -165,10 +166,10 @@ class _Answers:
         for language, of in self._cells.items():
             scores[language] = {}
             for system in of:
-                predicted = self._calibrated[language, system]
-                if predicted is None:
+                calibrated = self._calibrated[language, system]
+                if calibrated is None:
                     return []
-                scores[language][system] = Scores((predicted == self._right[language]).tolist())
+                scores[language][system] = Scores((calibrated.argmax(axis=1) == self._right[language]).tolist())
         return self._rows("accuracy", scores)
 
     def _rows(self, metric: str, scores: Mapping[str, Mapping[str, Scores]]) -> list[Row]:
@@ -189,27 +190,21 @@ class _Answers:
         return np.array([labels.index(item.answer) for item in self._items[language]])
 
     def _calibrate(self, language: str, system: str) -> np.ndarray | None:
-        """The labels that are predicted after calibration, by number; None where it cannot be done."""
+        """Log scores after calibration; None where it cannot be done."""
         if self._right[language] is None or (prior := self._prior(language)) is None:
             return None
-        calibrated = cross_fitted(self._log_scores(language, system), prior)
-        return None if calibrated is None else calibrated.argmax(axis=1)
+        return cross_fitted(self._log_scores(language, system), prior)
 
     def _log_scores(self, language: str, system: str) -> np.ndarray:
         return np.array([row["choices"] for row in self._predictions[language][system]])
 
-    def _choices(self, language: str, system: str) -> dict[str, float]:
-        """Macro-F1, and scores after calibration without labels, where all items of a language have the same labels."""
-        right, calibrated = self._right[language], self._calibrated[language, system]
+    def _labels(self, language: str, system: str) -> LabelScores | None:
+        """The log scores of the labels, where all items of a language have the same ones."""
+        right = self._right[language]
         if right is None:
-            return {}
-        count = len(self._items[language][0].choices)
-        raw = self._log_scores(language, system).argmax(axis=1)
-        metrics = {"macro_f1": macro_f1(raw.tolist(), right.tolist(), count)}
-        if calibrated is not None:
-            metrics["calibrated_accuracy"] = float((calibrated == right).mean())
-            metrics["calibrated_macro_f1"] = macro_f1(calibrated.tolist(), right.tolist(), count)
-        return metrics
+            return None
+        names = [choice.strip() for choice in self._items[language][0].choices]
+        return LabelScores(names, right, self._log_scores(language, system), self._calibrated[language, system])
 
     def _prior(self, language: str) -> np.ndarray | None:
         """The label shares of what the task is learned from, in the source language; None where that is not known."""

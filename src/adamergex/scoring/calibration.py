@@ -64,20 +64,3 @@ def cross_fitted(log_scores: np.ndarray, prior: np.ndarray) -> np.ndarray | None
     for half in (0, 1):
         calibrated[half::2] += prior_bias(log_scores[1 - half :: 2], prior)
     return calibrated
-
-
-def macro_f1(predicted: Sequence[int], right: Sequence[int], count: int) -> float:
-    """The mean of the labels' F1, in 0..1, over the labels that are right or predicted for any item.
-
-    Args:
-        predicted: the label of each item, from 0.
-        right: the right label of each item.
-        count: how many labels there are.
-    """
-    scores = []
-    for label in range(count):
-        both = sum(p == r == label for p, r in zip(predicted, right, strict=True))
-        either = sum(p == label for p in predicted) + sum(r == label for r in right)
-        if either:
-            scores.append(2 * both / either)
-    return sum(scores) / len(scores)

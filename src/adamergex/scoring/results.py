@@ -1,13 +1,15 @@
 """Scores of methods on the same items → one row for each method, with intervals and paired tests. Imports no torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from statistics import fmean
 from typing import Literal
 
 import numpy as np
 
 from adamergex.scoring import statistics
+from adamergex.scoring.label_metrics import LabelScores
 
 # Scores that are 0 or 1 for an item: Wilson's interval and McNemar's test are for them.
 RIGHT_OR_WRONG = ("accuracy", "exact", "exact_match")
@@ -29,11 +31,13 @@ class Scores:
         values: the score of every item, in 0..1, in the order that all methods share.
         unreadable: how many answers could not be read; they score 0.
         others: means of further metrics, in 0..1.
+        labels: the log scores of labels, where all items have the same; their metrics are added to `others`, with intervals.
     """
 
     values: Sequence[float]
     unreadable: int = 0
     others: Mapping[str, float] = field(default_factory=dict)
+    labels: LabelScores | None = None
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,14 @@ class Row:
             that is the exact McNemar test.
         p_holm: the p-value, adjusted by Holm's method for the number of languages; None where there is one.
         gap_closed: share of the way from the start to the ceiling; None without a ceiling that is significantly above the start.
+        gap_closed_low, gap_closed_high: its 95 % interval (`statistics.gap_interval`), by a bootstrap of clusters.
         unreadable: how many answers could not be read.
-        others: means of further metrics.
+        others: further metrics; for an average, their means over the languages.
+        intervals: 95 % intervals of those of `others` that are metrics of fixed labels (`label_metrics.metrics`): percentiles
+            of a Bayesian bootstrap of clusters, 1,000 resamples with a fixed seed, widened to hold the metric.
+        shares: predicted label → its share of the items, before calibration; empty without labels that all items have. Of an
+            average, the mean over languages whose labels have the same names.
+        right_shares: the same of the right labels.
         role: what the method is, whatever its name: the base model without an adapter, an adapter, the merged
             adapter of a run, or an adapter trained on the target language's labels.
         average: whether it is of several languages.
@@ -72,8 +82,13 @@ class Row:
     p_value: float | None = None
     p_holm: float | None = None
     gap_closed: float | None = None
+    gap_closed_low: float | None = None
+    gap_closed_high: float | None = None
     unreadable: int = 0
     others: Mapping[str, float] = field(default_factory=dict)
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    shares: Mapping[str, float] = field(default_factory=dict)
+    right_shares: Mapping[str, float] = field(default_factory=dict)
     role: Role = "adapter"
     average: bool = False
 
@@ -141,43 +156,109 @@ def _rows(
         ]
     else:
         intervals = [(float(low), float(high)) for low, high in statistics.cluster_bootstrap(values, clusters)]
-    means = {method: fmean(fmean(by_method[method].values) for by_method in languages) for method in labels}
-    rows = [
-        Row(name, method, label, metric, sum(map(len, items)), means[method], *interval, average=average)
-        for (method, label), interval in zip(labels.items(), intervals, strict=True)
-    ]
-    for number, row in enumerate(rows):
-        of_method = [by_method[row.method] for by_method in languages]
-        others = {
-            key: fmean(scores.others[key] for scores in of_method)
-            for key in of_method[0].others
-            if all(key in scores.others for scores in of_method)
-        }
-        unreadable, role = sum(scores.unreadable for scores in of_method), roles.get(row.method, "adapter")
-        rows[number] = replace(row, unreadable=unreadable, others=others, role=role)
-    return _compared(rows, values, clusters, start) if start in labels else rows
+    resampled = _resampled(metric, labels, languages, clusters)
+    rows = []
+    for (method, label), interval in zip(labels.items(), intervals, strict=True):
+        of_method = [by_method[method] for by_method in languages]
+        score = fmean(fmean(scores.values) for scores in of_method)
+        row = Row(name, method, label, metric, sum(map(len, items)), score, *interval, average=average)
+        row = replace(row, unreadable=sum(scores.unreadable for scores in of_method), role=roles.get(method, "adapter"))
+        rows.append(_with_others(row, of_method, resampled[method]))
+    return _compared(rows, values, clusters, resampled, start) if start in labels else rows
+
+
+# Metric → its value on the items as they are, then on every resample: (1 + resamples,).
+_Resampled = Mapping[str, np.ndarray]
+
+
+def _resampled(
+    metric: str,
+    methods: Iterable[str],
+    languages: Sequence[Mapping[str, Scores]],
+    clusters: Sequence[np.ndarray],
+) -> dict[str, _Resampled]:
+    """All metrics of each method that have scores of items, as means over the languages; all on the same resamples."""
+    as_they_are = [np.ones((1, len(cluster))) for cluster in clusters]
+    parts: dict[str, dict[str, list[np.ndarray]]] = {method: {} for method in methods}
+    for weights in chain([as_they_are], statistics.cluster_weights(clusters)):
+        for method, of_method in parts.items():
+            found = [
+                _metrics(metric, by_method[method], of_language)
+                for by_method, of_language in zip(languages, weights, strict=True)
+            ]
+            for name in found[0]:
+                if all(name in of_language for of_language in found):
+                    of_method.setdefault(name, []).append(np.mean([of_language[name] for of_language in found], axis=0))
+    return {method: {name: np.concatenate(of) for name, of in of_method.items()} for method, of_method in parts.items()}
+
+
+def _metrics(metric: str, scores: Scores, weights: np.ndarray) -> dict[str, np.ndarray]:
+    of_labels = {} if scores.labels is None else scores.labels.metrics(weights)
+    return of_labels | {metric: weights @ np.asarray(scores.values, float) / weights.sum(axis=1)}
+
+
+def _with_others(row: Row, of_method: Sequence[Scores], resampled: _Resampled) -> Row:
+    """The row with all metrics beside its own, and with the shares of labels."""
+    others = {
+        key: fmean(scores.others[key] for scores in of_method)
+        for key in of_method[0].others
+        if all(key in scores.others for scores in of_method)
+    }
+    intervals = {}
+    for name, values in resampled.items():
+        if name != row.metric:
+            others[name] = float(values[0])
+            intervals[name] = statistics.percentile_interval(values[1:], others[name])
+    labelled = [scores.labels for scores in of_method if scores.labels is not None]
+    if len(labelled) < len(of_method) or len({tuple(of.labels) for of in labelled}) > 1:
+        return replace(row, others=others, intervals=intervals)
+    return replace(
+        row,
+        others=others,
+        intervals=intervals,
+        shares=_mean([of.shares() for of in labelled]),
+        right_shares=_mean([of.right_shares() for of in labelled]),
+    )
+
+
+def _mean(shares: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {label: fmean(of[label] for of in shares) for label in shares[0]}
 
 
 def _compared(
-    rows: Sequence[Row], values: Sequence[np.ndarray], clusters: Sequence[np.ndarray], start: str
+    rows: Sequence[Row],
+    values: Sequence[np.ndarray],
+    clusters: Sequence[np.ndarray],
+    resampled: Mapping[str, _Resampled],
+    start: str,
 ) -> list[Row]:
     """The rows, with their difference from the start, its test, and the share of the gap that is closed."""
     at = [row.method for row in rows].index(start)
     p_values = statistics.sign_flip(statistics.cluster_means([matrix - matrix[at] for matrix in values], clusters))
     # The share of a gap that may not exist is not shown.
     ceiling = next(
-        (row.score for row, p in zip(rows, p_values, strict=True) if row.role == "ceiling" and p < SIGNIFICANT), None
+        (row for row, p in zip(rows, p_values, strict=True) if row.role == "ceiling" and p < SIGNIFICANT), None
     )
     compared = []
     for row, p_value in zip(rows, p_values, strict=True):
+        if row.method == start:
+            compared.append(row)
+            continue
+        tested = replace(row, difference=row.score - rows[at].score, p_value=float(p_value))
         # Not for rows without an adapter, nor for the ceiling itself.
         closes = ceiling is not None and row.role not in ("base", "ceiling")
-        gap = statistics.gap_closed(row.score, rows[at].score, ceiling) if closes and ceiling is not None else None
-        difference = row.score - rows[at].score
-        compared.append(
-            row if row.method == start else replace(row, difference=difference, p_value=float(p_value), gap_closed=gap)
-        )
+        compared.append(_with_gap(tested, rows[at], ceiling, resampled) if closes and ceiling is not None else tested)
     return compared
+
+
+def _with_gap(row: Row, start: Row, ceiling: Row, resampled: Mapping[str, _Resampled]) -> Row:
+    """The row with the share of the gap between start and ceiling that it closes, and its interval."""
+    closed = statistics.gap_closed(row.score, start.score, ceiling.score)
+    if closed is None:
+        return row
+    scores, starts, ceilings = (resampled[one.method][row.metric][1:] for one in (row, start, ceiling))
+    low, high = statistics.gap_interval(scores, starts, ceilings, closed)
+    return replace(row, gap_closed=closed, gap_closed_low=low, gap_closed_high=high)
 
 
 def _clusters(items: Sequence[Sequence[str]]) -> list[np.ndarray]:

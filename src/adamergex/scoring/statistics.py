@@ -1,6 +1,6 @@
 """Means, their intervals and paired tests; pure functions on scores. docs/evaluation.md says why these."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from scipy.stats import binom, binomtest
@@ -31,7 +31,8 @@ def cluster_means(scores: Sequence[np.ndarray], clusters: Sequence[np.ndarray]) 
     Raises:
         ValueError: a language has no items, or another number of clusters than of items.
     """
-    contributions = np.zeros((len(scores[0]), _count(scores, clusters)))
+    _check(scores, clusters)
+    contributions = np.zeros((len(scores[0]), _count(clusters)))
     for values, cluster in zip(scores, clusters, strict=True):
         # Several items of a language may be in one cluster, which plain indexing would overwrite.
         np.add.at(contributions.T, cluster, values.T / (values.shape[1] * len(scores)))
@@ -124,16 +125,15 @@ def cluster_bootstrap(
     Raises:
         ValueError: as `cluster_means`.
     """
-    count = _count(scores, clusters)
+    _check(scores, clusters)
     random = np.random.default_rng(seed)
     added = random.gamma(0.5, size=(resamples, 2))
     means = []
-    for size in _blocks(resamples, count):
-        weights = random.standard_exponential((size, count))
-        (zeros, ones), added = added[:size].T[..., None], added[size:]
+    for weights in _weights(clusters, resamples, random):
+        (zeros, ones), added = added[: len(weights[0])].T[..., None], added[len(weights[0]) :]
         of_each = [
-            ((drawn := weights[:, cluster]) @ values.T + ones) / (drawn.sum(axis=1, keepdims=True) + zeros + ones)
-            for values, cluster in zip(scores, clusters, strict=True)
+            (drawn @ values.T + ones) / (drawn.sum(axis=1, keepdims=True) + zeros + ones)
+            for values, drawn in zip(scores, weights, strict=True)
         ]
         means.append(sum(of_each) / len(of_each))
     outside = (1 - confidence) / 2
@@ -142,11 +142,53 @@ def cluster_bootstrap(
     return np.stack([np.minimum(low, measured), np.maximum(high, measured)], axis=1)
 
 
-def _count(scores: Sequence[np.ndarray], clusters: Sequence[np.ndarray]) -> int:
-    """The number of clusters. Raises ValueError where items have none, or there are no items."""
+def cluster_weights(
+    clusters: Sequence[np.ndarray], resamples: int = 1_000, seed: int = 0
+) -> Iterator[list[np.ndarray]]:
+    """Random weights of items for a Bayesian bootstrap of clusters (Rubin 1981), in blocks of resamples that bound memory.
+
+    Weights are standard exponential, and an item and its translations have the same one. No weight is 0, so that every label
+    that occurs does so in every resample, which is not so where items are drawn with replacement.
+
+    Args:
+        clusters: as in `cluster_means`.
+        resamples: number of draws, all blocks together.
+        seed: equal seeds give equal weights.
+
+    Yields:
+        The weights of each language's items, (resamples of the block, items).
+    """
+    yield from _weights(clusters, resamples, np.random.default_rng(seed))
+
+
+def _weights(clusters: Sequence[np.ndarray], resamples: int, random: np.random.Generator) -> Iterator[list[np.ndarray]]:
+    for size in _blocks(resamples, _count(clusters)):
+        weights = random.standard_exponential((size, _count(clusters)))
+        yield [weights[:, cluster] for cluster in clusters]
+
+
+def percentile_interval(values: np.ndarray, measured: float, confidence: float = 0.95) -> tuple[float, float]:
+    """The interval between two percentiles of a bootstrap, as many values being below as above it; holds what was measured.
+
+    Args:
+        values: (resamples,), of a metric on each resample.
+        measured: the metric on the items as they are. The interval is widened to hold it: resamples of what cannot be
+            negative, as a calibration error, lie above it.
+        confidence: the share of the values in the interval.
+    """
+    outside = (1 - confidence) / 2
+    low, high = np.quantile(values, [outside, 1 - outside])
+    return min(float(low), measured), max(float(high), measured)
+
+
+def _check(scores: Sequence[np.ndarray], clusters: Sequence[np.ndarray]) -> None:
+    """Raise ValueError where items have no clusters, or there are no items."""
     for values, cluster in zip(scores, clusters, strict=True):
         if not values.shape[1] or values.shape[1] != len(cluster):
             raise ValueError(f"{values.shape[1]} items, {len(cluster)} clusters of items; expected as many, and some")
+
+
+def _count(clusters: Sequence[np.ndarray]) -> int:
     return 1 + max(int(cluster.max()) for cluster in clusters)
 
 
@@ -181,3 +223,18 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def gap_closed(score: float, start: float, ceiling: float) -> float | None:
     """(score − start) / (ceiling − start), or None where the ceiling is not above the start."""
     return (score - start) / (ceiling - start) if ceiling > start else None
+
+
+def gap_interval(scores: np.ndarray, starts: np.ndarray, ceilings: np.ndarray, measured: float) -> tuple[float, float]:
+    """The 95 % interval of `gap_closed`, by the bootstrap of all three scores on the same resamples.
+
+    Resamples whose ceiling is not above the start have no share and are left out; they are few where the gap is significant.
+
+    Args:
+        scores: (resamples,).
+        starts: the same of the start.
+        ceilings: the same of the ceiling.
+        measured: the share on the items as they are.
+    """
+    there = ceilings > starts
+    return percentile_interval((scores - starts)[there] / (ceilings - starts)[there], measured)

@@ -1,0 +1,120 @@
+"""Metrics of answers that are one of a few fixed labels, from the labels' log scores. No torch.
+
+Every metric is computed for many weightings of the items at once, from sums of the items' contributions: one product of
+matrices for all resamples of a bootstrap.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+# Bins of the expected calibration error, as in Guo et al. 2017.
+_BINS = 15
+_CALIBRATED = "calibrated_"
+
+
+@dataclass(frozen=True)
+class LabelScores:
+    """What one method says of items that all have the same labels.
+
+    Attributes:
+        labels: their names: the words that stand for them.
+        right: (items,), integers: the right label of each item, from 0.
+        raw: (items, labels), log scores: log-likelihoods in nats, or logits; a constant for an item changes nothing.
+        calibrated: the same after calibration without labels; None where that was not done.
+    """
+
+    labels: Sequence[str]
+    right: np.ndarray
+    raw: np.ndarray
+    calibrated: np.ndarray | None = None
+
+    def metrics(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """All `metrics`, (resamples,) each; those of calibrated scores begin with `calibrated_`.
+
+        Args:
+            weights: (resamples, items), not negative, float64.
+        """
+        found = metrics(self.raw, self.right, weights)
+        if self.calibrated is not None:
+            after = metrics(self.calibrated, self.right, weights)
+            found |= {f"{_CALIBRATED}{name}": values for name, values in after.items()}
+        return found
+
+    def shares(self) -> dict[str, float]:
+        """The share of the items for which each label is predicted, by raw scores."""
+        return self._by_label(self.raw.argmax(axis=1))
+
+    def right_shares(self) -> dict[str, float]:
+        """The share of the items for which each label is right."""
+        return self._by_label(self.right)
+
+    def _by_label(self, indices: np.ndarray) -> dict[str, float]:
+        counts = np.bincount(indices, minlength=len(self.labels))
+        return dict(zip(self.labels, (counts / len(indices)).tolist(), strict=True))
+
+
+def metrics(log_scores: np.ndarray, right: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """Metrics by name, (resamples,) each, of items that count as much as their weights. Of equal scores, the first label counts.
+
+    - `accuracy`: in 0..1.
+    - `macro_f1`: `macro_f1`, in 0..1.
+    - `balanced_accuracy`: the mean over labels that occur of the share of their items that is right, in 0..1.
+    - `log_likelihood`: the mean log-probability of the right label, in nats, at most 0; probabilities are the softmax of the
+      log scores over the labels. Its negative is the cross entropy; log(1 / labels) is what knows nothing.
+    - `ece`: the expected calibration error (Guo et al. 2017, arXiv 1706.04599, eq. 3), in 0..1: items are put into 15 bins of
+      equal width, ((m − 1)/15, m/15], by the probability p of the label that is predicted; the mean over bins, weighted by
+      their items, of |share of right items − mean p|.
+
+    Args:
+        log_scores: (items, labels), log-likelihoods in nats, or logits.
+        right: (items,), integers: the right label of each item, from 0.
+        weights: (resamples, items), not negative; ones for the metrics of the items as they are.
+    """
+    items, labels = log_scores.shape
+    log_p = log_scores - np.logaddexp.reduce(log_scores, axis=1, keepdims=True)
+    predicted, top = log_scores.argmax(axis=1), np.exp(log_p.max(axis=1))
+    hit = predicted == right
+    # Rounding may take a probability of 1 above it.
+    bins = np.clip(np.ceil(top * _BINS).astype(int), 1, _BINS) - 1
+    is_right, is_predicted = np.eye(labels)[right], np.eye(labels)[predicted]
+    gaps = (hit - top)[:, None] * np.eye(_BINS)[bins]
+    likelihood = log_p[np.arange(items), right][:, None]
+    columns = [is_right * hit[:, None], is_right, is_predicted, gaps, likelihood]
+    sums = weights @ np.concatenate(columns, axis=1)
+    hits, rights, predictions, gaps, likelihood = np.split(
+        sums, np.cumsum([column.shape[1] for column in columns])[:-1], axis=1
+    )
+    total = weights.sum(axis=1)
+    return {
+        "accuracy": hits.sum(axis=1) / total,
+        "macro_f1": macro_f1(hits, rights, predictions),
+        "balanced_accuracy": balanced_accuracy(hits, rights),
+        "log_likelihood": likelihood[:, 0] / total,
+        "ece": np.abs(gaps).sum(axis=1) / total,
+    }
+
+
+def macro_f1(hits: np.ndarray, rights: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+    """The mean of the labels' F1, (resamples,), in 0..1, over the labels that are right or predicted for any item.
+
+    Args:
+        hits: (resamples, labels), the weight of items for which a label is both predicted and right.
+        rights: the same of items for which it is right.
+        predictions: the same of items for which it is predicted.
+    """
+    return _mean_ratio(2 * hits, rights + predictions)
+
+
+def balanced_accuracy(hits: np.ndarray, rights: np.ndarray) -> np.ndarray:
+    """The mean recall, (resamples,), in 0..1, over the labels that are right for any item; arguments as in `macro_f1`."""
+    return _mean_ratio(hits, rights)
+
+
+def _mean_ratio(numerators: np.ndarray, denominators: np.ndarray) -> np.ndarray:
+    """The mean over labels of numerator / denominator, without those whose denominator is 0."""
+    occurs = denominators > 0
+    ratios = np.divide(numerators, denominators, out=np.zeros_like(denominators), where=occurs)
+    means: np.ndarray = ratios.sum(axis=1) / occurs.sum(axis=1)
+    return means

@@ -1,0 +1,179 @@
+"""Metrics of fixed labels: by hand, by identities, and their intervals by the distributions that they are of."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.special import log_softmax
+from scipy.stats import beta
+
+from adamergex.scoring import statistics
+from adamergex.scoring.label_metrics import LabelScores, metrics
+from adamergex.scoring.results import AVERAGE, Role, Row, Scores, rows
+
+ROLES: dict[str, Role] = {"adamergex": "merged", "ceiling": "ceiling"}
+
+
+def of_items(log_scores: np.ndarray, right: list[int]) -> dict[str, float]:
+    found = metrics(log_scores, np.array(right), np.ones((1, len(right))))
+    return {name: values.item() for name, values in found.items()}
+
+
+def test_four_items_by_hand() -> None:
+    p = np.array([[0.9, 0.1], [0.62, 0.38], [0.19, 0.81], [0.7, 0.3]])
+    found = of_items(np.log(p), [0, 1, 1, 0])
+    assert found == pytest.approx(
+        {
+            "accuracy": 3 / 4,
+            # Label 0 is right twice and predicted three times, label 1 the other way round without one: 4/5 and 2/3.
+            "macro_f1": (4 / 5 + 2 / 3) / 2,
+            "balanced_accuracy": (2 / 2 + 1 / 2) / 2,
+            "log_likelihood": math.log(0.9 * 0.38 * 0.81 * 0.7) / 4,
+            # Each is in a bin of its own.
+            "ece": (0.1 + 0.62 + 0.19 + 0.3) / 4,
+        }
+    )
+
+
+def test_in_one_bin_too_much_and_too_little_confidence_cancel() -> None:
+    # 0.70 and 0.72 are in (10/15, 11/15], 0.74 is not: |0.30 − 0.72| / 3 + |0.26| / 3.
+    p = np.array([[0.70, 0.30], [0.72, 0.28], [0.74, 0.26]])
+    assert of_items(np.log(p), [0, 1, 0])["ece"] == pytest.approx((0.42 + 0.26) / 3)
+
+
+def test_labels_that_do_not_occur_count_nowhere_and_those_only_predicted_count_in_f1() -> None:
+    scores = np.array([[5.0, 0, 0, 0], [0, 0, 5.0, 0]])
+    found = of_items(scores, [0, 0])
+    assert found["balanced_accuracy"] == pytest.approx(1 / 2)
+    # Label 0: 2·1/(2 + 1); label 2: 0; labels 1 and 3 are nowhere.
+    assert found["macro_f1"] == pytest.approx((2 / 3 + 0) / 2)
+
+
+def test_only_differences_between_labels_matter_and_certainty_is_no_error() -> None:
+    rng = np.random.default_rng(0)
+    scores, right = rng.normal(size=(50, 3)), rng.integers(0, 3, 50).tolist()
+    assert of_items(scores + rng.normal(size=(50, 1)) * 100, right) == pytest.approx(of_items(scores, right))
+    sure = np.eye(3)[right] * 1000
+    assert of_items(sure, right) == {
+        "accuracy": 1, "macro_f1": 1, "balanced_accuracy": 1, "log_likelihood": 0, "ece": 0
+    }  # fmt: skip
+    assert of_items(np.zeros((50, 3)), right)["log_likelihood"] == pytest.approx(-math.log(3))
+
+
+def test_an_item_of_weight_two_is_two_items() -> None:
+    rng = np.random.default_rng(1)
+    scores, right = rng.normal(size=(30, 4)), rng.integers(0, 4, 30)
+    weights = rng.integers(0, 4, (5, 30)).astype(float)
+    weighted = metrics(scores, right, weights)
+    for number, row in enumerate(weights.astype(int)):
+        repeated = of_items(np.repeat(scores, row, axis=0), np.repeat(right, row).tolist())
+        assert {name: values[number] for name, values in weighted.items()} == pytest.approx(repeated)
+
+
+def labelled(items: int, knows: float, seed: int = 0, calibrated: bool = False) -> Scores:
+    rng = np.random.default_rng(seed)
+    right = np.random.default_rng(7).integers(0, 3, items)
+    raw = rng.normal(size=(items, 3)) + knows * np.eye(3)[right]
+    answers = LabelScores(("a", "b", "c"), right, raw, raw + np.array([0.5, 0, 0]) if calibrated else None)
+    return Scores((raw.argmax(axis=1) == right).astype(float).tolist(), labels=answers)
+
+
+def by_method(found: list[Row], language: str = "es") -> dict[str, Row]:
+    return {row.method: row for row in found if row.language == language}
+
+
+def test_intervals_are_those_of_a_bayesian_bootstrap() -> None:
+    scores = labelled(400, 1.5, calibrated=True)
+    assert scores.labels is not None
+    assert scores.labels.calibrated is not None
+    row = rows("accuracy", {"es": {"base": "base"}}, {"es": {"base": scores}})[0]
+    assert row.others.keys() == row.intervals.keys()
+    assert all(low <= row.others[name] <= high for name, (low, high) in row.intervals.items())
+    # A sum of exponential weights over all of them is beta distributed.
+    right = int((scores.labels.calibrated.argmax(axis=1) == scores.labels.right).sum())
+    assert row.intervals["calibrated_accuracy"] == pytest.approx(beta.ppf([0.025, 0.975], right, 400 - right), abs=0.01)
+    each = log_softmax(scores.labels.raw, axis=1)[np.arange(400), scores.labels.right]
+    assert row.others["log_likelihood"] == pytest.approx(each.mean())
+    error = 1.96 * each.std() / 20
+    assert row.intervals["log_likelihood"] == pytest.approx((each.mean() - error, each.mean() + error), abs=0.02)
+
+
+def test_the_same_items_have_the_same_intervals_whoever_stands_beside() -> None:
+    scores = {"base": labelled(60, 1, 1), "adamergex": labelled(60, 2, 2)}
+    labels = {"es": {name: name for name in scores}}
+    both = by_method(rows("accuracy", labels, {"es": scores}))
+    alone = rows("accuracy", {"es": {"adamergex": "adamergex"}}, {"es": scores})[0]
+    assert alone.intervals == both["adamergex"].intervals
+    assert rows("accuracy", labels, {"es": scores}) == list(both.values())
+
+
+def test_an_average_is_of_metrics_and_a_language_that_says_the_same_again_narrows_no_interval() -> None:
+    labels = {code: {"base": "base"} for code in ("es", "sw")}
+    one, other = labelled(80, 1, 1), labelled(80, 2, 2, calibrated=True)
+    es, sw, average = rows("accuracy", labels, {"es": {"base": one}, "sw": {"base": other}})
+    assert average.others == pytest.approx({name: (es.others[name] + sw.others[name]) / 2 for name in es.others})
+    assert average.shares["a"] == pytest.approx((es.shares["a"] + sw.shares["a"]) / 2)
+    first, _, same = rows("accuracy", labels, {"es": {"base": one}, "sw": {"base": one}})
+    assert same.language == AVERAGE
+    assert {name: pytest.approx(ends) for name, ends in same.intervals.items()} == first.intervals
+
+
+def test_shares_of_labels_are_counts_and_have_no_average_over_other_labels() -> None:
+    raw = np.array([[2.0, 1, 0], [0, 1, 0], [3, 0, 1], [1, 0, 0]])
+    answers = LabelScores(("a", "b", "c"), np.array([0, 1, 1, 2]), raw)
+    assert answers.shares() == {"a": 0.75, "b": 0.25, "c": 0}
+    assert answers.right_shares() == {"a": 0.25, "b": 0.5, "c": 0.25}
+    scores = Scores([1.0, 1, 0, 0], labels=answers)
+    other = replace(scores, labels=replace(answers, labels=("x", "y", "z")))
+    labels = {code: {"base": "base"} for code in ("es", "sw")}
+    found = rows("accuracy", labels, {"es": {"base": scores}, "sw": {"base": other}})
+    assert [list(row.shares) for row in found] == [["a", "b", "c"], ["x", "y", "z"], []]
+    assert found[-1].others["balanced_accuracy"] == pytest.approx((1 + 1 / 2 + 0) / 3)
+
+
+def test_written_answers_have_means_without_intervals() -> None:
+    row = rows("f1", {"es": {"base": "base"}}, {"es": {"base": Scores([0.5, 1.0], 0, {"exact_match": 0.5})}})[0]
+    assert (row.others, row.intervals, row.shares) == ({"exact_match": 0.5}, {}, {})
+
+
+def test_the_share_of_a_gap_has_an_interval_where_there_is_a_gap() -> None:
+    rng = np.random.default_rng(3)
+    start, ceiling = rng.random(100), rng.random(100) + 0.5
+    values = {"source-adapter": start, "adamergex": (start + ceiling) / 2, "ceiling": ceiling}
+    labels = {"es": {name: name for name in values}}
+    scores = {name: Scores((of / 2).tolist()) for name, of in values.items()}
+    merged = by_method(rows("rougeL", labels, {"es": scores}, roles=ROLES))["adamergex"]
+    # Item by item it is half way, whatever the items weigh.
+    assert (merged.gap_closed, merged.gap_closed_low, merged.gap_closed_high) == pytest.approx((0.5, 0.5, 0.5))
+    scores["ceiling"] = scores["source-adapter"]
+    same = by_method(rows("rougeL", labels, {"es": scores}, roles=ROLES))["adamergex"]
+    assert (same.gap_closed, same.gap_closed_low, same.gap_closed_high) == (None, None, None)
+
+
+def test_the_interval_of_a_gap_holds_the_true_share_as_often_as_it_says() -> None:
+    """Start right in 40 %, ceiling in 80 %, and the merge in 60 % of independent items: a half."""
+    held = 0
+    labels = {"es": {name: name for name in ("source-adapter", "adamergex", "ceiling")}}
+    for seed in range(200):
+        right = np.random.default_rng(seed).random((3, 300)) < [[0.4], [0.6], [0.8]]
+        scores = {name: Scores(of.astype(float).tolist()) for name, of in zip(labels["es"], right, strict=True)}
+        row = by_method(rows("accuracy", labels, {"es": scores}, roles=ROLES))["adamergex"]
+        assert row.gap_closed_low is not None
+        assert row.gap_closed_high is not None
+        held += row.gap_closed_low <= 0.5 <= row.gap_closed_high
+    # 190 are expected, with a standard deviation of 3.
+    assert 180 <= held <= 198
+
+
+def test_resamples_without_a_gap_have_no_share() -> None:
+    scores, starts = np.array([1.0, 2, 3, 9]), np.zeros(4)
+    low, high = statistics.gap_interval(scores, starts, np.array([2.0, 4, 6, -1]), 0.5)
+    assert (low, high) == (0.5, 0.5)
+
+
+def test_percentiles_hold_what_was_measured() -> None:
+    values = np.arange(101.0)
+    assert statistics.percentile_interval(values, 50) == pytest.approx((2.5, 97.5))
+    assert statistics.percentile_interval(values, 1) == pytest.approx((1, 97.5))
+    assert statistics.percentile_interval(values, 120) == pytest.approx((2.5, 120))
