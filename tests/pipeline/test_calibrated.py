@@ -50,6 +50,24 @@ def test_labels_of_scored_items_change_no_calibrated_prediction(many: Path) -> N
     assert [a + b for a, b in zip(one, other, strict=True)] == pytest.approx([1, 1, 1])
 
 
+def test_the_metric_of_a_recipe_is_what_rows_are_compared_by(many: Path) -> None:
+    plain = finish(loading.load(str(many)), many.parent, many.parent / "run").report
+    predictions = {path: path.stat().st_mtime_ns for path in many.parent.glob("run/predictions/*/*/*")}
+    recipe = loading.load(str(many), ["evaluate.metric=macro_f1"])
+    report = finish(recipe, many.parent, many.parent / "run").report
+    for first, row, after in zip(plain.rows, report.rows, report.calibrated, strict=True):
+        assert (row.metric, row.score) == ("macro_f1", first.others["macro_f1"])
+        assert (row.low, row.high) == first.intervals["macro_f1"]
+        assert row.others["accuracy"] == first.score
+        assert (after.metric, after.score) == ("macro_f1", first.others["calibrated_macro_f1"])
+    text = (many.parent / "run/report.md").read_text()
+    assert "|  | macro-F1 | 95 % interval | vs t = 0 | p | accuracy | calibrated | calibrated F1 |" in text
+    assert "es: merging changed macro-F1 by" in text
+    assert "permutation test of swapped answers p" in text
+    # Nothing is answered again for it.
+    assert predictions == {path: path.stat().st_mtime_ns for path in predictions}
+
+
 def test_few_items_are_left_as_they_are(own_data: Callable[..., Path]) -> None:
     path = own_data()
     report = finish(loading.load(str(path)), path.parent, path.parent / "run").report

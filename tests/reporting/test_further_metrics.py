@@ -39,6 +39,18 @@ def test_further_metrics_are_written_with_their_intervals() -> None:
     assert further([WRITTEN]) == []
 
 
+def test_what_rows_are_compared_by_stands_in_the_main_table_and_accuracy_beside_it() -> None:
+    others = {"accuracy": 0.6} | {name: value for name, value in OTHERS.items() if name != "balanced_accuracy"}
+    row = replace(MERGED, metric="balanced_accuracy", others=others)
+    main = ["", "balanced accuracy", "95 % interval", "vs t = 0", "p", "gap closed", "accuracy", "macro-F1"]
+    assert report.headings([row]) == [*main, "calibrated F1", "calibrated balanced", "calibrated"]
+    assert further([row])[0] == ["method", "log-likelihood (nats)", "ECE", "gap closed"]
+    assert report.verdict([row]) == (
+        "es: merging changed balanced accuracy by +2.0 points over the source-language adapter alone (400 items, "
+        "permutation test of swapped answers p = 0.500): no difference that this test can show."
+    )
+
+
 def test_both_reports_have_them_and_the_terminal_has_not() -> None:
     both = Report("run", "en", "t = 0", [START, MERGED])
     text = report.markdown(both, None)

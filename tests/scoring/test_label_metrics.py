@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from scipy.special import log_softmax
 from scipy.stats import beta
 
 from adamergex.scoring import statistics
-from adamergex.scoring.label_metrics import LabelScores, metrics
+from adamergex.scoring.label_metrics import LabelScores, metrics, swapped_difference
 from adamergex.scoring.results import AVERAGE, Role, Row, Scores, rows
 
 ROLES: dict[str, Role] = {"adamergex": "merged", "ceiling": "ceiling"}
@@ -177,3 +178,103 @@ def test_percentiles_hold_what_was_measured() -> None:
     assert statistics.percentile_interval(values, 50) == pytest.approx((2.5, 97.5))
     assert statistics.percentile_interval(values, 1) == pytest.approx((1, 97.5))
     assert statistics.percentile_interval(values, 120) == pytest.approx((2.5, 120))
+
+
+def predicting(predicted: list[int], right: list[int], labels: int = 3) -> Scores:
+    answers = LabelScores(tuple("abc"[:labels]), np.array(right), np.eye(labels)[predicted])
+    return Scores([float(p == r) for p, r in zip(predicted, right, strict=True)], labels=answers)
+
+
+def compared(metric: str, start: list[int], merged: list[int], right: list[int], labels: int = 3) -> tuple[Row, Row]:
+    methods = {"source-adapter": predicting(start, right, labels), "adamergex": predicting(merged, right, labels)}
+    first, second = rows(metric, {"es": {name: name for name in methods}}, {"es": methods}, roles=ROLES)
+    return first, second
+
+
+def test_swapped_answers_by_hand() -> None:
+    """Three items differ: of the first, both methods' answers are wrong."""
+    right, start, merged = [0, 0, 1, 1], [1, 0, 0, 0], [2, 0, 1, 1]
+    one, other = predicting(merged, right).labels, predicting(start, right).labels
+    assert one is not None
+    assert other is not None
+    swaps = np.array([[0.0, 0, 0, 0], [0, 0, 1, 0], [1, 0, 1, 1], [1, 1, 1, 1]])
+    balanced = swapped_difference("balanced_accuracy", one, other, swaps)
+    # Recall of label 0 is 1/2 for both; of label 1 it is 1 to 0, then 1/2 to 1/2, then 0 to 1.
+    assert balanced == pytest.approx([1 / 2, 0, -1 / 2, -1 / 2])
+    f1 = swapped_difference("macro_f1", one, other, swaps[:1])
+    # 0: 2/3, 1: 1, 2: 0 beside 0: 2/5, 1: 0.
+    assert f1 == pytest.approx([(2 / 3 + 1) / 3 - (2 / 5) / 2])
+    # Two of the four patterns of the last two items are as far from 0.
+    assert compared("balanced_accuracy", start, merged, right)[1].p_value == pytest.approx(1 / 2)
+
+
+@pytest.mark.parametrize(("items", "exact"), [(24, True), (400, False)])
+def test_with_as_many_items_of_each_label_balanced_accuracy_is_tested_as_accuracy(items: int, exact: bool) -> None:
+    rng = np.random.default_rng(items)
+    right = [i % 2 for i in range(items)]
+    start = [1 - r if rng.random() < 0.4 else r for r in right]
+    merged = [1 - r if rng.random() < 0.3 else r for r in right]
+    assert (sum(a != b for a, b in zip(start, merged, strict=True)) <= 14) is exact
+    mcnemar = compared("accuracy", start, merged, right, 2)[1]
+    swapped = compared("balanced_accuracy", start, merged, right, 2)[1]
+    assert (swapped.metric, swapped.score) == ("balanced_accuracy", pytest.approx(mcnemar.score))
+    assert swapped.difference == pytest.approx(mcnemar.difference)
+    assert swapped.p_value == pytest.approx(mcnemar.p_value, abs=1e-12 if exact else 0.02)
+    assert swapped.others["accuracy"] == mcnemar.score
+    assert mcnemar.others["balanced_accuracy"] == swapped.score
+    assert (swapped.low, swapped.high) == mcnemar.intervals["balanced_accuracy"]
+
+
+def test_methods_that_answer_alike_do_not_differ() -> None:
+    same = compared("macro_f1", [0, 1, 2], [0, 1, 2], [0, 1, 1])[1]
+    assert (same.difference, same.p_value) == (0, 1)
+
+
+def test_translations_are_swapped_together_and_the_average_is_of_both_languages() -> None:
+    right, start, merged = [0, 1, 0, 1], [1, 0, 1, 0], [0, 1, 0, 1]
+    methods = {"source-adapter": predicting(start, right), "adamergex": predicting(merged, right)}
+    labels = {code: {name: name for name in methods} for code in ("es", "sw")}
+    scores = dict.fromkeys(labels, methods)
+    together = rows("macro_f1", labels, scores)[-1]
+    assert (together.average, together.score, together.difference) == (True, 1, 1)
+    # All or none of four clusters are swapped; of eight that are no translations, too.
+    assert together.p_value == pytest.approx(2 / 2**4)
+    apart = rows("macro_f1", labels, scores, items={"es": list("abcd"), "sw": list("efgh")})[-1]
+    assert apart.p_value == pytest.approx(2 / 2**8)
+
+
+def test_a_gap_of_macro_f1_is_closed_by_macro_f1() -> None:
+    rng = np.random.default_rng(4)
+    right = rng.integers(0, 3, 120)
+    knows = {"source-adapter": 0.4, "adamergex": 0.6, "ceiling": 0.95}
+    answers = {name: np.where(rng.random(120) < share, right, 0).tolist() for name, share in knows.items()}
+    scores = {"es": {name: predicting(of, right.tolist()) for name, of in answers.items()}}
+    found = by_method(rows("macro_f1", {"es": {name: name for name in knows}}, scores, roles=ROLES))
+    start, merged, ceiling = found.values()
+    assert merged.gap_closed is not None
+    assert merged.gap_closed == pytest.approx((merged.score - start.score) / (ceiling.score - start.score))
+    assert merged.gap_closed_low is not None
+    assert merged.gap_closed_high is not None
+    assert merged.gap_closed_low < merged.gap_closed < merged.gap_closed_high
+
+
+def test_methods_as_good_as_each_other_differ_in_one_of_twenty_at_most() -> None:
+    """Labels of unequal shares, and two methods with the same errors in expectation."""
+    rejected = 0
+    repeats = 400
+    for seed in range(repeats):
+        rng = np.random.default_rng(seed)
+        right = rng.choice(3, 60, p=(0.7, 0.2, 0.1))
+        pair = [np.where(rng.random(60) < 0.6, right, rng.integers(0, 3, 60)) for _ in range(2)]
+        one, other = (predicting(of.tolist(), right.tolist()).labels for of in pair)
+        assert one is not None
+        assert other is not None
+        differs = one.predicted != other.predicted
+        p = statistics.swap_test(partial(swapped_difference, "macro_f1", one, other), differs, resamples=199)
+        rejected += p <= 0.05
+    assert 0.02 < rejected / repeats <= 0.05 + 3 * (0.05 * 0.95 / repeats) ** 0.5
+
+
+def test_a_metric_of_labels_needs_labels() -> None:
+    with pytest.raises(ValueError, match="no scores of labels"):
+        rows("macro_f1", {"es": {"base": "base"}}, {"es": {"base": Scores([1.0, 0.0])}})

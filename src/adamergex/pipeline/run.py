@@ -102,7 +102,8 @@ def finish(
         def report() -> Report:
             left_out = f"; it {encoders.NEW_HEAD}" if recipe is not whole else ""
             lines = [f"base model: {checkpoint.described}{left_out}", *facts(recipe, planned, run_folder)]
-            return write_report(planned, run_folder, Facts(recipe.name, recipe.source, "t = 0", lines))
+            metric = recipe.evaluate.metric
+            return write_report(planned, run_folder, Facts(recipe.name, recipe.source, "t = 0", lines, metric=metric))
 
         merged = {language: run_folder.place(id) for language, id in planned.merged.items()}
         return Finished(processes.first_does(report), run_folder.path / PAGE, merged)

@@ -37,6 +37,7 @@ class Facts:
         start: what the system is called that others are compared with.
         lines: how the numbers came to be.
         scales: system → its t, where systems are one merge at several t.
+        metric: what systems are compared by where answers are choices; others than accuracy where all items have the same.
     """
 
     title: str
@@ -44,6 +45,7 @@ class Facts:
     start: str
     lines: Sequence[str]
     scales: Mapping[str, float] = field(default_factory=dict)
+    metric: str = "accuracy"
 
 
 def write_report(planned: Planned, folder: RunFolder, facts: Facts) -> Report:
@@ -74,7 +76,7 @@ def _report(planned: Planned, folder: RunFolder, facts: Facts) -> Report:
     examples: list[ChangedAnswer] = []
     calibrated: list[Row] = []
     for task, cells in groupby(sorted(planned.cells, key=lambda cell: _tasks(planned).index(cell.task)), _task):
-        answers = _Answers(list(cells), folder, planned.start)
+        answers = _Answers(list(cells), folder, planned.start, facts.metric)
         found += [replace(row, language=f"{task} {row.language}".strip()) for row in answers.rows()]
         calibrated += [replace(row, language=f"{task} {row.language}".strip()) for row in answers.calibrated()]
         examples += [replace(one, language=f"{task} {one.language}".strip()) for one in answers.differing()]
@@ -122,8 +124,8 @@ def _tasks(planned: Planned) -> list[str]:
 class _Answers:
     """What all systems answered to the items of one task in all languages."""
 
-    def __init__(self, cells: Sequence[Cell], folder: RunFolder, start: str):
-        self._start, self._folder = start, folder
+    def __init__(self, cells: Sequence[Cell], folder: RunFolder, start: str, metric: str):
+        self._start, self._folder, self._metric = start, folder, metric
         self._shares: dict[str, np.ndarray | None] = {}
         self._cells: dict[str, dict[str, Cell]] = {}
         for cell in cells:
@@ -158,7 +160,7 @@ class _Answers:
             }
             for language, of in self._predictions.items()
         }
-        return self._rows(metric, scores)
+        return self._rows(metric if self._metric == "accuracy" else self._metric, scores)
 
     def calibrated(self) -> list[Row]:
         """The same rows of answers that were calibrated without labels; none where one language has too few items for it."""
@@ -166,11 +168,12 @@ class _Answers:
         for language, of in self._cells.items():
             scores[language] = {}
             for system in of:
-                calibrated = self._calibrated[language, system]
-                if calibrated is None:
+                labels, calibrated = self._labels(language, system), self._calibrated[language, system]
+                if labels is None or calibrated is None:
                     return []
-                scores[language][system] = Scores((calibrated.argmax(axis=1) == self._right[language]).tolist())
-        return self._rows("accuracy", scores)
+                after = replace(labels, raw=calibrated, calibrated=None)
+                scores[language][system] = Scores((after.predicted == after.right).tolist(), labels=after)
+        return self._rows(self._metric, scores)
 
     def _rows(self, metric: str, scores: Mapping[str, Mapping[str, Scores]]) -> list[Row]:
         labels = {language: {system: cell.label for system, cell in of.items()} for language, of in self._cells.items()}

@@ -92,6 +92,8 @@ class Recipe(Section):
                 raise ValueError(f"targets lists {target}, which is the source language; remove it")
         if self.evaluate.split == "dev" and self.task.test and not self.task.dev:
             raise ValueError("evaluate.split is dev, but the task has no dev source; add task.dev")
+        if reason := self.task.refuses(self.evaluate.metric):
+            raise ValueError(f"evaluate.metric: {reason}")
         if self.ceiling and not self.scored:
             raise ValueError("evaluate.methods: ceiling needs labelled items to score; add task.test or remove it")
         if self.train.early_stopping and (self.task.dev is None or self.reference.heldout == 0):

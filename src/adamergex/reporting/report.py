@@ -10,7 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from adamergex.reporting.metrics import FURTHER, beside, further, metric_name
-from adamergex.scoring.results import RIGHT_OR_WRONG, SIGNIFICANT, Row
+from adamergex.scoring.comparison import RIGHT_OR_WRONG
+from adamergex.scoring.label_metrics import COMPARED
+from adamergex.scoring.results import SIGNIFICANT, Row
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,11 @@ def verdict(of_language: Sequence[Row]) -> str | None:
         return None
     p_value, adjusted = (merged.p_value, "") if merged.p_holm is None else (merged.p_holm, ", Holm-adjusted")
     shown = format_p(p_value)
-    test = "exact McNemar" if merged.metric in RIGHT_OR_WRONG and not merged.average else "sign-flip permutation test"
+    test = "sign-flip permutation test"
+    if merged.metric in COMPARED:
+        test = "permutation test of swapped answers"
+    elif merged.metric in RIGHT_OR_WRONG and not merged.average:
+        test = "exact McNemar"
     what = (
         f"{merged.language}: merging changed {metric_name(merged.metric)} by {100 * merged.difference:+.1f} points over the "
         f"source-language adapter alone ({merged.items} items, {test} p {'' if shown.startswith('<') else '= '}{shown}{adjusted})"

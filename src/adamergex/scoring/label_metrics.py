@@ -1,7 +1,7 @@
 """Metrics of answers that are one of a few fixed labels, from the labels' log scores. No torch.
 
-Every metric is computed for many weightings of the items at once, from sums of the items' contributions: one product of
-matrices for all resamples of a bootstrap.
+Every metric is computed for many weightings of the items at once, from sums of the items' contributions: a product of matrices
+for all resamples of a bootstrap.
 """
 
 from collections.abc import Sequence
@@ -42,9 +42,15 @@ class LabelScores:
             found |= {f"{_CALIBRATED}{name}": values for name, values in after.items()}
         return found
 
+    @property
+    def predicted(self) -> np.ndarray:
+        """(items,): the label of the highest raw log score; of equal ones the first."""
+        labels: np.ndarray = self.raw.argmax(axis=1)
+        return labels
+
     def shares(self) -> dict[str, float]:
         """The share of the items for which each label is predicted, by raw scores."""
-        return self._by_label(self.raw.argmax(axis=1))
+        return self._by_label(self.predicted)
 
     def right_shares(self) -> dict[str, float]:
         """The share of the items for which each label is right."""
@@ -72,28 +78,26 @@ def metrics(log_scores: np.ndarray, right: np.ndarray, weights: np.ndarray) -> d
         right: (items,), integers: the right label of each item, from 0.
         weights: (resamples, items), not negative; ones for the metrics of the items as they are.
     """
-    items, labels = log_scores.shape
     log_p = log_scores - np.logaddexp.reduce(log_scores, axis=1, keepdims=True)
     predicted, top = log_scores.argmax(axis=1), np.exp(log_p.max(axis=1))
-    hit = predicted == right
     # Rounding may take a probability of 1 above it.
     bins = np.clip(np.ceil(top * _BINS).astype(int), 1, _BINS) - 1
-    is_right, is_predicted = np.eye(labels)[right], np.eye(labels)[predicted]
-    gaps = (hit - top)[:, None] * np.eye(_BINS)[bins]
-    likelihood = log_p[np.arange(items), right][:, None]
-    columns = [is_right * hit[:, None], is_right, is_predicted, gaps, likelihood]
-    sums = weights @ np.concatenate(columns, axis=1)
-    hits, rights, predictions, gaps, likelihood = np.split(
-        sums, np.cumsum([column.shape[1] for column in columns])[:-1], axis=1
-    )
+    in_bins = ((predicted == right) - top)[:, None] * np.eye(_BINS)[bins]
+    hits, rights, predictions = (weights @ counted for counted in _counted(predicted, right, log_scores.shape[1]))
     total = weights.sum(axis=1)
     return {
         "accuracy": hits.sum(axis=1) / total,
         "macro_f1": macro_f1(hits, rights, predictions),
-        "balanced_accuracy": balanced_accuracy(hits, rights),
-        "log_likelihood": likelihood[:, 0] / total,
-        "ece": np.abs(gaps).sum(axis=1) / total,
+        "balanced_accuracy": balanced_accuracy(hits, rights, predictions),
+        "log_likelihood": weights @ log_p[np.arange(len(right)), right] / total,
+        "ece": np.abs(weights @ in_bins).sum(axis=1) / total,
     }
+
+
+def _counted(predicted: np.ndarray, right: np.ndarray, labels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Whether a label is both predicted and right for an item, right, predicted: (items, labels) of 0 and 1 each."""
+    is_predicted, is_right = np.eye(labels)[predicted], np.eye(labels)[right]
+    return is_predicted * is_right, is_right, is_predicted
 
 
 def macro_f1(hits: np.ndarray, rights: np.ndarray, predictions: np.ndarray) -> np.ndarray:
@@ -107,9 +111,40 @@ def macro_f1(hits: np.ndarray, rights: np.ndarray, predictions: np.ndarray) -> n
     return _mean_ratio(2 * hits, rights + predictions)
 
 
-def balanced_accuracy(hits: np.ndarray, rights: np.ndarray) -> np.ndarray:
-    """The mean recall, (resamples,), in 0..1, over the labels that are right for any item; arguments as in `macro_f1`."""
+def balanced_accuracy(hits: np.ndarray, rights: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+    """The mean recall, (resamples,), in 0..1, over the labels that are right for any item.
+
+    Args:
+        hits: as in `macro_f1`.
+        rights: as in `macro_f1`.
+        predictions: as in `macro_f1`; of no effect.
+    """
     return _mean_ratio(hits, rights)
+
+
+# The metrics that methods can be compared by in place of their accuracy, from counts of labels.
+COMPARED = {"macro_f1": macro_f1, "balanced_accuracy": balanced_accuracy}
+
+
+def swapped_difference(metric: str, one: LabelScores, other: LabelScores, swaps: np.ndarray) -> np.ndarray:
+    """How much higher one method's metric is than the other's once they have swapped their answers to some items, (patterns,).
+
+    Args:
+        metric: one of `COMPARED`.
+        one: a method's scores; its raw ones count.
+        other: another method's, of the same items.
+        swaps: (patterns, items), float64: 1 where the answers to an item are swapped, 0 elsewhere.
+    """
+    labels = len(one.labels)
+    hits, rights, predictions = _counted(one.predicted, one.right, labels)
+    other_hits, _, other_predictions = _counted(other.predicted, one.right, labels)
+    more_hits, more_predictions = swaps @ (other_hits - hits), swaps @ (other_predictions - predictions)
+    right = np.broadcast_to(rights.sum(axis=0), more_hits.shape)
+    values = COMPARED[metric](hits.sum(axis=0) + more_hits, right, predictions.sum(axis=0) + more_predictions)
+    others = COMPARED[metric](
+        other_hits.sum(axis=0) - more_hits, right, other_predictions.sum(axis=0) - more_predictions
+    )
+    return values - others
 
 
 def _mean_ratio(numerators: np.ndarray, denominators: np.ndarray) -> np.ndarray:

@@ -1,43 +1,24 @@
 """Scores of methods on the same items → one row for each method, with intervals and paired tests. Imports no torch."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from statistics import fmean
 from typing import Literal
 
 import numpy as np
 
 from adamergex.scoring import statistics
-from adamergex.scoring.label_metrics import LabelScores
+from adamergex.scoring.comparison import Comparison, Resampled, Scores
 
-# Scores that are 0 or 1 for an item: Wilson's interval and McNemar's test are for them.
-RIGHT_OR_WRONG = ("accuracy", "exact", "exact_match")
 AVERAGE = "average"
 # What a p-value has to be below to be called a difference.
 SIGNIFICANT = 0.05
 TESTS = (
     "right or wrong in one language: Wilson intervals and exact McNemar tests; other scores and averages: cluster bootstrap "
-    "intervals and sign-flip permutation tests, an item and its translations being one cluster"
+    "intervals and sign-flip permutation tests, an item and its translations being one cluster; macro-F1 and balanced accuracy: "
+    "percentiles of a cluster bootstrap and permutation tests that swap two methods' answers"
 )
 Role = Literal["base", "adapter", "merged", "ceiling"]
-
-
-@dataclass(frozen=True)
-class Scores:
-    """The scores of one method in one language.
-
-    Attributes:
-        values: the score of every item, in 0..1, in the order that all methods share.
-        unreadable: how many answers could not be read; they score 0.
-        others: means of further metrics, in 0..1.
-        labels: the log scores of labels, where all items have the same; their metrics are added to `others`, with intervals.
-    """
-
-    values: Sequence[float]
-    unreadable: int = 0
-    others: Mapping[str, float] = field(default_factory=dict)
-    labels: LabelScores | None = None
 
 
 @dataclass(frozen=True)
@@ -51,10 +32,10 @@ class Row:
         metric: whose mean `score` is.
         items: number of items.
         score, low, high: the mean score and its 95 % interval, in 0..1: Wilson's for right or wrong in one language, a
-            cluster bootstrap's otherwise.
+            cluster bootstrap's otherwise; of macro-F1 and balanced accuracy, see `intervals`.
         difference: score minus that of the start on the same items; None for the start itself.
         p_value: of the paired test of that difference, a sign-flip permutation test; for right or wrong in one language
-            that is the exact McNemar test.
+            that is the exact McNemar test. Of macro-F1 and balanced accuracy, a permutation test that swaps answers.
         p_holm: the p-value, adjusted by Holm's method for the number of languages; None where there is one.
         gap_closed: share of the way from the start to the ceiling; None without a ceiling that is significantly above the start.
         gap_closed_low, gap_closed_high: its 95 % interval (`statistics.gap_interval`), by a bootstrap of clusters.
@@ -104,7 +85,8 @@ def rows(
     """A row for each language and method, then with several languages the averages.
 
     Args:
-        metric: of the scores.
+        metric: of the scores; or, where all have `labels`, one that they are compared by in place of the scores' accuracy:
+            `macro_f1` or `balanced_accuracy`.
         labels: language → method → its name in the report; their order is that of the rows.
         scores: language → method → its scores, item by item.
         start: the method that all others are compared with; without it there are no differences.
@@ -113,7 +95,7 @@ def rows(
             same index in several languages are taken for translations.
 
     Raises:
-        ValueError: methods have scores of different numbers of items, or of none.
+        ValueError: methods have scores of different numbers of items, or of none; or no labels for a metric of labels.
     """
     named = items or {
         language: [str(index) for index in range(len(next(iter(by_method.values())).values))]
@@ -147,57 +129,17 @@ def _rows(
     """A row for each method: its mean over the languages, which are fixed, not sampled."""
     if not labels:
         return []
-    values = [np.array([by_method[method].values for method in labels], float) for by_method in languages]
-    clusters = _clusters(items)
-    average = len(languages) > 1
-    if metric in RIGHT_OR_WRONG and not average:
-        intervals = [
-            statistics.wilson_interval([bool(value) for value in method_values]) for method_values in values[0]
-        ]
-    else:
-        intervals = [(float(low), float(high)) for low, high in statistics.cluster_bootstrap(values, clusters)]
-    resampled = _resampled(metric, labels, languages, clusters)
+    group = Comparison(metric, list(labels), languages, _clusters(items))
     rows = []
-    for (method, label), interval in zip(labels.items(), intervals, strict=True):
+    for (method, label), score, interval in zip(labels.items(), group.scores(), group.intervals(), strict=True):
         of_method = [by_method[method] for by_method in languages]
-        score = fmean(fmean(scores.values) for scores in of_method)
-        row = Row(name, method, label, metric, sum(map(len, items)), score, *interval, average=average)
+        row = Row(name, method, label, metric, sum(map(len, items)), score, *interval, average=len(languages) > 1)
         row = replace(row, unreadable=sum(scores.unreadable for scores in of_method), role=roles.get(method, "adapter"))
-        rows.append(_with_others(row, of_method, resampled[method]))
-    return _compared(rows, values, clusters, resampled, start) if start in labels else rows
+        rows.append(_with_others(row, of_method, group.resampled[method]))
+    return _compared(rows, group, start) if start in labels else rows
 
 
-# Metric → its value on the items as they are, then on every resample: (1 + resamples,).
-_Resampled = Mapping[str, np.ndarray]
-
-
-def _resampled(
-    metric: str,
-    methods: Iterable[str],
-    languages: Sequence[Mapping[str, Scores]],
-    clusters: Sequence[np.ndarray],
-) -> dict[str, _Resampled]:
-    """All metrics of each method that have scores of items, as means over the languages; all on the same resamples."""
-    as_they_are = [np.ones((1, len(cluster))) for cluster in clusters]
-    parts: dict[str, dict[str, list[np.ndarray]]] = {method: {} for method in methods}
-    for weights in chain([as_they_are], statistics.cluster_weights(clusters)):
-        for method, of_method in parts.items():
-            found = [
-                _metrics(metric, by_method[method], of_language)
-                for by_method, of_language in zip(languages, weights, strict=True)
-            ]
-            for name in found[0]:
-                if all(name in of_language for of_language in found):
-                    of_method.setdefault(name, []).append(np.mean([of_language[name] for of_language in found], axis=0))
-    return {method: {name: np.concatenate(of) for name, of in of_method.items()} for method, of_method in parts.items()}
-
-
-def _metrics(metric: str, scores: Scores, weights: np.ndarray) -> dict[str, np.ndarray]:
-    of_labels = {} if scores.labels is None else scores.labels.metrics(weights)
-    return of_labels | {metric: weights @ np.asarray(scores.values, float) / weights.sum(axis=1)}
-
-
-def _with_others(row: Row, of_method: Sequence[Scores], resampled: _Resampled) -> Row:
+def _with_others(row: Row, of_method: Sequence[Scores], resampled: Resampled) -> Row:
     """The row with all metrics beside its own, and with the shares of labels."""
     others = {
         key: fmean(scores.others[key] for scores in of_method)
@@ -225,33 +167,29 @@ def _mean(shares: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {label: fmean(of[label] for of in shares) for label in shares[0]}
 
 
-def _compared(
-    rows: Sequence[Row],
-    values: Sequence[np.ndarray],
-    clusters: Sequence[np.ndarray],
-    resampled: Mapping[str, _Resampled],
-    start: str,
-) -> list[Row]:
+def _compared(rows: Sequence[Row], group: Comparison, start: str) -> list[Row]:
     """The rows, with their difference from the start, its test, and the share of the gap that is closed."""
-    at = [row.method for row in rows].index(start)
-    p_values = statistics.sign_flip(statistics.cluster_means([matrix - matrix[at] for matrix in values], clusters))
+    first = next(row for row in rows if row.method == start)
+    p_values = group.p_values(start)
     # The share of a gap that may not exist is not shown.
     ceiling = next(
         (row for row, p in zip(rows, p_values, strict=True) if row.role == "ceiling" and p < SIGNIFICANT), None
     )
     compared = []
     for row, p_value in zip(rows, p_values, strict=True):
-        if row.method == start:
+        if row is first:
             compared.append(row)
             continue
-        tested = replace(row, difference=row.score - rows[at].score, p_value=float(p_value))
+        tested = replace(row, difference=row.score - first.score, p_value=p_value)
         # Not for rows without an adapter, nor for the ceiling itself.
         closes = ceiling is not None and row.role not in ("base", "ceiling")
-        compared.append(_with_gap(tested, rows[at], ceiling, resampled) if closes and ceiling is not None else tested)
+        compared.append(
+            _with_gap(tested, first, ceiling, group.resampled) if closes and ceiling is not None else tested
+        )
     return compared
 
 
-def _with_gap(row: Row, start: Row, ceiling: Row, resampled: Mapping[str, _Resampled]) -> Row:
+def _with_gap(row: Row, start: Row, ceiling: Row, resampled: Mapping[str, Resampled]) -> Row:
     """The row with the share of the gap between start and ceiling that it closes, and its interval."""
     closed = statistics.gap_closed(row.score, start.score, ceiling.score)
     if closed is None:
