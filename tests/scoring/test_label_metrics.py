@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from scipy.special import log_softmax
+from scipy.special import log_softmax, softmax
 from scipy.stats import beta
 
 from adamergex.scoring import statistics
@@ -171,6 +171,28 @@ def test_resamples_without_a_gap_have_no_share() -> None:
     scores, starts = np.array([1.0, 2, 3, 9]), np.zeros(4)
     low, high = statistics.gap_interval(scores, starts, np.array([2.0, 4, 6, -1]), 0.5)
     assert (low, high) == (0.5, 0.5)
+
+
+def test_a_calibration_error_is_not_taken_for_larger_than_it_is() -> None:
+    """Answers that are right as often as they are likely to be: percentiles of resamples never hold so small an error."""
+    below = 0
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        raw = rng.normal(size=(300, 3)) * 2
+        right = (rng.random((300, 1)) > np.cumsum(softmax(raw, axis=1), axis=1)).sum(axis=1)
+        scores = Scores([0.0] * 300, labels=LabelScores(("a", "b", "c"), right, raw))
+        row = rows("accuracy", {"es": {"base": "base"}}, {"es": {"base": scores}})[0]
+        assert row.intervals["ece"][0] <= row.others["ece"] <= row.intervals["ece"][1]
+        below += row.intervals["ece"][0] < 0.01
+    # Ends of percentiles are above 0.01 in each of them.
+    assert below > 60
+
+
+def test_the_basic_interval_is_the_percentiles_mirrored_and_stays_in_range() -> None:
+    values = np.linspace(0.2, 0.4, 1001)
+    assert statistics.basic_interval(values, 0.25) == pytest.approx((0.5 - 0.395, 0.5 - 0.205))
+    assert statistics.basic_interval(values, 0.15) == pytest.approx((0, 0.15))
+    assert statistics.basic_interval(values + 0.5, 0.93) == pytest.approx((0.93, 1))
 
 
 def test_percentiles_hold_what_was_measured() -> None:

@@ -130,13 +130,14 @@ def _further(report: Report) -> str:
     parts = []
     for heading, rows in report.tables():
         metrics, shares = further(rows), label_shares(rows)
+        merged = [number for number, row in enumerate(rows) if row.role == "merged"]
         if metrics:
             parts.append(f'<h3 dir="auto">{text(heading)}</h3>')
-            merged = [number for number, row in enumerate(rows) if row.role == "merged"]
             parts.append(table(f"{heading}: {FURTHER}", metrics[0], metrics[1:], merged))
         if shares:
             caption = f"{heading}: how often each label is right, and is predicted, in percent of the items"
-            parts.append(table(caption, shares[0], shares[1:]))
+            # The right answers are the first row.
+            parts.append(table(caption, shares[0], shares[1:], [number + 1 for number in merged]))
     return "\n".join(parts)
 
 

@@ -72,9 +72,8 @@ def _gap(row: Row) -> str:
 
 def label_shares(rows: Sequence[Row]) -> list[list[str]]:
     """How often each label is right and is predicted, in percent: the headings, then a line for each; empty without labels."""
-    with_labels = [row for row in rows if row.shares]
-    if not with_labels:
+    if not all(row.shares for row in rows):
         return []
-    right = with_labels[0].right_shares
-    lines = [("right answers", right), *((row.label, row.shares) for row in with_labels)]
+    right = rows[0].right_shares
+    lines = [("right answers", right), *((row.label, row.shares) for row in rows)]
     return [["method", *right], *([who, *(f"{100 * shares[label]:.1f}" for label in right)] for who, shares in lines)]

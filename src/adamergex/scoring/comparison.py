@@ -8,7 +8,7 @@ from statistics import fmean
 import numpy as np
 
 from adamergex.scoring import statistics
-from adamergex.scoring.label_metrics import COMPARED, LabelScores, swapped_difference
+from adamergex.scoring.label_metrics import COMPARED, LabelScores, interval, swapped_difference
 
 # Scores that are 0 or 1 for an item: Wilson's interval and McNemar's test are for them.
 RIGHT_OR_WRONG = ("accuracy", "exact", "exact_match")
@@ -77,8 +77,7 @@ class Comparison:
     def intervals(self) -> list[tuple[float, float]]:
         """The 95 % interval of each method's metric."""
         if self._metric in COMPARED:
-            every = [of[self._metric] for of in self.resampled.values()]
-            return [statistics.percentile_interval(values[1:], float(values[0])) for values in every]
+            return [interval(self._metric, of[self._metric]) for of in self.resampled.values()]
         if self._metric in RIGHT_OR_WRONG and len(self._languages) == 1:
             return [statistics.wilson_interval([bool(value) for value in values]) for values in self._values[0]]
         ends = statistics.cluster_bootstrap(self._values, self._clusters)

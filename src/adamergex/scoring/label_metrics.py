@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from adamergex.scoring import statistics
+
 # Bins of the expected calibration error, as in Guo et al. 2017.
 _BINS = 15
 _CALIBRATED = "calibrated_"
@@ -92,6 +94,17 @@ def metrics(log_scores: np.ndarray, right: np.ndarray, weights: np.ndarray) -> d
         "log_likelihood": weights @ log_p[np.arange(len(right)), right] / total,
         "ece": np.abs(weights @ in_bins).sum(axis=1) / total,
     }
+
+
+def interval(metric: str, values: np.ndarray) -> tuple[float, float]:
+    """The 95 % interval of a metric, by a bootstrap: between percentiles; of calibration errors, which few items make larger, basic.
+
+    Args:
+        metric: its name in `LabelScores.metrics`.
+        values: (1 + resamples,): the metric on the items as they are, then on resamples.
+    """
+    of = statistics.basic_interval if metric.removeprefix(_CALIBRATED) == "ece" else statistics.percentile_interval
+    return of(values[1:], float(values[0]))
 
 
 def _counted(predicted: np.ndarray, right: np.ndarray, labels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from adamergex.scoring import statistics
 from adamergex.scoring.comparison import Comparison, Resampled, Scores
+from adamergex.scoring.label_metrics import interval
 
 AVERAGE = "average"
 # What a p-value has to be below to be called a difference.
@@ -41,8 +42,8 @@ class Row:
         gap_closed_low, gap_closed_high: its 95 % interval (`statistics.gap_interval`), by a bootstrap of clusters.
         unreadable: how many answers could not be read.
         others: further metrics; for an average, their means over the languages.
-        intervals: 95 % intervals of those of `others` that are metrics of fixed labels (`label_metrics.metrics`): percentiles
-            of a Bayesian bootstrap of clusters, 1,000 resamples with a fixed seed, widened to hold the metric.
+        intervals: 95 % intervals of those of `others` that are metrics of fixed labels (`label_metrics.metrics`): by a Bayesian
+            bootstrap of clusters, 1,000 resamples with a fixed seed; see `label_metrics.interval`.
         shares: predicted label → its share of the items, before calibration; empty without labels that all items have. Of an
             average, the mean over languages whose labels have the same names.
         right_shares: the same of the right labels.
@@ -131,9 +132,9 @@ def _rows(
         return []
     group = Comparison(metric, list(labels), languages, _clusters(items))
     rows = []
-    for (method, label), score, interval in zip(labels.items(), group.scores(), group.intervals(), strict=True):
+    for (method, label), score, ends in zip(labels.items(), group.scores(), group.intervals(), strict=True):
         of_method = [by_method[method] for by_method in languages]
-        row = Row(name, method, label, metric, sum(map(len, items)), score, *interval, average=len(languages) > 1)
+        row = Row(name, method, label, metric, sum(map(len, items)), score, *ends, average=len(languages) > 1)
         row = replace(row, unreadable=sum(scores.unreadable for scores in of_method), role=roles.get(method, "adapter"))
         rows.append(_with_others(row, of_method, group.resampled[method]))
     return _compared(rows, group, start) if start in labels else rows
@@ -150,7 +151,7 @@ def _with_others(row: Row, of_method: Sequence[Scores], resampled: Resampled) ->
     for name, values in resampled.items():
         if name != row.metric:
             others[name] = float(values[0])
-            intervals[name] = statistics.percentile_interval(values[1:], others[name])
+            intervals[name] = interval(name, values)
     labelled = [scores.labels for scores in of_method if scores.labels is not None]
     if len(labelled) < len(of_method) or len({tuple(of.labels) for of in labelled}) > 1:
         return replace(row, others=others, intervals=intervals)

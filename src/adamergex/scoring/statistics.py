@@ -211,13 +211,26 @@ def percentile_interval(values: np.ndarray, measured: float, confidence: float =
 
     Args:
         values: (resamples,), of a metric on each resample.
-        measured: the metric on the items as they are. The interval is widened to hold it: resamples of what cannot be
-            negative, as a calibration error, lie above it.
+        measured: the metric on the items as they are; the interval is widened to hold it.
         confidence: the share of the values in the interval.
     """
     outside = (1 - confidence) / 2
     low, high = np.quantile(values, [outside, 1 - outside])
     return min(float(low), measured), max(float(high), measured)
+
+
+def basic_interval(values: np.ndarray, measured: float, confidence: float = 0.95) -> tuple[float, float]:
+    """The percentile interval, mirrored at what was measured (Davison & Hinkley 1997, Bootstrap Methods, 5.2), in 0..1.
+
+    For metrics that are biased, and once more so in resamples: what resamples add to the metric is taken from it.
+
+    Args:
+        values: as in `percentile_interval`.
+        measured: as in `percentile_interval`.
+        confidence: as in `percentile_interval`.
+    """
+    low, high = percentile_interval(values, measured, confidence)
+    return max(0.0, 2 * measured - high), min(1.0, 2 * measured - low)
 
 
 def check(scores: Sequence[np.ndarray], clusters: Sequence[np.ndarray]) -> None:
