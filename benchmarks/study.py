@@ -127,6 +127,7 @@ def cell(name: str, data: Path, work: Path, seed: int) -> None:
     for part, some in (("all", systems), ("apart", {"ceiling": adapters / f"task-{language}"})):
         path = folder / f"{part}-{language}.yaml"
         asked = {**recipe, "task": recipe["task"] | {"test": f"data/{{language}}.{part}.jsonl"}, "evaluate": {}}
+        asked["task"]["train"] = "data/en.train.jsonl"
         path.write_text(json.dumps(asked), encoding="utf-8")
         output = folder / "scores" / language / part
         adamergex.evaluate(some, {"task": str(path)}, [language], output, baseline=next(iter(some)))

@@ -171,11 +171,10 @@ def test_the_rule_takes_the_source_adapter_where_there_was_nothing_to_learn(
         (row,) = [row for row in finished.report.rows if row.role == "merged"]
         assert row.label == f"AdaMergeX (t = {t:g}, chosen)"
         for module, product in task.schema.products.items():
-            updates = [
-                one.schema.products[module].scaling * one.tensors[p.b] @ one.tensors[p.a]
-                for one, p in ((task, product), (merged, merged.schema.products[module]))
-            ]
-            assert torch.allclose(*updates, atol=1e-6) == (t == 0)
+            same = merged.schema.products[module]
+            before = product.scaling * task.tensors[product.b] @ task.tensors[product.a]
+            after = same.scaling * merged.tensors[same.b] @ merged.tensors[same.a]
+            assert torch.allclose(before, after, atol=1e-6) == (t == 0)
 
 
 def test_labels_of_other_languages_choose(recipe: Path) -> None:
@@ -203,7 +202,7 @@ def test_a_few_labels_of_the_target_choose_only_what_is_significantly_better(rec
 
 
 def test_every_t_of_a_list_is_scored_and_drawn(recipe: Path) -> None:
-    finished, run = made(recipe, "merge.scale=[0.25, 1]", "evaluate.methods=[source-adapter, adamergex]")
+    finished, _ = made(recipe, "merge.scale=[0.25, 1]", "evaluate.methods=[source-adapter, adamergex]")
     methods = [row.method for row in finished.report.rows]
     assert methods == [
         "source-adapter", "adamergex", "adamergex-0.25", "adamergex-1", "task-arithmetic-0.25", "task-arithmetic-1"

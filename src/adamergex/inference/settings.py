@@ -69,6 +69,10 @@ class Evaluate(Section):
         ["base", "source-adapter", "adamergex"],
         description="rows of the table; ceiling needs labels of the target languages in task.train",
     )
+    metric: Literal["accuracy", "macro_f1", "balanced_accuracy"] = Field(
+        "accuracy",
+        description="what rows are compared by where answers are choices; the others are for labels, choices without columns",
+    )
     shots: int = Field(4, ge=1, le=32, description="solved examples in front of each prompt, for few-shot")
     length_normalization: Literal["none", "tokens", "characters"] = Field(
         "none", description="what a choice's log-likelihood is divided by"

@@ -56,7 +56,7 @@ class Comparison:
         start: the adapter that the others are compared with, or `base`.
         tasks: name → task.
         languages: that items are asked in.
-        evaluate: split, batches, lengths.
+        evaluate: split, metric, batches, lengths.
         dtype: of the base model's weights.
         asking: plain, few-shot or xlt.
         seed: for drawing few-shot examples.
@@ -67,7 +67,8 @@ class Comparison:
         trust_remote_code: whether Python code that comes with the base model may run.
 
     Raises:
-        RecipeError: a name would be a file's outside of the results, or is the base model's.
+        RecipeError: a name would be a file's outside of the results, or is the base model's; or a task has no labels for
+            the metric.
     """
 
     base_model: str
@@ -96,6 +97,11 @@ class Comparison:
             "which is the base model's: --adapter NAME=DIR"
             for name, folder in self.adapters.items()
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name == BASE
+        ]
+        problems += [
+            f"task {name}: metric: {reason}"
+            for name, scored in self.tasks.items()
+            if (reason := scored.task.refuses(self.evaluate.metric))
         ]
         if problems:
             raise RecipeError(problems)

@@ -104,7 +104,8 @@ def finish(
         def report() -> Report:
             left_out = f"; it {encoders.NEW_HEAD}" if recipe is not whole else ""
             lines = [f"base model: {checkpoint.described}{left_out}", *facts(recipe, planned, run_folder)]
-            return write_report(planned, run_folder, Facts(recipe.name, recipe.source, "t = 0", lines, planned.scales))
+            shown = Facts(recipe.name, recipe.source, "t = 0", lines, planned.scales, metric=recipe.evaluate.metric)
+            return write_report(planned, run_folder, shown)
 
         delivered = {language: run_folder.place(id) for language, id in planned.delivered.items()}
         return Finished(processes.first_does(report), run_folder.path / PAGE, delivered)

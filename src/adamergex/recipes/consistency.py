@@ -14,6 +14,8 @@ def check(recipe: RecipeFields) -> None:
             raise ValueError(f"targets lists {target}, which is the source language; remove it")
     if recipe.evaluate.split == "dev" and recipe.task.test and not recipe.task.dev:
         raise ValueError("evaluate.split is dev, but the task has no dev source; add task.dev")
+    if reason := recipe.task.refuses(recipe.evaluate.metric):
+        raise ValueError(f"evaluate.metric: {reason}")
     if recipe.ceiling and not recipe.scored:
         raise ValueError("evaluate.methods: ceiling needs labelled items to score; add task.test or remove it")
     if recipe.train.early_stopping and (recipe.task.dev is None or recipe.reference.heldout == 0):

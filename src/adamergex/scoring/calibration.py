@@ -98,20 +98,3 @@ def expected(shares_given: Mapping[str, float], labels: Sequence[str]) -> np.nda
     # A label whose share is 0 could not be matched by any finite bias.
     values = np.maximum(values / values.sum(), 1e-4)
     return values / values.sum()
-
-
-def macro_f1(predicted: Sequence[int], right: Sequence[int], count: int) -> float:
-    """The mean of the labels' F1, in 0..1, over the labels that are right or predicted for any item.
-
-    Args:
-        predicted: the label of each item, from 0.
-        right: the right label of each item.
-        count: how many labels there are.
-    """
-    scores = []
-    for label in range(count):
-        both = sum(p == r == label for p, r in zip(predicted, right, strict=True))
-        either = sum(p == label for p in predicted) + sum(r == label for r in right)
-        if either:
-            scores.append(2 * both / either)
-    return sum(scores) / len(scores)

@@ -162,6 +162,14 @@ class Task(Wording):
         """How answers are compared."""
         return self.kind or ("choice" if self.choices else "text")
 
+    def refuses(self, metric: str) -> str | None:
+        """Why systems cannot be compared by a metric (`evaluate.metric`) on this task, or None."""
+        words = [text for of in (self, *self.wordings.values()) for text in (of.choices or {}).values()]
+        if metric == "accuracy" or (words and not any(map(_columns, words))):
+            return None
+        why = "the task's choices name columns" if words else "the task has no choices"
+        return f"{metric} is for labels that all items of a language share, and {why}; leave it out"
+
     def wording(self, language: str) -> Wording:
         """The wording of items in a language."""
         tag = language_tags.match(language, self.wordings)
