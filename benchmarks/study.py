@@ -95,13 +95,17 @@ def cell(name: str, data: Path, work: Path, seed: int) -> None:
     """Train, merge, score, and leave the results of one cell."""
     import adamergex
     from adamergex.recipes.recipe import Recipe
+    from adamergex.tasks.overlap import normalised
 
     kind, _, language = name.partition("-")
     folder = work / f"{kind}-{seed}"
     rows = folder / "data"
     found = TASKS[kind](data, rows, language)
     # All that nothing was trained on is scored: the train split, too, for adapters that saw no labels of the language.
+    # What reads the same in English is none of it.
+    english = {normalised(row["text"]) for row in read(rows / "en.train.jsonl")}
     scored = [row for split in ("train", "dev", "test") for row in read(rows / f"{language}.{split}.jsonl")]
+    scored = [row for row in scored if normalised(row["text"]) not in english]
     write(rows / f"{language}.all.jsonl", scored)
     write(rows / f"{language}.apart.jsonl", [row for row in scored if not row["id"].startswith("train-")])
     sources = {split: f"data/{{language}}.{split}.jsonl" for split in ("train", "dev")}
