@@ -78,6 +78,15 @@ class Planned:
         """What the stages of each seed are, this first one's among them."""
         return (self, *self.further)
 
+    def named(self, of_seed: "Planned", name: str) -> str:
+        """What a report calls something of one of the seeds: its name, and the seed where there are several."""
+        return f"{name}, seed {of_seed.seed}" if self.further else name
+
+    @property
+    def trained(self) -> dict[str, str]:
+        """What was trained with any seed: name in a report → id."""
+        return {self.named(one, name): id for one in self.seeds for name, id in one.adapters.items()}
+
     @property
     def read(self) -> list[str]:
         """The ids of all stages that a report reads."""

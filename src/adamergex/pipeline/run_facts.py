@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from adamergex.execution.run_folder import RunFolder
-from adamergex.pipeline.planned import Planned
+from adamergex.pipeline.planned import Cell, Planned
 from adamergex.pipeline.stages import choose, corpus, merge, predict, refine, train
 from adamergex.recipes.recipe import Recipe
 from adamergex.reporting.report import layouts
@@ -24,7 +24,9 @@ def facts(recipe: Recipe, planned: Planned, folder: RunFolder) -> list[str]:
     lines = []
     if planned.cells:
         lines.append(f"scored on the {recipe.evaluate.split} split, and compared with t = 0; {TESTS}")
-    scorings = {cell: predict.facts(folder.place(cell.predictions)) for cell in planned.cells}
+    if planned.further:
+        lines += _of_seeds([str(of_seed.seed) for of_seed in planned.seeds])
+    scorings = {cell: predict.facts(folder.place(cell.predictions)) for cell in _cells(planned)}
     for cell, found in scorings.items():
         if cut := found["shortened"]:
             lines.append(f"{cell.language}, {cell.system}: {cut:,} prompts were too long and lost a part of a column")
@@ -33,14 +35,48 @@ def facts(recipe: Recipe, planned: Planned, folder: RunFolder) -> list[str]:
         place = folder.place(id)
         cleaned = _cleaning(corpus.manifest(place)) if recipe.reference.task is None else ""
         lines.append(f"reference task of {language}: {merge.reference_sentence(place)}{cleaned}")
-    references = {f"reference-{language}" for language in planned.references}
-    lines += [f"{name}: {_training(folder.place(id), name in references)}" for name, id in planned.adapters.items()]
-    lines += layouts("training", [train.facts(folder.place(id)) for id in planned.adapters.values()])
-    lines += [f"merged for {language} with {_merge(folder.place(id))}" for language, id in planned.merged.items()]
-    for language, id in planned.chosen.items():
-        lines.append(f"t for {language}: {choose.read(folder.place(id))['why']}")
-    lines += [f"refined for {language}: {_refined(folder.place(id))}" for language, id in planned.refined.items()]
-    return [*lines, f"seed {recipe.seed}"]
+    references = {
+        planned.named(of_seed, f"reference-{language}") for of_seed in planned.seeds for language in planned.references
+    }
+    lines += [f"{name}: {_training(folder.place(id), name in references)}" for name, id in planned.trained.items()]
+    lines += layouts("training", [train.facts(folder.place(id)) for id in planned.trained.values()])
+    for of_seed in planned.seeds:
+        lines += _of_seed(planned, of_seed, folder)
+    return lines if planned.further else [*lines, f"seed {recipe.seed}"]
+
+
+def _of_seeds(seeds: list[str]) -> list[str]:
+    """What several seeds are for, and what of them is shown."""
+    drawn = (
+        f"adapters were trained and merged with the seeds {', '.join(seeds)}, each from a start of its own; what was drawn "
+        f"from data (plain text, inputs without labels, examples) was drawn with seed {seeds[0]}, once for all"
+    )
+    shown = (
+        f"scores are means over {len(seeds)} seeds ± their sample standard deviation (n − 1); items are what is sampled: each "
+        "item's difference is averaged over the seeds, and the test flips the signs of these averages, an item, its "
+        "translations and its answers with all seeds being one cluster; intervals are cluster bootstraps over items of scores "
+        "averaged over the seeds. Neither says how other seeds would do: the standard deviation does"
+    )
+    delivered = (
+        f"delivered are the adapters of the first seed, {seeds[0]}; of that seed, too, are the answers that changed"
+    )
+    return [drawn, shown, delivered]
+
+
+def _cells(planned: Planned) -> list[Cell]:
+    """What was answered, each once; the base model's answers are those of all seeds."""
+    cells = [cell for of_seed in planned.seeds for cell in of_seed.cells]
+    return list({cell.predictions: cell for cell in cells}.values())
+
+
+def _of_seed(planned: Planned, of_seed: Planned, folder: RunFolder) -> Iterator[str]:
+    """What was merged, chosen and refined with one seed."""
+    for language, id in of_seed.merged.items():
+        yield f"{planned.named(of_seed, f'merged for {language}')} with {_merge(folder.place(id))}"
+    for language, id in of_seed.chosen.items():
+        yield f"{planned.named(of_seed, f't for {language}')}: {choose.read(folder.place(id))['why']}"
+    for language, id in of_seed.refined.items():
+        yield f"{planned.named(of_seed, f'refined for {language}')}: {_refined(folder.place(id))}"
 
 
 def _refined(place: Path) -> str:
