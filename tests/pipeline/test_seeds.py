@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.special import log_softmax
 
 from adamergex.errors import RecipeError
+from adamergex.pipeline.run import finish
 from adamergex.recipes import loading
 from adamergex.recipes.recipe import Recipe
 from adamergex.reporting.report import verdict
@@ -197,21 +199,19 @@ def test_answers_are_swapped_with_all_seeds_at_once() -> None:
     draw = np.random.default_rng(0)
     right = np.array([0, 1] * 6)
 
-    def of(count: int) -> list[dict[str, Scores]]:
-        logs = [draw.normal(size=(12, 2)) for _ in range(count)]
-        return [
-            {"m": Scores((log.argmax(1) == right).tolist(), labels=LabelScores(["a", "b"], right, log))} for log in logs
-        ]
+    def answers(skill: float) -> Scores:
+        logs = draw.normal(size=(12, 2)) + skill * np.eye(2)[right]
+        return Scores((logs.argmax(axis=1) == right).tolist(), labels=LabelScores(["a", "b"], right, logs))
 
-    (start,), (merged,) = of(1), of(1)
-    both = {"source-adapter": start["m"], "adamergex": merged["m"]}
+    both = {"source-adapter": answers(0), "adamergex": answers(3)}
     (_, once), (_, often) = (table({seed: {"es": both} for seed in range(n)}, "macro_f1")[0] for n in (1, 3))
-    assert once.p_value != 1.0
+    assert once.p_value is not None
+    assert once.p_value < 0.2
     assert (often.score, often.p_value, often.low, often.high) == pytest.approx(
         (once.score, once.p_value, once.low, once.high)
     )
     # Other answers with each seed: the mean of macro-F1, not macro-F1 of a mean.
-    seeds = {seed: {"es": {"source-adapter": start["m"], "adamergex": one["m"]}} for seed, one in enumerate(of(3))}
+    seeds = {seed: {"es": both | {"adamergex": answers(seed)}} for seed in range(3)}
     found, each = table(seeds, "macro_f1")
     scores = [row.score for row in each if row.method == "adamergex"]
     assert len(set(scores)) > 1
@@ -223,6 +223,14 @@ def test_a_name_that_depends_on_the_seed_is_no_name_of_a_mean() -> None:
     found, each = table({seed: {"es": of} for seed, of in of_three(START, MERGED).items()}, chosen=True)
     assert [row.label for row in found] == ["source-adapter", "adamergex"]
     assert [row.label for row in each[2:4]] == ["source-adapter 7", "adamergex 7"]
+
+
+def measured(place: Path) -> tuple[float, float]:
+    """Accuracy and the mean log-likelihood of the right label, by hand."""
+    answers = [json.loads(line) for line in (place / "predictions.jsonl").read_text().splitlines()]
+    right = [("yes", "no").index(answer["golds"][0]) for answer in answers]
+    log_p = log_softmax([answer["choices"] for answer in answers], axis=1)
+    return fmean(answer["scores"]["accuracy"] for answer in answers), float(log_p[np.arange(len(right)), right].mean())
 
 
 def test_another_seed_makes_its_own_stages_and_leaves_the_others(own_data: Callable[..., Path]) -> None:
@@ -249,14 +257,39 @@ def test_another_seed_makes_its_own_stages_and_leaves_the_others(own_data: Calla
     assert [row["score"] for row in written[4:8]] == [row.score for row in alone]
     for row, method in zip(rows, methods, strict=True):
         places = [folder / below / "predictions/es" / method for below in ("", "seed-1")]
-        scores = [
-            fmean(json.loads(line)["scores"]["accuracy"] for line in (place / "predictions.jsonl").open())
-            for place in places
-            if place.exists()
-        ]
-        assert len(scores) == (1 if method == "base" else 2)
-        assert row.score == pytest.approx(fmean(scores))
-        assert row.deviations["accuracy"] == pytest.approx(stdev([scores[0], scores[-1]]))
+        found = [measured(place) for place in places if place.exists()]
+        assert len(found) == (1 if method == "base" else 2)
+        for name, values in zip(("accuracy", "log_likelihood"), zip(found[0], found[-1], strict=True), strict=True):
+            assert (row.others | {"accuracy": row.score})[name] == pytest.approx(fmean(values))
+            assert row.deviations[name] == pytest.approx(stdev(values))
+    assert rows[2].deviations["log_likelihood"] > 0
+
+
+def test_calibrated_scores_are_means_over_seeds(own_data: Callable[..., Path]) -> None:
+    path = own_data(evaluate={"methods": ["source-adapter", "adamergex"]})
+    inputs = [{"text": f"input {number} {('bueno', 'malo')[number % 2]}"} for number in range(60)]
+    (path.parent / "data/inputs.es.jsonl").write_text("".join(json.dumps(row) + "\n" for row in inputs))
+    wanted = ["task.unlabelled=data/inputs.{language}.jsonl", "seeds=[0, 1]"]
+    finished = finish(loading.load(str(path), wanted), path.parent, path.parent / "run")
+    expected = []
+    for below in ("", "seed-1/"):
+        folder = path.parent / "run" / below
+        bias = json.loads((folder / "calibration/es/adamergex/calibration.json").read_text())["bias"]
+        lines = (folder / "predictions/es/adamergex/predictions.jsonl").read_text().splitlines()
+        right = [("yes", "no").index(json.loads(line)["golds"][0]) for line in lines]
+        log_scores = np.array([json.loads(line)["choices"] for line in lines])
+        log_p = log_softmax(log_scores + bias, axis=1)
+        expected.append(float(log_p[np.arange(len(right)), right].mean()))
+    assert expected[0] != expected[1]
+    row, after = (
+        next(row for row in rows if row.role == "merged") for rows in (finished.report.rows, finished.report.calibrated)
+    )
+    assert row.others["calibrated_log_likelihood"] == after.others["log_likelihood"] == pytest.approx(fmean(expected))
+    for of, name in ((row, "calibrated_log_likelihood"), (after, "log_likelihood")):
+        assert of.deviations[name] == pytest.approx(stdev(expected))
+    # The score and macro-F1, raw and calibrated, have deviations beside them.
+    line = next(line for line in (path.parent / "run/report.md").read_text().splitlines() if "| merged (t" in line)
+    assert line.count(" ± ") == 4
 
 
 def test_a_report_says_what_its_means_are(own_data: Callable[..., Path]) -> None:
