@@ -58,6 +58,8 @@ def test_what_no_training_touches_is_planned_once(own_data: Callable[..., Path])
     corpus: Any = both["data/corpus-es"].params
     trained: Any = both["seed-1/adapters/reference-es"].params
     assert (corpus.seed, trained.seed) == (5, 1)
+    # TensorBoard's folders are named so.
+    assert trained.name == "seed-1/reference-es"
     assert both["seed-1/adapters/reference-es"].inputs == {"corpus": ("data/corpus-es",)}
     merged = both["seed-1/merged/es/adamergex"].inputs
     assert {role: ids for role, ids in merged.items() if not role.startswith("corpus")} == {
@@ -94,7 +96,10 @@ def test_what_is_chosen_and_refined_is_so_with_each_seed(own_data: Callable[...,
         ("seeds: [2, 1, 2]", r"r.yaml:\d+: seeds: lists 2 twice, whose adapters would be the same; remove one"),
         ("seeds: [0, -1]", r"r.yaml:\d+: seeds.1: input should be greater than or equal to 0; got -1"),
         ("seeds: 3", r"r.yaml:\d+: seeds: input should be a valid list; got 3"),
-        ("seed: 0\nseeds: [0]", r"r.yaml: seed and seeds are both given; remove seed .*--set seed=null\)"),
+        (
+            "seed: 0\nseeds: [0]",
+            r"r.yaml: seed and seeds are both given; remove one .*--set seed=null, or --set seeds=null\)",
+        ),
     ],
 )
 def test_what_is_no_list_of_seeds_is_refused_in_one_line(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from adamergex.execution.run_folder import RunFolder
-from adamergex.pipeline.planned import Cell, Planned
+from adamergex.pipeline.planned import Planned
 from adamergex.pipeline.stages import choose, corpus, merge, predict, refine, train
 from adamergex.recipes.recipe import Recipe
 from adamergex.reporting.report import layouts
@@ -25,8 +25,9 @@ def facts(recipe: Recipe, planned: Planned, folder: RunFolder) -> list[str]:
     if planned.cells:
         lines.append(f"scored on the {recipe.evaluate.split} split, and compared with t = 0; {TESTS}")
     if planned.further:
-        lines += _of_seeds([str(of_seed.seed) for of_seed in planned.seeds])
-    scorings = {cell: predict.facts(folder.place(cell.predictions)) for cell in _cells(planned)}
+        lines += _of_seeds([str(of_seed.seed) for of_seed in planned.seeds], scored=bool(planned.cells))
+    # What is asked, and in which layout, is the same with every seed.
+    scorings = {cell: predict.facts(folder.place(cell.predictions)) for cell in planned.cells}
     for cell, found in scorings.items():
         if cut := found["shortened"]:
             lines.append(f"{cell.language}, {cell.system}: {cut:,} prompts were too long and lost a part of a column")
@@ -45,28 +46,24 @@ def facts(recipe: Recipe, planned: Planned, folder: RunFolder) -> list[str]:
     return lines if planned.further else [*lines, f"seed {recipe.seed}"]
 
 
-def _of_seeds(seeds: list[str]) -> list[str]:
+def _of_seeds(seeds: list[str], scored: bool) -> list[str]:
     """What several seeds are for, and what of them is shown."""
     drawn = (
         f"adapters were trained and merged with the seeds {', '.join(seeds)}, each from a start of its own; what was drawn "
-        f"from data (plain text, inputs without labels, examples) was drawn with seed {seeds[0]}, once for all"
+        f"from data (plain text, inputs without labels, examples) was drawn with seed {seeds[0]}, once for all, and the base "
+        "model answered once"
     )
     shown = (
         f"scores are means over {len(seeds)} seeds ± their sample standard deviation (n − 1); items are what is sampled: each "
         "item's difference is averaged over the seeds, and the test flips the signs of these averages, an item, its "
         "translations and its answers with all seeds being one cluster; intervals are cluster bootstraps over items of scores "
-        "averaged over the seeds. Neither says how other seeds would do: the standard deviation does"
+        "averaged over the seeds. They stand in place of Wilson's and McNemar's, which the rows of each seed have, and do not "
+        "say how other seeds would do"
     )
-    delivered = (
-        f"delivered are the adapters of the first seed, {seeds[0]}; of that seed, too, are the answers that changed"
-    )
-    return [drawn, shown, delivered]
-
-
-def _cells(planned: Planned) -> list[Cell]:
-    """What was answered, each once; the base model's answers are those of all seeds."""
-    cells = [cell for of_seed in planned.seeds for cell in of_seed.cells]
-    return list({cell.predictions: cell for cell in cells}.values())
+    delivered = f"delivered are the adapters of the first seed, {seeds[0]}"
+    if not scored:
+        return [drawn, delivered]
+    return [drawn, shown, f"{delivered}; of that seed, too, are the answers that changed"]
 
 
 def _of_seed(planned: Planned, of_seed: Planned, folder: RunFolder) -> Iterator[str]:

@@ -77,7 +77,9 @@ class RecipeFields(Section):
         if not isinstance(value, dict) or value.get("seeds") is None or "seed" not in value:
             return value
         if value["seed"] is not None:
-            raise ValueError("seed and seeds are both given; remove seed (on the command line --set seed=null)")
+            raise ValueError(
+                "seed and seeds are both given; remove one (on the command line --set seed=null, or --set seeds=null)"
+            )
         return {key: given for key, given in value.items() if key != "seed"}
 
     @field_validator("seeds")
