@@ -34,22 +34,22 @@ def predict(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Its ending is its format; - for standard output.  [default: FILE.predictions.EXT, beside FILE]",
+            help="Its ending is its format; - for standard output. By default FILE.predictions.EXT, beside FILE.",
         ),
     ] = None,
     calibrate: Annotated[
         bool | None,
         typer.Option(
             "--calibrate/--no-calibrate",
-            help="Estimate the bias per label on the rows, without labels, or add the one saved with the adapter.  "
-            "[default: on the rows from 100 on]",
+            help="Estimate the bias per label on the rows, without labels, or add the one saved with the adapter. By default on the "
+            "rows, from 100 on.",
         ),
     ] = None,
     shares: Annotated[
         str | None,
         typer.Option(
             metavar="LABEL=SHARE,…",
-            help="Label shares to calibrate to, or counts of a sample.  [default: the adapter's]",
+            help="Label shares to calibrate to, or counts of a sample. By default the adapter's.",
         ),
     ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Add no bias.")] = False,
