@@ -1,5 +1,6 @@
 """`adamergex predict` as it is called: files and pipes, what it says, and what it refuses."""
 
+import io
 import json
 import os
 import re
@@ -140,12 +141,25 @@ def test_a_mistake_is_one_line_and_status_2(
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_a_row_of_standard_input_that_is_wrong_is_one_line(run: Path, tmp_path: Path) -> None:
-    for given, says in (
-        ("not JSON\n", "standard input:1: not JSON"),
-        ('{"txt": 1}\n', "standard input:1: no column 'text'"),
-    ):
-        done = call(run, "-", "--output", "out.jsonl", cwd=tmp_path, given=given)
-        assert done.returncode == 2
-        assert done.stderr.splitlines()[-1].startswith(f"error: {says}")
-        assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (b"not JSON\n", "standard input:1: not JSON"),
+        (b'{"text": "a"}\n{"txt": 1}\n', "standard input:2: no column 'text'"),
+    ],
+)
+def test_a_row_of_standard_input_that_is_wrong_is_one_line(
+    run: Path,
+    tmp_path: Path,
+    given: bytes,
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["adamergex", "predict", str(run), "-", "--output", str(tmp_path / "out.jsonl")])
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: {says}")
+    assert list(tmp_path.iterdir()) == []

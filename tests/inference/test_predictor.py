@@ -342,6 +342,9 @@ def test_rows_of_several_columns_are_dictionaries(make: Make) -> None:
         loaded([pairs[0], {"premise": "a"}])
     assert loaded.labels == ("pos", "neg")
     assert loaded([]) == []
+    for single in ("a b", pairs[0]):
+        with pytest.raises(DataError, match="expected a list of rows, got a single"):
+            loaded(single)
 
 
 def test_choices_of_a_rows_own_columns_are_not_calibrated(make: Make, tmp_path: Path) -> None:
@@ -439,9 +442,14 @@ def test_every_format_comes_back_as_it_was(predictor: Predictor, tmp_path: Path,
 def test_plain_text_is_paragraphs_and_becomes_json_lines(predictor: Predictor, tmp_path: Path) -> None:
     path = tmp_path / "rows.txt"
     path.write_text("one\n\ntwo\nand more\n")
-    found, said = answered(predictor, path)
+    display = Telling()
+    found, said = answered(predictor, path, display=display)
+    assert display.warnings == []
     assert [row["text"] for row in found] == ["one", "two\nand more"]
     assert f"{tmp_path / 'rows.predictions.jsonl'}: 2 rows" in said
+    path.write_text("one\ntwo\n")
+    answered(predictor, path, display=display, overwrite=True)
+    assert display.warnings == [f"{path} is a single paragraph, and so a single row; part rows by empty lines"]
 
 
 def test_parquet_keeps_its_types(predictor: Predictor, tmp_path: Path) -> None:

@@ -95,7 +95,8 @@ def predict(
             for job in jobs:
                 console.print(answer(loaded, job, wish, shown), highlight=False, soft_wrap=True, markup=False)
     except KeyboardInterrupt:
-        print("interrupted; run the same command again to go on", file=sys.stderr)
+        again = all(job.looked is not None and job.output is not None for job in jobs)
+        print("interrupted" + "; run the same command again to go on" * again, file=sys.stderr)
         raise typer.Exit(130) from None
     except BrokenPipeError:
         # Whoever read the output has seen enough. What is still buffered goes nowhere.

@@ -87,6 +87,10 @@ class _Work:
     def done(self) -> str:
         """Answer, write, and say what was done."""
         self._display.stage(self._job.name)
+        if self._job.looked is not None and self._job.rows.is_text and self._job.looked.count == 1:
+            self._display.warn(
+                f"{self._job.rows.name} is a single paragraph, and so a single row; part rows by empty lines"
+            )
         if self._job.looked is None:
             self._write(self._answered(None), self._saved())
         else:

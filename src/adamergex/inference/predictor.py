@@ -104,9 +104,11 @@ class Predictor:
             For each row its label and the probability of that; where answers are written, what was written and None.
 
         Raises:
-            DataError: a row lacks a column, or is too long without its longest one.
+            DataError: a row lacks a column, or is too long without its longest one; or it is no list of rows.
             ModelError: a single row does not fit into memory.
         """
+        if isinstance(rows, str | Mapping):
+            raise DataError(f"expected a list of rows, got a single {type(rows).__name__}; write [row]")
         answers, _ = self.answers([self._item(number, row) for number, row in enumerate(rows)])
         if not self.labels:
             return [(answer.prediction, None) for answer in answers]
@@ -181,7 +183,7 @@ def predictor(
     """Load an adapter and its base model, to answer rows with.
 
         answer = adamergex.predictor("runs/quickstart")
-        answer(["prižgi luč v kuhinji"])      # → [("turn on", 0.93)]
+        answer(["prižgi luč v kuhinji"])      # → [(label, probability)]
 
     Args:
         adapter: the folder of a run, or of an adapter with its `adamergex.json` (a run's `delivered/LANG`).
