@@ -10,7 +10,7 @@ import adamergex
 
 def test_the_names_are_those_and_come_when_they_are_asked_for() -> None:
     assert adamergex.__all__ == sorted(adamergex.__all__)
-    assert adamergex.__all__ == ["Recipe", "__version__", "evaluate", "load", "merge", "resolve", "run"]
+    assert adamergex.__all__ == ["Recipe", "__version__", "evaluate", "load", "merge", "predictor", "resolve", "run"]
     for name in adamergex.__all__:
         assert getattr(adamergex, name) is not None
     code = "import sys, adamergex; print(*{'torch', 'transformers', 'pydantic', 'numpy'} & sys.modules.keys())"

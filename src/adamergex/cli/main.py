@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from adamergex import __version__
-from adamergex.cli import corpus, evaluate, merge, recipes, run
+from adamergex.cli import corpus, evaluate, merge, predict, recipes, run
 from adamergex.errors import AdaMergeXError, RecipeError
 
 app = typer.Typer(
@@ -40,6 +40,7 @@ app.command()(run.validate)
 app.command()(recipes.schema)
 app.command()(corpus.corpus)
 app.command()(evaluate.evaluate)
+app.command()(predict.predict)
 app.command()(merge.merge)
 app.command()(merge.inspect)
 

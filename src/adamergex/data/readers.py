@@ -5,8 +5,9 @@ import glob
 import gzip
 import json
 import os
+import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -67,15 +68,19 @@ def opened(path: Path) -> BufferedReader:
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
     """Numbered lines, decoded one by one so that an error names its line."""
-    number = 0
     with opened(path) as stored, _unpacked(stored, path) as file:
-        try:
-            for number, line in enumerate(file, 1):
-                yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path}:{number}: not UTF-8 text; convert the file to UTF-8") from error
-        except (EOFError, OSError, zlib.error) as error:
-            raise DataError(f"{path}: cannot be read after line {number}: {error}") from error
+        yield from _decoded(file, path)
+
+
+def _decoded(file: Iterable[bytes], name: Path) -> Iterator[tuple[int, str]]:
+    number = 0
+    try:
+        for number, line in enumerate(file, 1):
+            yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name}:{number}: not UTF-8 text; convert the file to UTF-8") from error
+    except (EOFError, OSError, zlib.error) as error:
+        raise DataError(f"{name}: cannot be read after line {number}: {error}") from error
 
 
 def _unpacked(file: BufferedReader, path: Path) -> BufferedReader | gzip.GzipFile:
@@ -91,8 +96,18 @@ def _has_half_character(value: Any) -> bool:
     return False
 
 
+def standard_input() -> Iterator[Row]:
+    """The rows of JSON lines on standard input, as they come. Raises DataError as `rows`."""
+    name = Path("standard input")
+    return _objects(_decoded(sys.stdin.buffer, name), name)
+
+
 def _jsonl(path: Path) -> Iterator[Row]:
-    for number, line in lines(path):
+    return _objects(lines(path), path)
+
+
+def _objects(numbered: Iterable[tuple[int, str]], path: Path) -> Iterator[Row]:
+    for number, line in numbered:
         if not line.strip():
             continue
         try:

@@ -10,7 +10,7 @@ from adamergex.inference import choices, generation
 from adamergex.inference.journal import Journal
 from adamergex.models import encode
 from adamergex.models.resident import ResidentModel
-from adamergex.scoring.scorers import score_completion
+from adamergex.scoring.scorers import read_answer, score_completion
 from adamergex.tasks.items import Item
 from adamergex.tasks.task import AnswerKind
 
@@ -227,8 +227,11 @@ def chosen(item: Item, scores: Sequence[float]) -> Prediction:
 
 
 def marked(item: Item, text: str, questions: PredictionRequest) -> Prediction:
-    """What was written in answer to an item, read and compared as its kind wants it."""
+    """What was written in answer to an item, read and compared as its kind wants it; without right answers only read."""
     assert questions.kind != "choice"
     answer = generation.completion(text, questions.kind)
+    if not item.golds:
+        prediction, readable = read_answer(questions.kind, answer, questions.language, questions.marker)
+        return Prediction(item.id, prediction, (), {}, readable, written=text)
     scored = score_completion(questions.kind, answer, item.golds, questions.language, questions.marker)
     return Prediction(item.id, scored.prediction, item.golds, scored.scores, scored.readable, written=text)

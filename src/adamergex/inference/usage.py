@@ -3,14 +3,22 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
+import numpy as np
+from pydantic import Field, FiniteFloat, ValidationError, model_validator
+
+from adamergex import language_tags
+from adamergex.errors import AdapterError, RecipeError
 from adamergex.inference.settings import Evaluate
-from adamergex.tasks.task import Task
+from adamergex.storage.yaml_model import Section
+from adamergex.tasks.task import AnswerKind, Task, Wording
 
 FILE = "adamergex.json"
 # Raised when a reader of the older form would misread it.
 FORMAT = 1
+# Where a run puts its adapters with this file, a folder for each language.
+DELIVERED = "delivered"
 
 
 def described(
@@ -21,6 +29,8 @@ def described(
     base_model: str,
     weights: str,
     dtype: str,
+    quantization: str | None = None,
+    max_length: int | None = None,
     calibration: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What it takes to use an adapter, as plain JSON.
@@ -32,12 +42,17 @@ def described(
         base_model: a Hugging Face id or a folder.
         weights: a hash of the base model's weights, or the commit that they were downloaded from.
         dtype: of the base model's weights.
+        quantization: 4bit or 8bit, where the base model's weights are held in fewer bits.
+        max_length: the most tokens of an item; None where the model's context alone limits it.
         calibration: `labels` and the `bias` of each, in nats, which is added to their log-likelihoods; and how it was
             estimated.
     """
     wording = task.wording(language)
     asked: dict[str, Any] = {"kind": task.answer_kind, "prompt": wording.prompt, "separator": wording.separator}
-    asked |= {"choices": wording.choices, "marker": wording.marker}
+    # In the order of the task, which a classification head has, too.
+    words = wording.choices or {}
+    asked |= {"choices": {label: words[label] for label in task.choices} if task.choices else None}
+    asked |= {"marker": wording.marker, "max_length": max_length}
     if task.choices:
         asked["length_normalization"] = evaluate.length_normalization
     else:
@@ -47,6 +62,7 @@ def described(
         "base_model": base_model,
         "weights": weights,
         "dtype": dtype,
+        **({} if quantization is None else {"quantization": quantization}),
         "language": language,
         "task": {key: value for key, value in asked.items() if value is not None},
         "calibration": dict(calibration) if calibration is not None else None,
@@ -56,3 +72,130 @@ def described(
 def write(folder: Path, usage: Mapping[str, Any]) -> None:
     """Write `adamergex.json` into an adapter's folder."""
     (folder / FILE).write_text(json.dumps(usage, ensure_ascii=False, indent=2) + "\n", "utf-8")
+
+
+class Asked(Wording):
+    """How an adapter is asked: its prompt and its choices, and how answers are computed; see `Evaluate` and `Task`."""
+
+    kind: AnswerKind
+    length_normalization: Literal["none", "tokens", "characters"] = "none"
+    max_new_tokens: int | None = Field(None, ge=1)
+    max_length: int | None = Field(None, ge=1)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels in the order of the choices; none where answers are written."""
+        return tuple(self.choices or ())
+
+    @model_validator(mode="after")
+    def _choices_fit_the_kind(self) -> Self:
+        if (self.kind == "choice") != bool(self.choices):
+            raise ValueError("choices and kind: choice belong together")
+        return self
+
+
+class SavedCalibration(Section, extra="ignore"):
+    """The bias per label that was saved with an adapter, and how it was estimated.
+
+    Attributes:
+        labels: which the other attributes have one number for, each.
+        bias: in nats, added to the labels' log-likelihoods.
+        expected: the label shares that predictions were calibrated to; None for batch calibration.
+        inputs: on how many inputs without labels.
+    """
+
+    labels: tuple[str, ...]
+    bias: tuple[FiniteFloat, ...]
+    expected: tuple[FiniteFloat, ...] | None = None
+    inputs: int = 0
+
+
+class Usage(Section, extra="ignore"):
+    """What `adamergex.json` says; see `described`."""
+
+    format: Literal[1]
+    base_model: str
+    weights: str
+    dtype: Literal["float32", "bfloat16", "float16"]
+    quantization: Literal["4bit", "8bit"] | None = None
+    language: str
+    task: Asked
+    calibration: SavedCalibration | None = None
+
+    @model_validator(mode="after")
+    def _the_bias_is_of_the_labels(self) -> Self:
+        found = self.calibration
+        if found is None:
+            return self
+        if sorted(found.labels) != sorted(self.task.labels):
+            raise ValueError("calibration.labels are not those of task.choices")
+        lengths = {len(values) for values in (found.labels, found.bias, found.expected) if values is not None}
+        if len(lengths) > 1:
+            raise ValueError("calibration: labels, bias and expected have different numbers of values")
+        return self
+
+    @property
+    def bias(self) -> np.ndarray | None:
+        """What is added to the scores of the labels, in the order of the choices, float64 (labels,), in nats; or None."""
+        return None if self.calibration is None else self._in_order(self.calibration.bias)
+
+    @property
+    def expected(self) -> np.ndarray | None:
+        """The label shares that were calibrated to, in the order of the choices, float64 (labels,); None where there are none."""
+        found = None if self.calibration is None else self.calibration.expected
+        return None if found is None else self._in_order(found)
+
+    def _in_order(self, values: tuple[float, ...]) -> np.ndarray:
+        assert self.calibration is not None  # Whoever has its numbers has it.
+        by_label = dict(zip(self.calibration.labels, values, strict=True))
+        return np.array([by_label[label] for label in self.task.labels])
+
+
+def read(folder: Path) -> Usage:
+    """What it takes to use the adapter in a folder.
+
+    Raises:
+        AdapterError: there is no `adamergex.json`, or it is not what this version writes.
+    """
+    path = folder / FILE
+    try:
+        return Usage.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise AdapterError(
+            f"{folder}: has no {FILE}, which says how the adapter is asked; the folders in a run's {DELIVERED}/ have it"
+        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise AdapterError(
+            f"{path}: {where + ': ' if where else ''}{first['msg']}; expected what `adamergex run` writes (format {FORMAT})"
+        ) from error
+
+
+def find(place: Path, language: str | None = None) -> Path:
+    """The folder of an adapter with its `adamergex.json`: the place itself, or one in a run's `delivered/`.
+
+    Args:
+        place: an adapter's folder, or a run's.
+        language: that it answers in, a BCP 47 code; needed only where a run has several.
+
+    Raises:
+        AdapterError: there is no such adapter.
+        RecipeError: the language has to be named.
+    """
+    if not place.is_dir():
+        raise AdapterError(f"{place}: no such folder; expected the folder of a run or of an adapter")
+    delivered = place / DELIVERED
+    known = {path.name: path for path in sorted(delivered.iterdir()) if path.is_dir()} if delivered.is_dir() else {}
+    if not known:
+        if (place / "recipe.yaml").is_file():
+            raise AdapterError(f"{place}: the run has no adapters in {DELIVERED}/ yet; run its recipe to the end")
+        known = {read(place).language: place}
+    if language is None:
+        if len(known) > 1:
+            raise RecipeError([f"{place}: has adapters for {', '.join(known)}; choose one with --language"])
+        return next(iter(known.values()))
+    found = language_tags.match(language, known)
+    if found is None:
+        raise AdapterError(f"{place}: has no adapter for {language!r}; it has {', '.join(known)}")
+    return known[found]

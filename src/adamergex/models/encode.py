@@ -62,12 +62,12 @@ def answered(
 
 
 def classified(tokenizer: Any, items: Sequence[Item]) -> list[EncodedExample]:
-    """Items for an encoder's head, labelled by the index of the right choice.
+    """Items for an encoder's head, labelled by the index of the right choice; not labelled without an answer.
 
     An item is the prompt alone; a pair of prompt and text, where all choices are about the same text (XNLI); or a pair
     of the prompt and each choice, where choices are sentences (XCOPA).
     """
-    labels = [(item.choices.index(item.answer),) for item in items]
+    labels = [(item.choices.index(item.answer),) if item.answer else () for item in items]
     if not any(item.text_pair for item in items):
         prompts = sequences(tokenizer, [item.prompt for item in items], "classes")
         return [

@@ -167,7 +167,10 @@ def target_logits(
         # One number for each class of a sequence, or for each sequence of an item: either way a number for each choice.
         with float32_logits(model) if compared else nullcontext():
             logits = model(**{name: tensor.to(device) for name, tensor in read.items()}).logits.view(len(examples), -1)
-        labels = torch.tensor([example.labels[0] for example in examples], device=device)
+        # Of inputs without labels there are none.
+        labels = torch.tensor(
+            [label for example in examples for label in example.labels], dtype=torch.int64, device=device
+        )
         return logits.float(), torch.arange(len(labels), device=device), labels
     laid = _shared(examples, pad, model) if layout == "shared" else None
     if laid is None:

@@ -273,7 +273,12 @@ class RunStages:
         """The adapter that a run is for, with all that it takes to use it."""
         recipe = self.recipe
         params = DeliverParams(
-            model=self.model, task=recipe.task, evaluate=recipe.evaluate, source=recipe.source, language=language
+            model=self.model,
+            task=recipe.task,
+            evaluate=recipe.evaluate,
+            source=recipe.source,
+            language=language,
+            max_length=recipe.train.max_length,
         )
         inputs = {"adapter": (adapter,)} | ({"calibration": (calibration,)} if calibration else {})
         return self.add(f"delivered/{language}", "deliver", params, inputs)

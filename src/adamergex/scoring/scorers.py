@@ -60,11 +60,10 @@ def score_completion(
         raise ValueError("an answer without gold answers")
     if not all(gold.strip() for gold in golds):
         raise DataError("a gold answer is empty")
+    answer, readable = read_answer(kind, completion, language, marker)
     if kind == "number":
         right = [_gold_number(gold) for gold in golds]
-        number = read_number(completion, language, marker)
-        return Score(_written(number), {"accuracy": float(number in right)}, number is not None)
-    answer = completion.strip()
+        return Score(answer, {"accuracy": float(readable and Decimal(answer) in right)}, readable)
     if kind == "text":
         scores = {"exact": float(folded(answer) in map(folded, golds))}
     elif kind == "extraction":
@@ -76,7 +75,15 @@ def score_completion(
             for name in ("rougeL", "rouge1", "rouge2", "chrf")
         }
     # MLQA calls two answers equal where normalisation leaves nothing of both.
-    return Score(answer, scores if answer else dict.fromkeys(scores, 0.0), bool(answer))
+    return Score(answer, scores if readable else dict.fromkeys(scores, 0.0), readable)
+
+
+def read_answer(kind: AnswerKind, completion: str, language: str, marker: str | None = None) -> tuple[str, bool]:
+    """The answer of a completion, and whether one could be read; for the arguments see `score_completion`."""
+    if kind == "number":
+        number = read_number(completion, language, marker)
+        return _written(number), number is not None
+    return completion.strip(), bool(completion.strip())
 
 
 def _gold_number(gold: str) -> Decimal:

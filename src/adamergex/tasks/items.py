@@ -1,7 +1,7 @@
 """Rows of labelled data as items: a prompt, the choices, and the right answer."""
 
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -80,31 +80,56 @@ def read_items(
     return items
 
 
-def _item(task: Task, location: str, row: dict[str, Any], language: str, scored: bool, labelled: bool) -> Item:
-    wording = task.wording(language)
-    missing = [column for column in (*wording.columns, *[task.answer] * labelled) if row.get(column) is None]
+def question(wording: Wording, labels: Iterable[str], location: str, row: Mapping[str, Any]) -> Item:
+    """The item of a row without its answer; columns that the wording does not name are not looked at.
+
+    Args:
+        wording: how the row becomes a prompt.
+        labels: in the order of the item's choices; none where answers are written.
+        location: of the row.
+        row: its columns.
+
+    Raises:
+        DataError: the row lacks a column, its prompt is empty, or two choices have the same words.
+    """
+    missing = [column for column in wording.columns if row.get(column) is None]
     if missing:
-        raise DataError(f"{location}: no column {missing[0]!r}; the row has {', '.join(map(str, row))}")
+        raise DataError(_lacks(location, missing[0], row))
     prompt, longest = _filled(wording.prompt, row)
     if not prompt.strip():
         raise DataError(f"{location}: the prompt is empty; fill the columns that it is made of")
-    # In the order of the task, whatever a language's own wording has: label by label they are the same in every language.
     words = wording.choices or {}
-    choices = {label: _filled(words[label], row)[0] for label in task.choices or ()}
+    choices = {label: _filled(words[label], row)[0] for label in labels}
     if len({" ".join(words.split()) for words in choices.values()}) < len(choices):
         raise DataError(f"{location}: two choices have the same words; the model could not tell them apart")
-    separator = wording.separator
-    answer, golds = _answer(task, location, row, choices, scored) if labelled else ("", ())
     return Item(
         location,
         prompt,
-        separator + answer if labelled else "",
-        tuple(separator + words for words in choices.values()),
+        "",
+        tuple(wording.separator + words for words in choices.values()),
         longest,
-        golds,
+        (),
         "" if row.get("id") is None else str(row["id"]),
         _text_pair(wording, row, choices),
     )
+
+
+def _lacks(location: str, column: str, row: Mapping[str, Any]) -> str:
+    return f"{location}: no column {column!r}; the row has {', '.join(map(str, row))}"
+
+
+def _item(task: Task, location: str, row: dict[str, Any], language: str, scored: bool, labelled: bool) -> Item:
+    # In the order of the task, whatever a language's own wording has: label by label they are the same in every language.
+    labels = tuple(task.choices or ())
+    wording = task.wording(language)
+    item = question(wording, labels, location, row)
+    if not labelled:
+        return item
+    if row.get(task.answer) is None:
+        raise DataError(_lacks(location, task.answer, row))
+    choices = {label: words.removeprefix(wording.separator) for label, words in zip(labels, item.choices, strict=True)}
+    answer, golds = _answer(task, location, row, choices, scored)
+    return replace(item, answer=wording.separator + answer, golds=golds)
 
 
 def _answer(
@@ -129,7 +154,7 @@ def _answer(
     return answer, tuple(gold.strip() for gold in golds)
 
 
-def _text_pair(wording: Wording, row: dict[str, Any], choices: Mapping[str, str]) -> tuple[str, ...]:
+def _text_pair(wording: Wording, row: Mapping[str, Any], choices: Mapping[str, str]) -> tuple[str, ...]:
     shared = wording.shared_columns
     if shared is None:
         return tuple(words.strip() for words in choices.values())
@@ -149,7 +174,7 @@ def _text(value: Any, location: str, column: str) -> str:
     return str(value)
 
 
-def _filled(template: str, row: dict[str, Any]) -> tuple[str, tuple[int, int]]:
+def _filled(template: str, row: Mapping[str, Any]) -> tuple[str, tuple[int, int]]:
     """The template filled with a row's columns, and the start and end of the longest one."""
     text, longest = "", (0, 0)
     for literal, column, _, _ in string.Formatter().parse(template):

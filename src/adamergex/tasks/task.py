@@ -81,6 +81,11 @@ class Wording(Section):
         """
         return len(self.choices or ()) if self.shared_columns is not None else 1
 
+    @property
+    def has_fixed_labels(self) -> bool:
+        """Whether all items have the same choices, word for word, so that predictions have label shares."""
+        return bool(self.choices) and self.shared_columns == []
+
 
 _RULE = "named by letters, digits and underscores alone; double a brace that is meant as such"
 
@@ -151,11 +156,6 @@ class Task(Wording):
         if self.answer_kind != "number" and (self.marker or any(w.marker for w in self.wordings.values())):
             raise ValueError("marker belongs to kind: number; remove it")
         return self
-
-    @property
-    def has_fixed_labels(self) -> bool:
-        """Whether all items have the same choices, word for word, so that predictions have label shares."""
-        return bool(self.choices) and self.shared_columns == []
 
     @property
     def answer_kind(self) -> AnswerKind:

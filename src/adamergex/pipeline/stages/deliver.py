@@ -27,6 +27,7 @@ class DeliverParams(Params):
         evaluate: how answers are computed.
         source: the language that the task was learned in.
         language: that it answers in.
+        max_length: the most tokens of an item; None where the model's context alone limits it.
     """
 
     model: BaseModel
@@ -34,6 +35,7 @@ class DeliverParams(Params):
     evaluate: Evaluate
     source: str
     language: str
+    max_length: int | None = None
 
     def identity(self) -> dict[str, Any]:
         """See Params: what `adamergex.json` says."""
@@ -47,6 +49,8 @@ class DeliverParams(Params):
             base_model=self.model.name,
             weights=self.model.fingerprint,
             dtype=self.model.dtype,
+            quantization=self.model.quantization,
+            max_length=self.max_length,
             calibration=calibration,
         )
 

@@ -1,0 +1,104 @@
+"""`adamergex predict`: a run's adapter on rows without labels."""
+
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+
+def predict(
+    adapter: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN|ADAPTER",
+            help="The folder of a run, or of an adapter with its adamergex.json.",
+            show_default=False,
+        ),
+    ],
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE…",
+            help="Rows: .csv, .tsv, .jsonl, .json, .parquet, .txt; - for standard input.",
+            show_default=False,
+        ),
+    ],
+    language: Annotated[
+        str | None, typer.Option(metavar="CODE", help="Of the answers; needed where a run has several.")
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Its ending is its format; - for standard output. By default FILE.predictions.EXT, beside FILE.",
+        ),
+    ] = None,
+    calibrate: Annotated[
+        bool | None,
+        typer.Option(
+            "--calibrate/--no-calibrate",
+            help="Estimate the bias per label on the rows, without labels, or add the one saved with the adapter. By default on the "
+            "rows, from 100 on.",
+        ),
+    ] = None,
+    shares: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LABEL=SHARE,…",
+            help="Label shares to calibrate to, or counts of a sample. By default the adapter's.",
+        ),
+    ] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Add no bias.")] = False,
+    base_model: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="In place of the one that the run had.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Sequences per forward pass.")] = 64,
+    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first N rows of each file.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
+    trust_remote_code: Annotated[
+        bool,
+        typer.Option("--trust-remote-code", help="Run Python code that comes with the base model; read it before."),
+    ] = False,
+) -> None:
+    """Answer rows that have no labels; an interrupted command goes on where it was.
+
+    adamergex predict runs/quickstart commands.csv
+    """
+    from adamergex.inference import usage
+    from adamergex.inference.answer_jobs import prepared
+    from adamergex.inference.rows_calibration import Wish, stated
+    from adamergex.progress import display
+
+    used = usage.read(usage.find(adapter, language))
+    wish = Wish(calibrate, None if shares is None else stated(shares, used.task.labels), raw)
+    jobs = prepared(used, files, output, wish, overwrite=overwrite, limit=limit)
+    from adamergex.inference.answer_files import answer
+    from adamergex.inference.predictor import predictor
+
+    console = Console(stderr=True)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    try:
+        with display(console) as shown:
+            shown.stage(f"base model {base_model or used.base_model}")
+            loaded = predictor(
+                adapter,
+                language=language,
+                base_model=base_model,
+                batch_size=batch_size,
+                trust_remote_code=trust_remote_code,
+            )
+            shown.end()
+            for job in jobs:
+                console.print(answer(loaded, job, wish, shown), highlight=False, soft_wrap=True, markup=False)
+    except KeyboardInterrupt:
+        again = all(job.looked is not None and job.output is not None for job in jobs)
+        print("interrupted" + "; run the same command again to go on" * again, file=sys.stderr)
+        raise typer.Exit(130) from None
+    except BrokenPipeError:
+        # Whoever read the output has seen enough. What is still buffered goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(1) from None

@@ -1,0 +1,218 @@
+"""An adapter with its base model, loaded once: rows without labels → answers."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+from scipy.special import softmax
+
+from adamergex.adapters import adapter as adapters
+from adamergex.errors import DataError, ModelError
+from adamergex.inference import usage
+from adamergex.inference.journal import Journal
+from adamergex.inference.predict import NEW_TOKENS, Prediction, PredictionRequest, predict
+from adamergex.models.adapter_settings import Lora
+from adamergex.models.device import keep_freed_memory
+from adamergex.models.encode import fitted
+from adamergex.models.families import KINDS, family, longest_item
+from adamergex.models.resident import ResidentModel
+from adamergex.storage import files
+from adamergex.storage.checkpoints import Checkpoint, resolve
+from adamergex.tasks.items import Item, question
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to one row.
+
+    Attributes:
+        prediction: the likeliest label, without a bias; or what the model wrote, as its kind is read.
+        readable: whether there was an answer to read.
+        scores: of each label in the predictor's order: log-likelihoods in nats or logits, as they are compared, to four
+            decimals; none where answers are written.
+    """
+
+    prediction: str
+    readable: bool
+    scores: tuple[float, ...] = ()
+
+    def biased(self, labels: Sequence[str], bias: np.ndarray | None) -> tuple[str, np.ndarray]:
+        """The label that is chosen with a bias, and the probabilities of all labels, float64 (labels,).
+
+        Args:
+            labels: in the order of the scores.
+            bias: (labels,), in nats, added to the scores; None for none.
+        """
+        scores = np.array(self.scores)
+        if bias is None:
+            # Scores are rounded: of two that are equal now, one may have been larger.
+            return self.prediction, softmax(scores)
+        return labels[int((scores + bias).argmax())], softmax(scores + bias)
+
+
+class Predictor:
+    """An adapter on its base model, which answers rows as the adapter's run did.
+
+    Args:
+        folder: of the adapter, with its `adamergex.json`.
+        checkpoint: its base model.
+        batch_size: sequences per forward pass; halved where memory does not suffice.
+        raw: whether no bias is added, also where one was saved with the adapter.
+
+    Attributes:
+        usage: how the adapter is asked.
+        labels: what it chooses from, in the order of its scores; none where it writes its answers.
+        bias: what is added to the labels' scores, float64 (labels,), in nats; None for nothing.
+        key: a hash over all that answers depend on beside the rows; of what is added to them later, nothing.
+
+    Raises:
+        AdapterError, ModelError: the adapter cannot be read, or does not fit the base model.
+    """
+
+    def __init__(self, folder: Path, checkpoint: Checkpoint, batch_size: int = 64, raw: bool = False):
+        self.usage = usage.read(folder)
+        self.labels = self.usage.task.labels
+        self.bias = None if raw else self.usage.bias
+        self._batch_size = batch_size
+        adapter = adapters.load(folder)
+        kind = KINDS[family(checkpoint)]["task"]
+        keep_freed_memory()
+        self._resident = ResidentModel(
+            checkpoint,
+            self.usage.dtype,
+            Lora(),
+            kind=kind,
+            classes=self.usage.task.outputs if kind == "classes" else 0,
+            quantization=self.usage.quantization,
+        )
+        self._resident.set_adapter(adapter)
+        prefix = adapter.config.get("num_virtual_tokens") or 0
+        self._longest = longest_item(self._resident, self.usage.task.max_length, prefix)
+        parts = [files.sha256(folder / name) for name in (usage.FILE, adapters.CONFIG, adapters.WEIGHTS)]
+        self.key = sha256(json.dumps([*parts, checkpoint.fingerprint, batch_size]).encode()).hexdigest()
+
+    def __call__(self, rows: Iterable[str | Mapping[str, object]]) -> list[tuple[str, float | None]]:
+        """Answer rows.
+
+        Args:
+            rows: the columns of each that the prompt names, by name; or where it names one column alone, its texts.
+
+        Returns:
+            For each row its label and the probability of that; where answers are written, what was written and None.
+
+        Raises:
+            DataError: a row lacks a column, or is too long without its longest one; or it is no list of rows.
+            ModelError: a single row does not fit into memory.
+        """
+        if isinstance(rows, str | Mapping):
+            raise DataError(f"expected a list of rows, got a single {type(rows).__name__}; write [row]")
+        answers, _ = self.answers([self._item(number, row) for number, row in enumerate(rows)])
+        if not self.labels:
+            return [(answer.prediction, None) for answer in answers]
+        biased = [answer.biased(self.labels, self.bias) for answer in answers]
+        return [(label, float(probabilities[self.labels.index(label)])) for label, probabilities in biased]
+
+    def _item(self, number: int, row: str | Mapping[str, object]) -> Item:
+        location, task = f"rows[{number}]", self.usage.task
+        if not isinstance(row, str):
+            return question(task, self.labels, location, row)
+        columns = list(dict.fromkeys(task.columns))
+        if len(columns) > 1:
+            raise DataError(
+                f"{location}: is a text, but the prompt has the columns {', '.join(columns)}; give a dictionary of them"
+            )
+        return question(task, self.labels, location, {columns[0]: row})
+
+    def answers(
+        self,
+        items: Sequence[Item],
+        on_item: Callable[[int, int], None] = lambda done, total: None,
+        journal: Journal | None = None,
+    ) -> tuple[list[Answer], int]:
+        """Answers to items in their order, and how many items were too long and were shortened.
+
+        Args:
+            items: as `tasks.items.question` makes them.
+            on_item: called with the number of items done and to be done.
+            journal: holds what was answered before, and takes what is answered now.
+
+        Raises:
+            DataError: an item is too long without its longest column.
+            ModelError: a single item does not fit into memory.
+        """
+        task, resident = self.usage.task, self._resident
+        new_tokens = task.max_new_tokens or NEW_TOKENS[task.kind]
+        written = None if task.choices else new_tokens
+        ready, shortened = fitted(
+            resident.tokenizer, items, resident.kind, resident.decoder_start, self._longest, written
+        )
+        questions = PredictionRequest(
+            ready,
+            task.kind,
+            self.usage.language,
+            task.marker,
+            self._batch_size,
+            new_tokens,
+            task.length_normalization,
+        )
+        found = predict(resident, questions, on_item, journal)
+        return [self._answer(item, prediction) for item, prediction in zip(items, found, strict=True)], shortened
+
+    def _answer(self, item: Item, found: Prediction) -> Answer:
+        if not self.labels:
+            return Answer(found.prediction, found.readable)
+        words = [choice.strip() for choice in item.choices]
+        return Answer(self.labels[words.index(found.prediction)], True, found.choices)
+
+    def __repr__(self) -> str:
+        return f"Predictor(language={self.usage.language!r}, labels={self.labels!r})"
+
+
+def predictor(
+    adapter: str | Path,
+    *,
+    language: str | None = None,
+    base_model: str | None = None,
+    batch_size: int = 64,
+    raw: bool = False,
+    trust_remote_code: bool = False,
+) -> Predictor:
+    """Load an adapter and its base model, to answer rows with.
+
+        answer = adamergex.predictor("runs/quickstart")
+        answer(["prižgi luč v kuhinji"])      # → [(label, probability)]
+
+    Args:
+        adapter: the folder of a run, or of an adapter with its `adamergex.json` (a run's `delivered/LANG`).
+        language: of the answers, a BCP 47 code; needed only where a run has several.
+        base_model: a Hugging Face id or a folder, in place of the one that the run had.
+        batch_size: sequences per forward pass; halved where memory does not suffice.
+        raw: whether no bias is added, also where one was saved with the adapter.
+        trust_remote_code: whether Python code that comes with the base model may run.
+
+    Raises:
+        AdapterError: there is no such adapter, or nothing says how it is asked.
+        ModelError: the base model does not load, has other weights than that of the run, or the adapter does not fit it.
+        RecipeError: the language has to be named.
+    """
+    folder = usage.find(Path(adapter), language)
+    known = usage.read(folder)
+    checkpoint = resolve(base_model or known.base_model, trust_remote_code)
+    if base_model is None and _differ(known.weights, checkpoint.fingerprint):
+        raise ModelError(
+            f"base_model {known.base_model}: its weights are {checkpoint.fingerprint}, those of the adapter's run were "
+            f"{known.weights}; name the model to use it all the same (--base-model)"
+        )
+    return Predictor(folder, checkpoint, batch_size, raw)
+
+
+def _differ(one: str, other: str) -> bool:
+    """Whether two fingerprints say that weights are not the same; a hash and a commit cannot be compared.
+
+    Behind them may stand a hash of code.
+    """
+    first, second = one.split(), other.split()
+    return first[:1] == second[:1] and first[1:2] != second[1:2]
