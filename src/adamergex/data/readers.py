@@ -91,7 +91,7 @@ def opened(path: Path) -> BufferedReader:
 def lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
     """Numbered lines with their ends. UTF-8 is decoded line by line, so that an error names its line."""
     number = 0
-    with opened(path) as stored, _unpacked(stored, path) as file:
+    with opened(path) as stored, unpacked(stored, path) as file:
         try:
             if _is_utf8(encoding):
                 for number, line in enumerate(file, 1):
@@ -116,7 +116,8 @@ def _undecodable(path: Path, number: int, encoding: str) -> str:
     return f"{path}: not {encoding} text after line {number}; convert the file to UTF-8, or name its encoding"
 
 
-def _unpacked(file: BufferedReader, path: Path) -> BufferedReader | gzip.GzipFile:
+def unpacked(file: BufferedReader, path: Path) -> BufferedReader | gzip.GzipFile:
+    """What a file holds, uncompressed where it is compressed."""
     return gzip.open(file) if path.suffix.lower() == ".gz" else file
 
 

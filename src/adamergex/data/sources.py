@@ -43,7 +43,9 @@ def texts(source: Source, folder: Path, language: str, column: str) -> Iterator[
 def _renamed(location: str, row: dict[str, Any], columns: dict[str, str]) -> Row:
     """A row with its columns under the names that a recipe has for them, too."""
     if missing := [column for column in columns.values() if column not in row]:
-        raise DataError(f"{location}: no column {missing[0]!r}, which columns names; the row has {', '.join(map(str, row))}")
+        raise DataError(
+            f"{location}: no column {missing[0]!r}, which columns names; the row has {', '.join(map(str, row))}"
+        )
     return location, row | {name: row[column] for name, column in columns.items()}
 
 
