@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from adamergex import __version__
-from adamergex.cli import corpus, evaluate, init, merge, recipes, run
+from adamergex.cli import corpus, doctor, evaluate, init, merge, recipes, run
 from adamergex.errors import AdaMergeXError, RecipeError
 
 app = typer.Typer(
@@ -43,6 +43,7 @@ app.command()(corpus.corpus)
 app.command()(evaluate.evaluate)
 app.command()(merge.merge)
 app.command()(merge.inspect)
+app.command()(doctor.doctor)
 
 
 def main() -> None:

@@ -158,12 +158,15 @@ def _head(given: Draft) -> list[str]:
         "seed: 0",
     ]
     if given.suggested:
-        where = "of this machine's GPU" if given.on_gpu else "of this machine"
-        needed = f"{given.model.parameters * 2 if given.on_gpu else given.model.parameters * 4:.1f} GB of weights"
+        weights = given.model.parameters * (2 if given.on_gpu else 4)
+        memory = (
+            f"the GPU has {given.memory / 2**30:.0f} GiB" if given.on_gpu else f"{given.memory / 2**30:.0f} GiB here"
+        )
+        others = [model.name for model in BASE_MODELS if model.name != given.model.name]
         lines += [
-            f"# {given.model.about}; {needed}, {given.memory / 2**30:.0f} GiB {where}. Others, which may know the",
-            "# languages better and take longer: "
-            + ", ".join(model.name for model in BASE_MODELS if model.name != given.model.name)[:200],
+            f"# {given.model.about}; {weights:.1f} GB of weights, {memory}.",
+            "# Larger ones know more of a language and take longer:",
+            f"# {', '.join(others)}",
         ]
     lines.append(f"base_model: {scalar(given.model.name)}")
     lines += ["dtype: bfloat16"] if given.on_gpu else []
