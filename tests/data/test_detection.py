@@ -72,6 +72,13 @@ def test_a_single_column_is_not_cut_at_its_commas() -> None:
     assert delimiter_of(["maoni\n", '"nzuri, sana"\n', "sawa\n"]) == ","
 
 
+def test_one_malformed_row_hides_no_delimiter() -> None:
+    assert delimiter_of(["a;b\n", "1;2\n", "1;2;3\n"]) == ";"
+    assert delimiter_of(["a;b\n", '"1"2;2\n', "1;2\n"]) == ";"
+    # Commas cut more rows alike, but not all.
+    assert delimiter_of(["a;b\n", "1,5,2;2\n", "1,5,2;2\n"]) == ";"
+
+
 @pytest.mark.parametrize(
     ("text", "language", "page"),
     [

@@ -54,7 +54,9 @@ def test_columns_have_other_names_in_a_recipe(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("Review text,label\nuno,a\n")
     source = Source(files=["a.csv"], columns={"text": "Review text"})
     assert read(source, tmp_path) == [{"Review text": "uno", "label": "a", "text": "uno"}]
-    with pytest.raises(DataError, match=r"a\.csv:2: no column 'body', which columns names; the row has Review text, label"):
+    with pytest.raises(
+        DataError, match=r"a\.csv:2: no column 'body', which columns names; the row has Review text, label"
+    ):
         read(Source(files=["a.csv"], columns={"text": "body"}), tmp_path)
 
 

@@ -8,6 +8,7 @@ import codecs
 import csv
 import re
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -18,8 +19,8 @@ from langcodes import Language
 from adamergex.data.readers import READERS, Format, ending, lines, opened, unpacked
 from adamergex.errors import DataError
 
-# Bytes that are looked at for the encoding, and rows for the delimiter.
-_BYTES, _ROWS = 1 << 24, 5_000
+# Bytes that are looked at for the encoding; rows, and lines, for the delimiter.
+_BYTES, _ROWS, _LINES = 1 << 24, 5_000, 20_000
 # The code page that Windows uses for a language where it is not cp1252, by ISO 639-1 code, or by script.
 _CODE_PAGES = {
     "cp1250": "cs hr hu pl ro sk sl sq bs",
@@ -66,10 +67,10 @@ def detect(path: Path, language: str, delimiter: str | None = None, encoding: st
     found = encoding or encoding_of(path, language)
     if kind not in (".csv", ".tsv"):
         return Format(encoding=found)
-    text = [line for _, line in islice(lines(path, found), _ROWS * 4)]
+    text = [line for _, line in islice(lines(path, found), _LINES)]
     default = "\t" if kind == ".tsv" else ","
     separator = delimiter or delimiter_of(text, default)
-    header = has_header(_table(text, separator) or [])
+    header = has_header(_table(text, separator)[0])
     return Format(None if separator == default else separator, found, header)
 
 
@@ -116,17 +117,30 @@ def _code_page(language: str) -> str:
 def delimiter_of(text: Sequence[str], default: str = ",") -> str:
     """What separates the fields of a table: with which all rows have equally many, and most; the default among equals.
 
+    Where rows of several fields have equally many but for some, that is what separates them, and the reader names the others.
+
     Args:
         text: the first lines, with their ends.
         default: what the file's ending says.
     """
-    widths = {one: _width(_table(text, one)) for one in dict.fromkeys((default, *_DELIMITERS))}
+    separators = list(dict.fromkeys((default, *_DELIMITERS)))
+    tables = {one: _table(text, one) for one in separators}
+
+    def rank(one: str) -> tuple[bool, int]:
+        rows, whole = tables[one]
+        if not rows:
+            return False, 0
+        width, count = Counter(map(len, rows)).most_common(1)[0]
+        if whole and count == len(rows):
+            return width > 1, width
+        return False, width if width > 1 and 2 * count > len(rows) else 0
+
     # The first of equals.
-    return max(widths, key=lambda one: widths[one]) if any(widths.values()) else _likeliest(text, default)
+    return max(separators, key=rank)
 
 
-def _table(text: Sequence[str], delimiter: str) -> list[list[str]] | None:
-    """The first rows that have a value; None where they cannot be read with this delimiter."""
+def _table(text: Sequence[str], delimiter: str) -> tuple[list[list[str]], bool]:
+    """The first rows that have a value, and whether nothing spoke against this delimiter."""
     csv.field_size_limit(2**31 - 1)
     rows: list[list[str]] = []
     try:
@@ -137,20 +151,8 @@ def _table(text: Sequence[str], delimiter: str) -> list[list[str]] | None:
                 break
     except csv.Error:
         # The last row may be cut.
-        return rows if len(text) == _ROWS * 4 and rows else None
-    return rows
-
-
-def _width(rows: list[list[str]] | None) -> int:
-    """The number of fields that all rows have; 0 where they differ."""
-    widths = {len(fields) for fields in rows or []}
-    return widths.pop() if len(widths) == 1 else 0
-
-
-def _likeliest(text: Sequence[str], default: str) -> str:
-    """Of a table with a malformed row: the delimiter with most fields in its first row, so that the reader can name the other."""
-    first = text[0] if text else ""
-    return max(dict.fromkeys((default, *_DELIMITERS)), key=first.count)
+        return rows, len(text) == _LINES
+    return rows, True
 
 
 def has_header(rows: Sequence[Sequence[str]]) -> bool:
