@@ -7,8 +7,8 @@ import pytest
 
 from adamergex.data.readers import Format
 from adamergex.errors import DataError
-from adamergex.recipes import survey
-from adamergex.recipes.survey import Pick, Table
+from adamergex.recipes import columns, survey
+from adamergex.recipes.columns import Pick, Table
 
 GOOD, BAD = "I loved this hotel and the people", "The room was dirty and far too loud"
 
@@ -49,9 +49,9 @@ def labelled(labels: list[Any], **more: Any) -> Table:
     ],
 )
 def test_columns_are_found(rows: list[dict[str, Any]], text: Pick, answer: Pick) -> None:
-    found = survey.text_column(table(rows))
+    found = columns.text_column(table(rows))
     assert found == text
-    assert survey.answer_column(table(rows), found.column) == answer
+    assert columns.answer_column(table(rows), found.column) == answer
 
 
 def test_classes_are_counted_in_their_order() -> None:
@@ -115,10 +115,10 @@ def test_labels_that_cannot_be_learned_are_refused(labels: list[Any], says: str)
 
 def test_columns_that_are_not_there_are_refused() -> None:
     with pytest.raises(DataError, match="one column only, 'text'"):
-        survey.answer_column(table([{"text": GOOD}, {"text": BAD}]), "text")
+        columns.answer_column(table([{"text": GOOD}, {"text": BAD}]), "text")
     with pytest.raises(DataError, match="no column has several values; expected labels or answers in one of language"):
-        survey.answer_column(table([{"text": GOOD, "language": "en"}, {"text": BAD, "language": "en"}]), "text")
+        columns.answer_column(table([{"text": GOOD, "language": "en"}, {"text": BAD, "language": "en"}]), "text")
     with pytest.raises(DataError, match="no column holds text"):
-        survey.text_column(table([{"a": 1, "b": "2020-01-01"}] * 2))
+        columns.text_column(table([{"a": 1, "b": "2020-01-01"}] * 2))
     with pytest.raises(DataError, match="--text-column: no column 'txt'; there are text, label; did you mean text"):
-        survey.require(labelled(["a"]), "txt", "--text-column")
+        columns.require(labelled(["a"]), "txt", "--text-column")

@@ -12,9 +12,10 @@ from typing import Any, Protocol
 from adamergex.data import detection
 from adamergex.errors import DataError
 from adamergex.models.machine import Machine
-from adamergex.recipes import base_models, plain_text, survey
+from adamergex.recipes import base_models, columns, plain_text, survey
+from adamergex.recipes.columns import Table
 from adamergex.recipes.drafting import Corpus, Draft, column_name
-from adamergex.recipes.survey import Labelled, Table
+from adamergex.recipes.survey import Labelled
 from adamergex.training.self_training import FEWEST
 
 WIKIPEDIA = "wikipedia"
@@ -120,15 +121,15 @@ class Interview:
         """The labelled file, its columns with the text and the answer, what it holds, and its language."""
         wanted, path = self.wanted, self.wanted.labelled
         form = detection.detect(path, wanted.source or "en", wanted.delimiter, wanted.encoding)
-        table = survey.read(path, form)
-        answer = wanted.label_column and survey.require(table, wanted.label_column, "--label-column")
+        table = columns.read(path, form)
+        answer = wanted.label_column and columns.require(table, wanted.label_column, "--label-column")
         if wanted.text_column is not None:
-            text = survey.require(table, wanted.text_column, "--text-column")
+            text = columns.require(table, wanted.text_column, "--text-column")
         else:
-            pick = survey.text_column(table, answer)
+            pick = columns.text_column(table, answer)
             text = self._ask.choice(f"{path}: which column holds the text?", pick.column, pick.others)
         if answer is None:
-            pick = survey.answer_column(table, text)
+            pick = columns.answer_column(table, text)
             answer = self._ask.choice(f"{path}: which column holds the label?", pick.column, pick.others)
         if answer == text:
             raise DataError(f"{path}: column {text!r} cannot be both the text and the label; see --label-column")
@@ -152,7 +153,7 @@ class Interview:
 
     def _say(self, table: Table, text: str, answer: str, found: Labelled, source: str) -> None:
         rows = len(table.rows)
-        self.lines += [(str(table.path), f"{rows:,} rows, {_written(table)}")]
+        self.lines += [(str(table.path), f"{rows:,} rows, {columns.written(table)}")]
         others = [name for name in table.columns if name not in (text, answer)]
         self.lines.append(
             ("columns", f"text {text!r}, answer {answer!r}" + (f"; not used: {', '.join(others)}" if others else ""))
@@ -200,7 +201,7 @@ class Interview:
         path = self.wanted.inputs
         assert path is not None  # Whoever asks has looked.
         table = self._table(path)
-        column = text if text in table.columns else survey.text_column(table).column
+        column = text if text in table.columns else columns.text_column(table).column
         values = table.values(column)
         self._told(path, table, values)
         if len(table.rows) < FEWEST:
@@ -213,8 +214,8 @@ class Interview:
         assert path is not None  # Whoever asks has looked.
         table = self._table(path)
         answer = label if label in table.columns else None
-        column = text if text in table.columns else survey.text_column(table, answer).column
-        answer = answer or survey.answer_column(table, column).column
+        column = text if text in table.columns else columns.text_column(table, answer).column
+        answer = answer or columns.answer_column(table, column).column
         self._told(path, table, table.values(column))
         unknown = survey.unknown_labels(table, answer, found.classes) if found.classes else []
         if unknown:
@@ -225,11 +226,11 @@ class Interview:
         return self._source(table, {name: column, label: answer})
 
     def _table(self, path: Path) -> Table:
-        return survey.read(path, detection.detect(path, self.wanted.target))
+        return columns.read(path, detection.detect(path, self.wanted.target))
 
     def _told(self, path: Path, table: Table, texts: list[str]) -> None:
         languages = survey.languages(texts)
-        self.lines.append((str(path), f"{len(table.rows):,} rows, {_written(table)}; {_shares(languages)}"))
+        self.lines.append((str(path), f"{len(table.rows):,} rows, {columns.written(table)}; {_shares(languages)}"))
         if other := survey.foreign(languages, self.wanted.target):
             self.notes.append(f"{path} looks like {other}, not {self.wanted.target}")
 
@@ -262,8 +263,8 @@ class Interview:
         self.lines.append(("base model", f"{model.name}, for {where}, {self._machine.model_memory / 2**30:.0f} GiB"))
         return model
 
-    def _source(self, table: Table, columns: Mapping[str, str]) -> dict[str, Any]:
-        renamed = {name: column for name, column in columns.items() if name != column}
+    def _source(self, table: Table, names: Mapping[str, str]) -> dict[str, Any]:
+        renamed = {name: column for name, column in names.items() if name != column}
         options = detection.options(table.form) | ({"columns": renamed} if renamed else {})
         return {"files": self._relative(table.path), **options}
 
@@ -274,27 +275,6 @@ class Interview:
         except ValueError:  # on another drive
             relative = path.absolute().as_posix()
         return glob.escape(relative) if path.is_file() else relative
-
-
-def _written(table: Table) -> str:
-    """How a table is written, in words."""
-    form = table.form
-    parts = [form.encoding.upper() if form.encoding == "utf-8" else f"not UTF-8: read as {form.encoding}"]
-    if form.encoding not in ("utf-8", "utf-16") and (sample := _sample(table)):
-        parts.append(f"as in “{sample}”")
-    names = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}
-    parts += [f"{names.get(form.delimiter, form.delimiter)} between fields"] if form.delimiter else []
-    parts += [] if form.header else ["without names of columns"]
-    return ", ".join(parts)
-
-
-def _sample(table: Table) -> str:
-    """A few words around the first character that another encoding would have made something else of."""
-    for _, row in table.rows:
-        for value in map(str, row.values()):
-            if found := re.search(r"\S* ?\S*[^\x00-\x7f]\S* ?\S*", value):
-                return found[0]
-    return ""
 
 
 def _shares(languages: Mapping[str, float]) -> str:

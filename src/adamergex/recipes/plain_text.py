@@ -11,7 +11,7 @@ from adamergex.data.cleaning import Duplicates
 from adamergex.data.readers import Format
 from adamergex.data.settings import Source
 from adamergex.errors import DataError
-from adamergex.recipes import survey
+from adamergex.recipes import columns, survey
 
 # Text is read no further: more than any budget that is drafted.
 _ENOUGH = 20_000_000
@@ -100,8 +100,8 @@ def _columns(paths: list[Path], language: str) -> dict[str, Any]:
     for path in paths:
         if not path.stat().st_size or readers.ending(path) in (".txt", ".txt.gz"):
             continue
-        table = survey.read(path, detection.detect(path, language), _BATCH)
+        table = columns.read(path, detection.detect(path, language), _BATCH)
         if "text" in table.columns:
             return {}
-        return {"columns": {"text": survey.text_column(table).column}}
+        return {"columns": {"text": columns.text_column(table).column}}
     return {}
