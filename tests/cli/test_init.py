@@ -91,7 +91,6 @@ WRITERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
 @pytest.mark.parametrize("kind", WRITERS)
 def test_each_kind_of_file_is_read_by_the_recipe_as_it_was_found(run: Run, tmp_path: Path, kind: str) -> None:
     name, write = WRITERS[kind]
-    (tmp_path / "deep").mkdir()
     write(tmp_path / name)
     status, shown, errors = run("init", name, "--output", "deep/own.yaml")
     assert (status, errors) == (0, "")

@@ -113,9 +113,11 @@ def init(
         print("interrupted; nothing was written", file=sys.stderr)
         raise typer.Exit(130) from None
     _show(interview, console)
-    check(yaml_model.check(Recipe, recipe, str(output)), output.parent)
+    checked = yaml_model.check(Recipe, recipe, str(output))
     with storage(output.parent):
+        # Paths that lead out of a folder need it to be there.
         output.parent.mkdir(parents=True, exist_ok=True)
+        check(checked, output.parent)
         write_synced(output, recipe.encode())
     console.print(f"recipe: {output}", highlight=False, soft_wrap=True, markup=False)
     console.print(f"next: adamergex run {output}", highlight=False, soft_wrap=True, markup=False)

@@ -23,7 +23,7 @@ WIKIPEDIA = "wikipedia"
 _MOST_ASKED = 10
 # Of a language, of which an identifier is sure.
 _MOST = 0.6
-_FEW_ROWS = 50
+_FEW_ROWS, _LITTLE_TEXT = 50, 200_000
 
 
 class Ask(Protocol):
@@ -240,14 +240,15 @@ class Interview:
             return Corpus()
         pattern = str(Path(given).expanduser())
         found = plain_text.look(pattern, language)
-        amount = f"{'' if found.whole else 'more than '}{found.characters:,} characters"
-        self.lines.append(
-            (
-                f"text ({language})",
-                f"{given}: {found.files:,} files, {found.documents:,} documents, {amount}, {found.duplicates:,} near-duplicates; "
-                f"{_shares(found.languages)}",
-            )
+        facts = (
+            f"{given}: {found.files:,} file{'s' * (found.files != 1)}",
+            f"{found.documents:,} documents",
+            f"{'' if found.whole else 'more than '}{found.characters:,} characters",
+            f"{found.duplicates:,} near-duplicates",
         )
+        self.lines.append((f"text ({language})", f"{', '.join(facts)}; {_shares(found.languages)}"))
+        if found.whole and found.characters < _LITTLE_TEXT:
+            self.notes.append(f"{given}: {found.characters:,} characters are little text; millions are a good start")
         if other := survey.foreign(found.languages, language):
             self.notes.append(f"{given} looks like {other}, not {language}")
         return Corpus(
