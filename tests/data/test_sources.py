@@ -37,6 +37,44 @@ def test_every_format_gives_the_same_rows(tmp_path: Path) -> None:
     assert len(read(Source(files=["a.*v"], limit=3), tmp_path)) == 3
 
 
+def test_text_files_in_another_encoding_are_read_by_its_name(tmp_path: Path) -> None:
+    text = "uno: ñandú\n\ndos"
+    for encoding in ("cp1252", "utf-16", "UTF_8"):
+        (tmp_path / "a.txt").write_text(text, encoding)
+        found = read(Source(files=["a.txt"], encoding=encoding), tmp_path)
+        assert [row["text"] for row in found] == ["uno: ñandú", "dos"]
+    (tmp_path / "a.jsonl").write_text(json.dumps(ROWS[1], ensure_ascii=False), "cp932")
+    assert read(Source(files=["a.jsonl"], encoding="cp932"), tmp_path) == ROWS[1:]
+    (tmp_path / "a.txt").write_bytes(b"a\n\x81")
+    with pytest.raises(DataError, match=r"a\.txt: not cp1252 text after line 0; convert"):
+        read(Source(files=["a.txt"], encoding="cp1252"), tmp_path)
+
+
+def test_columns_have_other_names_in_a_recipe(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("Review text,label\nuno,a\n")
+    source = Source(files=["a.csv"], columns={"text": "Review text"})
+    assert read(source, tmp_path) == [{"Review text": "uno", "label": "a", "text": "uno"}]
+    with pytest.raises(
+        DataError, match=r"a\.csv:2: no column 'body', which columns names; the row has Review text, label"
+    ):
+        read(Source(files=["a.csv"], columns={"text": "body"}), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"files": "a.csv", "encoding": "utf-9"}, "unknown encoding"),
+        ({"files": "a.csv", "encoding": "base64"}, "unknown encoding"),
+        ({"files": "a.csv", "delimiter": ";;"}, "at most 1 character"),
+        ({"dataset": "a/b", "split": "train", "delimiter": ";"}, "delimiter belongs to files"),
+        ({"benchmark": "xcopa", "split": "test", "columns": {"a": "b"}}, "columns of a benchmark"),
+    ],
+)
+def test_options_of_files_are_checked(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        Source.model_validate(given)
+
+
 def test_text_files_are_paragraphs(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one\ntwo\n\n\n  three\n")
     found = list(sources.rows(Source(files=["*.txt"]), tmp_path, "en"))
@@ -73,7 +111,8 @@ def test_hugging_face_data_sets_are_read(tmp_path: Path) -> None:
             gzip.compress(b"x" * 99, mtime=0)[:-9],
             r"a\.txt\.gz: cannot be read after line 0: Compressed file ended",
         ),
-        ("a.csv", b"text,label\nx\n", r"a\.csv:2: expected 2 columns"),
+        ("a.csv", b"text,label\nx\n", r"a\.csv:2: expected 2 columns, got 1"),
+        ("a.csv", b"text,text\nx,y\n", r"a\.csv:1: two columns are called 'text'"),
         ("a.parquet", b"no", r"a\.parquet: cannot be read as Parquet"),
         ("a.xlsx", b"no", r"a\.xlsx: unknown format \.xlsx"),
     ],

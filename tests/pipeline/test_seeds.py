@@ -75,7 +75,11 @@ def test_what_is_chosen_and_refined_is_so_with_each_seed(own_data: Callable[...,
     data = path.parent / "data"
     for name in ("dev.es.jsonl", "inputs.es.jsonl"):
         (data / name).write_text((data / "test.es.jsonl").read_text())
-    wanted = ("task.dev=data/dev.{language}.jsonl", "task.unlabelled=data/inputs.{language}.jsonl", "refine={}")
+    wanted: tuple[str, ...] = (
+        "task.dev=data/dev.{language}.jsonl",
+        "task.unlabelled=data/inputs.{language}.jsonl",
+        "refine={}",
+    )
     wanted += ("merge={scale: auto, selection: {few_shot: 10}}", "evaluate.methods=[few-shot, adamergex]")
     alone, both = plan(path, *wanted, "seed=5"), plan(path, *wanted, "seeds=[5, 1]")
     assert {id: both[id] for id in alone} == alone

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from adamergex import __version__
-from adamergex.cli import corpus, evaluate, merge, predict, recipes, run
+from adamergex.cli import corpus, doctor, evaluate, init, merge, predict, recipes, run
 from adamergex.errors import AdaMergeXError, RecipeError
 
 app = typer.Typer(
@@ -34,6 +34,7 @@ def _options(
     pass
 
 
+app.command()(init.init)
 app.command()(run.run)
 app.command()(run.plan)
 app.command()(run.validate)
@@ -43,6 +44,7 @@ app.command()(evaluate.evaluate)
 app.command()(predict.predict)
 app.command()(merge.merge)
 app.command()(merge.inspect)
+app.command()(doctor.doctor)
 
 
 def main() -> None:

@@ -161,11 +161,12 @@ class Languages:
         found: language → number of documents that are in it instead.
     """
 
-    _LEAST, _SAMPLE, _SURE = 100, 300, 0.95
+    SAMPLE = 300
+    _LEAST, _SURE = 100, 0.95
 
     def __init__(self, claimed: str):
         self._identifier = _identifier()
-        self._accepted = {label for label in self._identifier.labels if _close(claimed, label)}
+        self._accepted = {label for label in self._identifier.labels if close(claimed, label)}
         self.known = bool(self._accepted)
         self.found: Counter[str] = Counter()
 
@@ -174,8 +175,8 @@ class Languages:
         if not self.known:
             return False
         # From the middle, because articles begin with names.
-        begin = max(0, (len(text) - self._SAMPLE) // 2)
-        sample = text[begin : begin + self._SAMPLE].encode("utf-8", "replace")[: self._SAMPLE]
+        begin = max(0, (len(text) - self.SAMPLE) // 2)
+        sample = text[begin : begin + self.SAMPLE].encode("utf-8", "replace")[: self.SAMPLE]
         if len(sample) < self._LEAST:
             return False
         ranked = self._identifier.rank(sample)
@@ -183,6 +184,34 @@ class Languages:
             return False
         self.found[ranked[0][0]] += 1
         return True
+
+
+def language_shares(texts: Iterable[str]) -> dict[str, float]:
+    """The languages that texts are in, each with its share of their characters, the largest first.
+
+    The identifier reads 300 characters or more at once, so that short texts are told together with their neighbours.
+    """
+    counts: Counter[str] = Counter()
+    joined = ""
+
+    def count() -> None:
+        if joined.strip():
+            counts[_identifier().rank(joined.encode("utf-8", "replace"))[0][0]] += len(joined)
+
+    for text in texts:
+        joined += text[: Languages.SAMPLE] + "\n"
+        if len(joined) >= Languages.SAMPLE:
+            count()
+            joined = ""
+    # What is left of a few texts is all there is; of many it is too short to tell.
+    if not counts:
+        count()
+    return {language: number / counts.total() for language, number in counts.most_common()}
+
+
+def identifiable(language: str) -> bool:
+    """Whether the identifier knows a language, or one close to it."""
+    return any(close(language, label) for label in _identifier().labels)
 
 
 @cache
@@ -202,7 +231,7 @@ def _macro(language: str) -> str:
     return MACROLANGUAGES.get(main, main)
 
 
-def _close(first: str, second: str) -> bool:
+def close(first: str, second: str) -> bool:
     """Whether readers of each understand the other; the script set aside, which hides that of hr and sr."""
     if _macro(first) == _macro(second):
         return True

@@ -1,5 +1,6 @@
 """Rows from files, by format: JSON lines, JSON, CSV, TSV, Parquet, paragraphs of plain text; compressed ones, too."""
 
+import codecs
 import csv
 import glob
 import gzip
@@ -7,10 +8,12 @@ import json
 import os
 import sys
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from io import BufferedReader
+from dataclasses import dataclass
+from io import BufferedReader, TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from adamergex.data.settings import Source
 from adamergex.errors import DataError
@@ -18,9 +21,29 @@ from adamergex.errors import DataError
 Row = tuple[str, dict[str, Any]]
 
 
-def rows(path: Path) -> Iterator[Row]:
+@dataclass(frozen=True)
+class Format:
+    """How a file is written, as far as its ending does not say it.
+
+    Attributes:
+        delimiter: between the fields of a table; None: a comma, in .tsv a tab.
+        encoding: of text.
+        header: whether a table begins with the names of its columns; else they are `column_1`, `column_2` and so on.
+    """
+
+    delimiter: str | None = None
+    encoding: str = "utf-8"
+    header: bool = True
+
+
+def format_of(source: Source) -> Format:
+    """How the files of a source are written."""
+    return Format(source.delimiter, source.encoding or "utf-8", source.header is not False)
+
+
+def rows(path: Path, form: Format = Format()) -> Iterator[Row]:
     """The rows of a file: pairs of a location, such as `train.jsonl:7`, and the row. Raises DataError where one is malformed."""
-    return READERS[ending(path)](path)
+    return READERS[ending(path)](path, form)
 
 
 def paths(source: Source, folder: Path) -> list[Path]:
@@ -66,24 +89,40 @@ def opened(path: Path) -> BufferedReader:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines, decoded one by one so that an error names its line."""
-    with opened(path) as stored, _unpacked(stored, path) as file:
-        yield from _decoded(file, path)
+def lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
+    """Numbered lines with their ends. UTF-8 is decoded line by line, so that an error names its line."""
+    with opened(path) as stored, unpacked(stored, path) as file:
+        yield from _decoded(file, path, encoding)
 
 
-def _decoded(file: Iterable[bytes], name: Path) -> Iterator[tuple[int, str]]:
+def _decoded(file: BufferedReader | gzip.GzipFile, path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
     number = 0
     try:
-        for number, line in enumerate(file, 1):
-            yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{name}:{number}: not UTF-8 text; convert the file to UTF-8") from error
+        if _is_utf8(encoding):
+            for number, line in enumerate(file, 1):
+                yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+        else:
+            with TextIOWrapper(file, encoding, newline="") as text:
+                for number, decoded in enumerate(text, 1):
+                    yield number, decoded
+    except UnicodeError as error:
+        raise DataError(_undecodable(path, number, encoding)) from error
     except (EOFError, OSError, zlib.error) as error:
-        raise DataError(f"{name}: cannot be read after line {number}: {error}") from error
+        raise DataError(f"{path}: cannot be read after line {number}: {error}") from error
 
 
-def _unpacked(file: BufferedReader, path: Path) -> BufferedReader | gzip.GzipFile:
+def _is_utf8(encoding: str) -> bool:
+    return codecs.lookup(encoding).name in ("utf-8", "utf-8-sig")
+
+
+def _undecodable(path: Path, number: int, encoding: str) -> str:
+    if _is_utf8(encoding):
+        return f"{path}:{number}: not UTF-8 text; convert the file to UTF-8, or name its encoding"
+    return f"{path}: not {encoding} text after line {number}; convert the file to UTF-8, or name its encoding"
+
+
+def unpacked(file: BufferedReader, path: Path) -> BufferedReader | gzip.GzipFile:
+    """What a file holds, uncompressed where it is compressed."""
     return gzip.open(file) if path.suffix.lower() == ".gz" else file
 
 
@@ -99,11 +138,11 @@ def _has_half_character(value: Any) -> bool:
 def standard_input() -> Iterator[Row]:
     """The rows of JSON lines on standard input, as they come. Raises DataError as `rows`."""
     name = Path("standard input")
-    return _objects(_decoded(sys.stdin.buffer, name), name)
+    return _objects(_decoded(cast(BufferedReader, sys.stdin.buffer), name), name)
 
 
-def _jsonl(path: Path) -> Iterator[Row]:
-    return _objects(lines(path), path)
+def _jsonl(path: Path, form: Format) -> Iterator[Row]:
+    return _objects(lines(path, form.encoding), path)
 
 
 def _objects(numbered: Iterable[tuple[int, str]], path: Path) -> Iterator[Row]:
@@ -121,11 +160,10 @@ def _objects(numbered: Iterable[tuple[int, str]], path: Path) -> Iterator[Row]:
         yield f"{path}:{number}", row
 
 
-def _json(path: Path) -> Iterator[Row]:
+def _json(path: Path, form: Format) -> Iterator[Row]:
     """A list of objects, such as the reference files of the paper."""
     try:
-        with opened(path) as file:
-            listed = json.loads(file.read().decode("utf-8-sig"))
+        listed = json.loads("".join(line for _, line in lines(path, form.encoding)))
     except ValueError as error:
         raise DataError(f"{path}: not JSON: {error}") from error
     if not isinstance(listed, list):
@@ -138,23 +176,33 @@ def _json(path: Path) -> Iterator[Row]:
         yield f"{path}[{number}]", row
 
 
-def _csv(path: Path) -> Iterator[Row]:
+def _csv(path: Path, form: Format) -> Iterator[Row]:
+    """A table. Rows without any value are left out: spreadsheets write them where rows were emptied."""
     csv.field_size_limit(2**31 - 1)  # A document may be longer than the library's 131,072 characters.
-    reader = csv.DictReader(
-        (line for _, line in lines(path)), delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True
-    )
+    delimiter = form.delimiter or ("\t" if path.suffix.lower() == ".tsv" else ",")
+    reader = csv.reader((line for _, line in lines(path, form.encoding)), delimiter=delimiter, strict=True)
+    names: list[str] = []
     try:
-        for row in reader:
-            if None in row or None in row.values():
+        for fields in reader:
+            if not any(fields):
+                continue
+            if not names:
+                names = fields if form.header else [f"column_{number}" for number in range(1, len(fields) + 1)]
+                if twice := [name for name, count in Counter(filter(None, names)).items() if count > 1]:
+                    raise DataError(f"{path}:{reader.line_num}: two columns are called {twice[0]!r}; rename one")
+                if form.header:
+                    continue
+            if len(fields) != len(names):
                 raise DataError(
-                    f"{path}:{reader.line_num}: expected {len(reader.fieldnames or ())} columns; quote a field that holds the separator"
+                    f"{path}:{reader.line_num}: expected {len(names)} columns, got {len(fields)}; quote a field that holds "
+                    "the separator"
                 )
-            yield f"{path}:{reader.line_num}", row
+            yield f"{path}:{reader.line_num}", dict(zip(names, fields, strict=True))
     except csv.Error as error:
         raise DataError(f"{path}:{reader.line_num}: {error}") from error
 
 
-def _parquet(path: Path) -> Iterator[Row]:
+def _parquet(path: Path, _: Format) -> Iterator[Row]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -169,11 +217,11 @@ def _parquet(path: Path) -> Iterator[Row]:
         raise DataError(f"{path}: cannot be read as Parquet: {error}") from error
 
 
-def _text(path: Path) -> Iterator[Row]:
+def _text(path: Path, form: Format) -> Iterator[Row]:
     """Paragraphs: runs of lines between empty ones."""
     paragraph: list[str] = []
     start = 1
-    for number, line in lines(path):
+    for number, line in lines(path, form.encoding):
         if line.strip():
             if not paragraph:
                 start = number
@@ -185,7 +233,7 @@ def _text(path: Path) -> Iterator[Row]:
         yield f"{path}:{start}", {"text": "\n".join(paragraph)}
 
 
-READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
+READERS: dict[str, Callable[[Path, Format], Iterator[Row]]] = {
     ".jsonl": _jsonl,
     ".json": _json,
     ".csv": _csv,

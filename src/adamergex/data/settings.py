@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Self
 
 import langcodes
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from adamergex.storage.yaml_model import Section
 
@@ -40,6 +40,21 @@ class Source(Section):
         None, description="where a benchmark's files lie as its authors publish them; from the hub if left out"
     )
     limit: int | None = Field(None, ge=1, description="use no more than this many rows, the first ones")
+    columns: dict[str, str] | None = Field(
+        None, description="name in the recipe → the column of the rows, where that has another name"
+    )
+    delimiter: str | None = Field(
+        None,
+        min_length=1,
+        max_length=1,
+        description="between the fields of .csv and .tsv files; a comma, or a tab, if left out",
+    )
+    encoding: str | None = Field(None, description="of text files, such as cp1252 or utf-16; UTF-8 if left out")
+    header: bool | None = Field(
+        None,
+        strict=True,
+        description="false where .csv and .tsv files begin without names: their columns are column_1, column_2 and so on",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -49,6 +64,15 @@ class Source(Section):
             return {"files": [value]}
         if isinstance(value, dict) and isinstance(value.get("files"), str):
             return {**value, "files": [value["files"]]}
+        return value
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_known(cls, value: str | None) -> str | None:
+        try:
+            "".encode(value or "utf-8")
+        except LookupError:
+            raise ValueError("unknown encoding; expected one that Python knows, such as cp1252 or utf-16") from None
         return value
 
     @model_validator(mode="after")
@@ -67,6 +91,11 @@ class Source(Section):
                 raise ValueError(f"a {kind} needs its split; add split: train, or whichever it is")
         if self.folder is not None and self.benchmark is None:
             raise ValueError("folder belongs to a benchmark; use files")
+        for key in ("delimiter", "encoding", "header"):
+            if self.files is None and getattr(self, key) is not None:
+                raise ValueError(f"{key} belongs to files; remove it")
+        if self.benchmark is not None and self.columns is not None:
+            raise ValueError("columns of a benchmark have the names that its prompt knows; remove columns")
         return self
 
     @property

@@ -26,7 +26,8 @@ def rows(source: Source, folder: Path, language: str) -> Iterator[Row]:
     Raises:
         DataError: a file is missing or malformed, or a data set does not load.
     """
-    return islice(_all_rows(source, folder, language), source.limit)
+    found = islice(_all_rows(source, folder, language), source.limit)
+    return found if source.columns is None else (_renamed(*row, source.columns) for row in found)
 
 
 def texts(source: Source, folder: Path, language: str, column: str) -> Iterator[str]:
@@ -39,10 +40,19 @@ def texts(source: Source, folder: Path, language: str, column: str) -> Iterator[
         yield row[column]
 
 
+def _renamed(location: str, row: dict[str, Any], columns: dict[str, str]) -> Row:
+    """A row with its columns under the names that a recipe has for them, too."""
+    if missing := [column for column in columns.values() if column not in row]:
+        raise DataError(
+            f"{location}: no column {missing[0]!r}, which columns names; the row has {', '.join(map(str, row))}"
+        )
+    return location, row | {name: row[column] for name, column in columns.items()}
+
+
 def _all_rows(source: Source, folder: Path, language: str) -> Iterator[Row]:
     if source.files is not None:
         for path in readers.paths(source, folder):
-            yield from readers.rows(path)
+            yield from readers.rows(path, readers.format_of(source))
     elif source.package is not None:
         split = source.split or "train"
         for number, row in enumerate(packaged.rows(source.package, language, split)):

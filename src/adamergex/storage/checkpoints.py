@@ -191,10 +191,14 @@ def _packaged() -> Checkpoint:
     return checkpoint
 
 
+def cache_folder() -> Path:
+    """Where converted models are kept; it may not exist yet."""
+    return Path(os.environ.get("ADAMERGEX_CACHE") or platformdirs.user_cache_path("adamergex"))
+
+
 def _packaged_folder() -> Path:
     """The cache folder of the packaged model, which may not exist yet."""
-    cache = Path(os.environ.get("ADAMERGEX_CACHE") or platformdirs.user_cache_path("adamergex"))
-    return cache / f"{_DISTRIBUTION}-{_CONVERSION}"
+    return cache_folder() / f"{_DISTRIBUTION}-{_CONVERSION}"
 
 
 def _convert(package: Any, folder: Path) -> None:

@@ -1,0 +1,170 @@
+"""How a file is written, found by looking at it: its encoding, and a table's delimiter and header.
+
+For files that spreadsheets export: semicolons where the comma is the decimal mark, byte order marks, code pages of Windows,
+line breaks within quotes. What is found is a `Format`, and the options of a `Source` that reads the file in the same way.
+"""
+
+import codecs
+import csv
+import re
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from langcodes import Language
+
+from adamergex.data.readers import READERS, Format, ending, lines, opened, unpacked
+from adamergex.errors import DataError
+
+# Bytes that are looked at for the encoding; rows, and lines, for the delimiter.
+_BYTES, _ROWS, _LINES = 1 << 24, 5_000, 20_000
+# The code page that Windows uses for a language where it is not cp1252, by ISO 639-1 code, or by script.
+_CODE_PAGES = {
+    "cp1250": "cs hr hu pl ro sk sl sq bs",
+    "cp1251": "Cyrl",
+    "cp1253": "Grek",
+    "cp1254": "tr az",
+    "cp1255": "Hebr",
+    "cp1256": "Arab",
+    "cp1257": "et lt lv",
+    "cp1258": "vi",
+    "cp874": "Thai",
+    "cp932": "Jpan",
+    "cp949": "Kore",
+    "gb18030": "Hans",
+    "cp950": "Hant",
+}
+_DELIMITERS = (",", ";", "\t", "|")
+_SPREADSHEETS = {".xlsx", ".xls", ".xlsm", ".ods", ".numbers"}
+# A cell of this many characters is no name of a column.
+_LONGEST_NAME = 60
+
+
+def detect(path: Path, language: str, delimiter: str | None = None, encoding: str | None = None) -> Format:
+    """How a file is written.
+
+    Args:
+        path: a file whose format is known by its ending.
+        language: that its text is in; says which code page a file is in that is not UTF-8.
+        delimiter: what is known already.
+        encoding: what is known already.
+
+    Raises:
+        DataError: the file is missing, of no known format, or in no encoding that fits.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: {'a folder; give one file' if path.is_dir() else 'no such file'}")
+    kind = ending(path)
+    if kind in _SPREADSHEETS:
+        raise DataError(f"{path}: a spreadsheet's own format; save the sheet as CSV (UTF-8) and give that file")
+    if kind not in READERS:
+        raise DataError(f"{path}: unknown format {path.suffix or 'without ending'}; expected {', '.join(READERS)}")
+    if kind == ".parquet":
+        return Format()
+    found = encoding or encoding_of(path, language)
+    if kind not in (".csv", ".tsv"):
+        return Format(encoding=found)
+    text = [line for _, line in islice(lines(path, found), _LINES)]
+    default = "\t" if kind == ".tsv" else ","
+    separator = delimiter or delimiter_of(text, default)
+    header = has_header(_table(text, separator)[0])
+    return Format(None if separator == default else separator, found, header)
+
+
+def options(form: Format) -> dict[str, Any]:
+    """What a `Source` says of a file that is written like this: nothing of what is usual."""
+    found: dict[str, Any] = {"delimiter": form.delimiter} if form.delimiter else {}
+    found |= {"encoding": form.encoding} if form.encoding != Format.encoding else {}
+    return found | ({} if form.header else {"header": False})
+
+
+def encoding_of(path: Path, language: str) -> str:
+    """The encoding of a text file: UTF-8 where it is that, UTF-16 with a byte order mark, or the code page of its language.
+
+    Raises:
+        DataError: it is none of these.
+    """
+    with opened(path) as stored, unpacked(stored, path) as file:
+        try:
+            read = file.read(_BYTES)
+        except (EOFError, OSError, zlib.error) as error:
+            raise DataError(f"{path}: cannot be read: {error}") from error
+    if not read.strip(codecs.BOM_UTF8 + b" \r\n\t"):
+        raise DataError(f"{path}: holds nothing")
+    if read.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    if b"\0" in read:
+        raise DataError(f"{path}: holds binary data, no text; save the sheet as CSV (UTF-8) and give that file")
+    page = _code_page(language)
+    for encoding in ("utf-8", page):
+        try:
+            # The last character may be cut.
+            codecs.getincrementaldecoder(encoding)().decode(read, final=len(read) < _BYTES)
+        except UnicodeDecodeError:
+            continue
+        return encoding
+    raise DataError(f"{path}: neither UTF-8 nor {page} text; save it as UTF-8, or name its encoding (--encoding)")
+
+
+def _code_page(language: str) -> str:
+    tag = Language.get(language).maximize()
+    return next((page for page, of in _CODE_PAGES.items() if {tag.language, tag.script} & set(of.split())), "cp1252")
+
+
+def delimiter_of(text: Sequence[str], default: str = ",") -> str:
+    """What separates the fields of a table: with which all rows have equally many, and most; the default among equals.
+
+    Where rows of several fields have equally many but for some, that is what separates them, and the reader names the others.
+
+    Args:
+        text: the first lines, with their ends.
+        default: what the file's ending says.
+    """
+    separators = list(dict.fromkeys((default, *_DELIMITERS)))
+    tables = {one: _table(text, one) for one in separators}
+
+    def rank(one: str) -> tuple[bool, int]:
+        rows, whole = tables[one]
+        if not rows:
+            return False, 0
+        width, count = Counter(map(len, rows)).most_common(1)[0]
+        if whole and count == len(rows):
+            return width > 1, width
+        return False, width if width > 1 and 2 * count > len(rows) else 0
+
+    # The first of equals.
+    return max(separators, key=rank)
+
+
+def _table(text: Sequence[str], delimiter: str) -> tuple[list[list[str]], bool]:
+    """The first rows that have a value, and whether nothing spoke against this delimiter."""
+    csv.field_size_limit(2**31 - 1)
+    rows: list[list[str]] = []
+    try:
+        for fields in csv.reader(text, delimiter=delimiter, strict=True):
+            if any(fields):
+                rows.append(fields)
+            if len(rows) == _ROWS:
+                break
+    except csv.Error:
+        # The last row may be cut.
+        return rows, len(text) == _LINES
+    return rows, True
+
+
+def has_header(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether the first row of a table holds names of columns.
+
+    It does not where one of its cells is a number, longer than a name, or found again in its column, as a label is.
+    """
+    if len(rows) < 2:
+        return True
+    for number, cell in enumerate(rows[0]):
+        below = {fields[number].strip() for fields in rows[1:] if number < len(fields)}
+        value = cell.strip()
+        if value and (value in below or len(value) > _LONGEST_NAME or re.fullmatch(r"[-+]?\d+([.,]\d+)?", value)):
+            return False
+    return True

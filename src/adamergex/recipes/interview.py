@@ -1,0 +1,282 @@
+"""A person's files and a few answers, to what a recipe is drafted from, and what is said of the files."""
+
+import glob
+import importlib.util
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from adamergex.data import detection
+from adamergex.errors import DataError
+from adamergex.models.machine import Machine
+from adamergex.recipes import base_models, columns, plain_text, survey
+from adamergex.recipes.columns import Table
+from adamergex.recipes.drafting import Corpus, Draft, column_name
+from adamergex.recipes.survey import Labelled
+from adamergex.training.self_training import FEWEST
+
+WIKIPEDIA = "wikipedia"
+# Labels that are numbers are asked for by name where there are no more than these.
+_MOST_ASKED = 10
+# Of a language, of which an identifier is sure.
+_MOST = 0.6
+_FEW_ROWS, _LITTLE_TEXT = 50, 200_000
+
+
+class Ask(Protocol):
+    """Asks whoever is there."""
+
+    def choice(self, question: str, default: str, others: tuple[str, ...]) -> str:
+        """One of several."""
+        ...
+
+    def words(self, question: str, default: str) -> str:
+        """A few words."""
+        ...
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a person asks for.
+
+    Attributes:
+        labelled: the file with labels.
+        target: language that the adapter is for.
+        source: language of the labelled file; identified if None.
+        text, source_text: plain text: a file, a folder or a glob; or `wikipedia`.
+        inputs, test: files in the target language, without and with labels.
+        model: the base model; suggested if None.
+        text_column, label_column: found if None.
+        delimiter, encoding: of the labelled file; found if None.
+        folder: of the recipe, which paths are relative to.
+    """
+
+    labelled: Path
+    target: str
+    folder: Path
+    source: str | None = None
+    text: str = WIKIPEDIA
+    source_text: str = WIKIPEDIA
+    inputs: Path | None = None
+    test: Path | None = None
+    model: str | None = None
+    text_column: str | None = None
+    label_column: str | None = None
+    delimiter: str | None = None
+    encoding: str | None = None
+
+
+class Interview:
+    """Looks at the files, asks what it cannot know.
+
+    Attributes:
+        lines: what was found: pairs of what it is about and what it is.
+        notes: what the person may want to do something about.
+    """
+
+    def __init__(self, wanted: Wanted, ask: Ask, machine: Machine):
+        self.wanted, self._ask, self._machine = wanted, ask, machine
+        self.lines: list[tuple[str, str]] = []
+        self.notes: list[str] = []
+
+    def draft(self) -> Draft:
+        """What a recipe is drafted from.
+
+        Raises:
+            DataError: a file is missing, malformed, or holds nothing to learn from.
+        """
+        wanted = self.wanted
+        table, text, answer, found, source = self._labelled()
+        name, label = column_name(text), answer
+        inputs, inputs_rows = self._inputs(name, text) if wanted.inputs is not None else (None, 0)
+        if inputs is not None and not found.classes:
+            self.notes.append("answers are written, so that --inputs has no use; it is left out")
+        test = self._test(name, text, label, found) if wanted.test is not None else None
+        model = self._model()
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", wanted.labelled.name.partition(".")[0]).strip("-._") or "task"
+        return Draft(
+            name=f"{stem}-{wanted.target}",
+            model=model,
+            suggested=wanted.model is None,
+            memory=self._machine.model_memory,
+            on_gpu=self._machine.device != "cpu",
+            source=source,
+            target=wanted.target,
+            text=name,
+            answer=label,
+            kind=found.kind,
+            labels=self._words(answer, found),
+            rows=found.classes,
+            train=self._source(table, {name: text}),
+            inputs=inputs,
+            inputs_rows=inputs_rows,
+            test=test,
+            corpora=(self._corpus(wanted.source_text, source), self._corpus(wanted.text, wanted.target)),
+        )
+
+    def _labelled(self) -> tuple[Table, str, str, Labelled, str]:
+        """The labelled file, its columns with the text and the answer, what it holds, and its language."""
+        wanted, path = self.wanted, self.wanted.labelled
+        form = detection.detect(path, wanted.source or "en", wanted.delimiter, wanted.encoding)
+        table = columns.read(path, form)
+        answer = wanted.label_column and columns.require(table, wanted.label_column, "--label-column")
+        if wanted.text_column is not None:
+            text = columns.require(table, wanted.text_column, "--text-column")
+        else:
+            pick = columns.text_column(table, answer)
+            text = self._ask.choice(f"{path}: which column holds the text?", pick.column, pick.others)
+        if answer is None:
+            pick = columns.answer_column(table, text)
+            answer = self._ask.choice(f"{path}: which column holds the label?", pick.column, pick.others)
+        if answer == text:
+            raise DataError(f"{path}: column {text!r} cannot be both the text and the label; see --label-column")
+        found = survey.look(table, text, answer)
+        source = self._language(found)
+        self._say(table, text, answer, found, source)
+        return table, text, answer, found, source
+
+    def _language(self, found: Labelled) -> str:
+        """The language of the labelled file."""
+        likeliest = next(iter(found.languages), "en")
+        if self.wanted.source is not None:
+            if other := survey.foreign(found.languages, self.wanted.source):
+                self.notes.append(f"{self.wanted.labelled} looks like {other}, not {self.wanted.source}")
+            return self.wanted.source
+        sure = found.languages.get(likeliest, 0) >= _MOST
+        asked = self._ask.words("Which language is the labelled text in?", likeliest) if not sure else likeliest
+        if not sure and asked == likeliest:
+            self.notes.append(f"its language is not clear; {asked} is taken, and --source names another")
+        return asked
+
+    def _say(self, table: Table, text: str, answer: str, found: Labelled, source: str) -> None:
+        rows = len(table.rows)
+        self.lines += [(str(table.path), f"{rows:,} rows, {columns.written(table)}")]
+        others = [name for name in table.columns if name not in (text, answer)]
+        self.lines.append(
+            ("columns", f"text {text!r}, answer {answer!r}" + (f"; not used: {', '.join(others)}" if others else ""))
+        )
+        if found.classes:
+            shares = ", ".join(f"{label} {count / rows:.0%}" for label, count in list(found.classes.items())[:12])
+            more = f" and {len(found.classes) - 12} more" if len(found.classes) > 12 else ""
+            self.lines.append(("labels", f"{len(found.classes)}: {shares}{more}"))
+        else:
+            how = {"text": "a few words", "number": "numbers", "generation": "texts"}[found.kind]
+            self.lines.append(("answers", f"{how}, which the model writes: too many different ones for labels"))
+        self.lines.append(("language", f"{source}; found {_shares(found.languages)}"))
+        self.lines.append(("length", f"{found.length[0]:,} characters (median), {found.length[1]:,} at most"))
+        self.lines.append(
+            ("twice", f"{found.duplicates:,} rows; {len(found.contradictions):,} with the same text and another answer")
+        )
+        if found.contradictions:
+            first, second = found.contradictions[0]
+            self.notes.append(
+                f"{len(found.contradictions):,} rows have the text of an earlier one and another answer, such as {first} and "
+                f"{second.removeprefix(str(table.path))}"
+            )
+        if found.empty:
+            self.notes.append(f"{found.empty:,} rows have no text; remove them")
+        if rows < _FEW_ROWS:
+            self.notes.append(f"{rows} labelled rows are few; hundreds are a good start")
+        rare = [label for label, count in found.classes.items() if count < 5]
+        if rare:
+            self.notes.append(f"labels with fewer than 5 rows are hardly learned: {', '.join(rare[:5])}")
+
+    def _words(self, answer: str, found: Labelled) -> dict[str, str]:
+        """The words for each label: its own, or what a number means, which only a person knows."""
+        numbers = all(re.fullmatch(r"-?\d+", label) for label in found.classes)
+        if not numbers or len(found.classes) > _MOST_ASKED:
+            return {label: label for label in found.classes}
+        words = {
+            label: self._ask.words(f"{answer}: what does {label} mean, in a word?", label) for label in found.classes
+        }
+        if found.classes and all(label == word for label, word in words.items()):
+            self.notes.append("labels are numbers; words for them in task.choices work better")
+        return words
+
+    def _inputs(self, name: str, text: str) -> tuple[dict[str, Any], int]:
+        """The source of inputs without labels, and how many there are."""
+        path = self.wanted.inputs
+        assert path is not None  # Whoever asks has looked.
+        table = self._table(path)
+        column = text if text in table.columns else columns.text_column(table).column
+        values = table.values(column)
+        self._told(path, table, values)
+        if len(table.rows) < FEWEST:
+            self.notes.append(f"{path}: {len(table.rows)} inputs are too few to refine on, which takes {FEWEST}")
+        return self._source(table, {name: column}), len(table.rows)
+
+    def _test(self, name: str, text: str, label: str, found: Labelled) -> dict[str, Any]:
+        """The source of labelled rows of the target language. Raises DataError where a label is unknown."""
+        path = self.wanted.test
+        assert path is not None  # Whoever asks has looked.
+        table = self._table(path)
+        answer = label if label in table.columns else None
+        column = text if text in table.columns else columns.text_column(table, answer).column
+        answer = answer or columns.answer_column(table, column).column
+        self._told(path, table, table.values(column))
+        unknown = survey.unknown_labels(table, answer, found.classes) if found.classes else []
+        if unknown:
+            location, value = unknown[0]
+            raise DataError(
+                f"{location}: unknown label {value!r} in column {answer!r}; {self.wanted.labelled} has {', '.join(found.classes)}"
+            )
+        return self._source(table, {name: column, label: answer})
+
+    def _table(self, path: Path) -> Table:
+        return columns.read(path, detection.detect(path, self.wanted.target))
+
+    def _told(self, path: Path, table: Table, texts: list[str]) -> None:
+        languages = survey.languages(texts)
+        self.lines.append((str(path), f"{len(table.rows):,} rows, {columns.written(table)}; {_shares(languages)}"))
+        if other := survey.foreign(languages, self.wanted.target):
+            self.notes.append(f"{path} looks like {other}, not {self.wanted.target}")
+
+    def _corpus(self, given: str, language: str) -> Corpus:
+        if given == WIKIPEDIA:
+            self.lines.append((f"text ({language})", "Wikipedia, from the Hugging Face hub"))
+            return Corpus()
+        pattern = str(Path(given).expanduser())
+        found = plain_text.look(pattern, language)
+        facts = (
+            f"{given}: {found.files:,} file{'s' * (found.files != 1)}",
+            f"{found.documents:,} documents",
+            f"{'' if found.whole else 'more than '}{found.characters:,} characters",
+            f"{found.duplicates:,} near-duplicates",
+        )
+        self.lines.append((f"text ({language})", f"{', '.join(facts)}; {_shares(found.languages)}"))
+        if found.whole and found.characters < _LITTLE_TEXT:
+            self.notes.append(f"{given}: {found.characters:,} characters are little text; millions are a good start")
+        if other := survey.foreign(found.languages, language):
+            self.notes.append(f"{given} looks like {other}, not {language}")
+        return Corpus(
+            {"files": self._relative(Path(pattern)), **found.options}, found.characters if found.whole else None
+        )
+
+    def _model(self) -> base_models.BaseModel:
+        if self.wanted.model is not None:
+            return base_models.BaseModel(self.wanted.model, 0, "")
+        packaged = importlib.util.find_spec(base_models.MODULE) is not None
+        model = base_models.suggested(self._machine, packaged)
+        where = self._machine.name or f"a CPU of {self._machine.cores} cores"
+        self.lines.append(("base model", f"{model.name}, for {where}, {self._machine.model_memory / 2**30:.0f} GiB"))
+        return model
+
+    def _source(self, table: Table, names: Mapping[str, str]) -> dict[str, Any]:
+        renamed = {name: column for name, column in names.items() if name != column}
+        options = detection.options(table.form) | ({"columns": renamed} if renamed else {})
+        return {"files": self._relative(table.path), **options}
+
+    def _relative(self, path: Path) -> str:
+        """A path as the recipe writes it: relative to its folder, and no glob where it is a file."""
+        try:
+            relative = Path(os.path.relpath(path, self.wanted.folder)).as_posix()
+        except ValueError:  # on another drive
+            relative = path.absolute().as_posix()
+        return glob.escape(relative) if path.is_file() else relative
+
+
+def _shares(languages: Mapping[str, float]) -> str:
+    return ", ".join(f"{code} {share:.0%}" for code, share in list(languages.items())[:3]) or "no language"

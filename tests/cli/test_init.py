@@ -1,0 +1,267 @@
+"""`adamergex init`: files as spreadsheets write them, to a recipe that validates and runs."""
+
+import json
+import random
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from rich.prompt import Prompt
+
+from adamergex.cli import init, main
+from adamergex.cli.init import _Asking
+from adamergex.recipes import loading, preflight
+from adamergex.recipes.recipe import Recipe
+from adamergex.tasks.items import read_items
+
+GOOD = "I loved this café, the staff were kind to all of us"
+BAD = "The room was dirty and loud, and nobody came to help"
+SWAHILI = (
+    "Hoteli hii ilikuwa nzuri sana na wafanyakazi walikuwa wakarimu",
+    "Chakula kilikuwa baridi na kibaya sana jana",
+)
+Run = Callable[..., tuple[int, str, str]]
+
+
+def reviews(count: int = 24) -> list[tuple[str, str]]:
+    """Texts with a line break and both separators, and their labels."""
+    return [((GOOD, BAD)[i % 2] + f";\nvisit {i}, all told", ("positive", "negative")[i % 2]) for i in range(count)]
+
+
+def sheet(
+    rows: Sequence[tuple[str, ...]], separator: str, header: tuple[str, ...] = ("Review text", "Sentiment")
+) -> str:
+    return "\r\n".join(separator.join(f'"{cell}"' for cell in row) for row in [header, *rows]) + "\r\n"
+
+
+@pytest.fixture
+def run(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Exit status, output and errors of the command line, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(command: str, *arguments: object) -> tuple[int, str, str]:
+        more = ["--model", str(tiny_model), "--target", "sw"] if command == "init" else []
+        monkeypatch.setattr(sys, "argv", ["adamergex", command, *map(str, arguments), *more])
+        with pytest.raises(SystemExit) as caught:
+            main.main()
+        shown = capsys.readouterr()
+        return int(caught.value.code or 0), shown.out, shown.err
+
+    return call
+
+
+def prose(words: str, documents: int = 60) -> str:
+    draw = random.Random(0)
+    return "\n\n".join(" ".join(draw.choices(words.split(), k=40)) for _ in range(documents))
+
+
+def write_texts(folder: Path) -> None:
+    for name, words in (("sw", SWAHILI[0]), ("en", GOOD)):
+        (folder / name).mkdir()
+        (folder / name / "a.txt").write_text(prose(words))
+
+
+WRITERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
+    "semicolons": ("a.csv", lambda path: path.write_bytes(sheet(reviews(), ";").encode("utf-8-sig"))),
+    "tabs": ("a.tsv", lambda path: path.write_bytes(sheet(reviews(), "\t").encode())),
+    "utf-16": ("a.tsv", lambda path: path.write_bytes(sheet(reviews(), "\t").encode("utf-16"))),
+    "cp1252": ("a (1).csv", lambda path: path.write_bytes(sheet(reviews(), ",").encode("cp1252"))),
+    "brackets": ("a [1].csv", lambda path: path.write_bytes(sheet(reviews(), ",").encode())),
+    "jsonl": (
+        "a.jsonl",
+        lambda path: path.write_text(
+            "".join(json.dumps({"Review text": t, "Sentiment": s}) + "\n" for t, s in reviews())
+        ),
+    ),
+    "parquet": (
+        "a.parquet",
+        lambda path: pq.write_table(
+            pa.Table.from_pylist([{"Review text": t, "Sentiment": s} for t, s in reviews()]), path
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_each_kind_of_file_is_read_by_the_recipe_as_it_was_found(run: Run, tmp_path: Path, kind: str) -> None:
+    name, write = WRITERS[kind]
+    write(tmp_path / name)
+    status, shown, errors = run("init", name, "--output", "deep/own.yaml")
+    assert (status, errors) == (0, "")
+    assert "24 rows" in shown
+    recipe = loading.load("deep/own.yaml")
+    items = read_items(recipe.task, recipe.task.train, Path("deep"), "en")
+    head = "Sentiments: positive, negative\nText: "
+    assert [(item.prompt, item.answer) for item in items] == [
+        (f"{head}{text}\nSentiment:", f" {label}") for text, label in reviews()
+    ]
+    assert recipe.targets == ["sw"]
+    assert recipe.reference.corpus is not None
+    assert recipe.reference.corpus.in_language("sw").config == "20231101.sw"
+    assert run("validate", "deep/own.yaml")[0] == 0
+
+
+def test_a_spreadsheet_becomes_an_adapter(run: Run, tmp_path: Path) -> None:
+    """From a sheet to a scored and refined adapter, without a word but of the files."""
+    (tmp_path / "reviews.csv").write_bytes(sheet(reviews(), ";").encode("utf-8-sig"))
+    inputs = [(f"{SWAHILI[i % 2]}, namba {i}",) for i in range(60)]
+    (tmp_path / "in.csv").write_bytes(sheet(inputs, ",", ("maoni",)).encode())
+    scored = [(f"{SWAHILI[i % 2]}, jaribio {i}", ("positive", "negative")[i % 2]) for i in range(8)]
+    (tmp_path / "test.csv").write_bytes(sheet(scored, ";", ("maoni", "hisia")).encode())
+    write_texts(tmp_path)
+    status, shown, errors = run(
+        "init", "reviews.csv", "--text", "sw", "--source-text", "en", "--inputs", "in.csv", "--test", "test.csv"
+    )
+    assert (status, errors) == (0, "")
+    assert "semicolons between fields" in shown
+    recipe = loading.load("recipe.yaml")
+    preflight.check(recipe, Path())
+    assert recipe.name == "reviews-sw"
+    assert recipe.refine is not None
+    assert recipe.selection is not None
+    assert recipe.systems == ["base", "source-adapter", "adamergex", "refined"]
+    quick = ["train.task={epochs: 1}", "adapter={r: 2, alpha: 4, target_modules: [q_proj]}"]
+    status, shown, errors = run(
+        "run", "recipe.yaml", "--output", "done", *[part for q in quick for part in ("--set", q)]
+    )
+    assert status == 0, errors
+    assert "sw: merging changed accuracy by" in shown
+    assert (tmp_path / "done/delivered/sw/adapter_model.safetensors").is_file()
+
+
+def draft(run: Run, *arguments: object) -> Recipe:
+    status, _, errors = run("init", *arguments, "--overwrite")
+    assert status == 0, errors
+    return loading.load("recipe.yaml")
+
+
+def test_many_different_answers_are_written(run: Run, tmp_path: Path) -> None:
+    rows = [{"question": f"What is {i} and {i} in words?", "answer": f"twice {i}"} for i in range(30)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = draft(run, "a.jsonl", "--inputs", "a.jsonl")
+    assert (recipe.task.choices, recipe.task.answer_kind, recipe.task.unlabelled) == (None, "text", None)
+    assert recipe.task.prompt == "Text: {question}\nAnswer:"
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row | {"answer": i * 3}) + "\n" for i, row in enumerate(rows)))
+    assert draft(run, "a.jsonl").task.answer_kind == "number"
+
+
+def test_braces_quotes_and_words_of_yaml_in_labels_survive(run: Run, tmp_path: Path) -> None:
+    labels = ["yes", "no", "{x}", 'say "a, b"', "null", "#1: é"]
+    rows = [{"text": f"{GOOD} {i}", "label": label} for i, label in enumerate(labels * 3)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = draft(run, "a.jsonl")
+    items = read_items(recipe.task, recipe.task.train, Path(), "en")
+    assert [item.answer for item in items] == [f" {label}" for label in labels * 3]
+    listed = items[0].prompt.splitlines()[0].removeprefix("Labels: ").split("; ")
+    assert sorted(listed) == sorted(labels)
+
+
+def test_few_inputs_calibrate_and_are_not_learned_from(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(sheet(reviews(), ","))
+    for count in (49, 50):
+        (tmp_path / "in.csv").write_text(sheet([(f"{SWAHILI[0]} {i}",) for i in range(count)], ",", ("maoni",)))
+        recipe = draft(run, "a.csv", "--inputs", "in.csv")
+        assert recipe.task.unlabelled is not None
+        assert (recipe.refine is not None) == (count >= 50)
+        assert recipe.task.unlabelled.columns == {"review_text": "maoni"}
+
+
+def test_text_in_columns_and_in_a_wikipedia_of_another_code(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(sheet(reviews(), ","))
+    rows = [{"id": i, "body": body} for i, body in enumerate(prose(SWAHILI[0]).split("\n\n"))]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = draft(run, "a.csv", "--text", "t.jsonl")
+    assert recipe.reference_source("sw").columns == {"text": "body"}
+    assert recipe.reference_source("en").config == "20231101.en"
+    # Three quarters of what there is but the longest, in two digits.
+    assert recipe.reference.characters is not None
+    total = sum(len(str(row["body"])) for row in rows)
+    assert 0.6 * total < recipe.reference.characters < 0.75 * total
+    recipe = draft(run, "a.csv", "--source", "nb")
+    assert recipe.reference_source("nb").config == "20231101.no"
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "says"),
+    [
+        (None, [], r"a.csv: no such file"),
+        ("", [], r"a.csv: holds nothing"),
+        ("text,label\n", [], "a.csv: holds no rows"),
+        ("text\none thing\nanother thing\n", [], "a.csv: one column only, 'text'"),
+        ("text,label\none thing,a\nanother thing,a\n", [], "has one value only, 'a'"),
+        ("text,label\none thing,a\nanother thing,\n", [], "a.csv:3: column 'label' is empty"),
+        ("text,label\none thing,a\nanother,thing,b\n", [], "a.csv:3: expected 2 columns, got 3"),
+        (
+            "text,label\none thing,a\nanother thing,b\n",
+            ["--label-column", "lable"],
+            "no column 'lable'; there are text, label",
+        ),
+        ("text,label\none thing,a\nanother thing,b\n", ["--text", "absent/"], "absent: no such file"),
+        ("text,label\none thing,a\nanother thing,b\n", ["--source", "english"], "'english' is not a language code"),
+        (
+            "text,label\none thing,a\nanother thing,b\n",
+            ["--source", "sw"],
+            "targets lists sw, which is the source language",
+        ),
+        ("text,label\none thing,a\nanother thing,b\n", ["--encoding", "utf-9"], "--encoding or --delimiter: expected"),
+        ("text,label\none thing,a\nanother thing,b\n", ["--output", "a.txt"], "expected a name that ends in .yaml"),
+        ("text,label\none thing,a\nanother thing,b\n", ["--test", "test.csv"], "test.csv:2: unknown label 'c'"),
+        (
+            "text,label\none thing,a\nanother thing,b\n",
+            ["--test", "a.csv"],
+            "task.train and the scored split are the same source",
+        ),
+    ],
+)
+def test_what_cannot_be_learned_is_one_line(
+    run: Run, tmp_path: Path, content: str | None, arguments: list[str], says: str
+) -> None:
+    if content is not None:
+        (tmp_path / "a.csv").write_text(content)
+    (tmp_path / "test.csv").write_text("text,label\nkitu,c\n")
+    status, _, errors = run("init", "a.csv", *(["--source", "en"] if "--source" not in arguments else []), *arguments)
+    assert status == 2
+    assert errors.startswith("error: ")
+    assert len(errors.splitlines()) == 1, errors
+    assert says in errors
+    assert not (tmp_path / "recipe.yaml").exists()
+
+
+def test_a_recipe_is_replaced_only_where_that_is_said(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(sheet(reviews(), ","))
+    (tmp_path / "recipe.yaml").write_text("mine")
+    status, _, errors = run("init", "a.csv")
+    assert (status, errors) == (2, "error: recipe.yaml exists already; choose another --output, or add --overwrite\n")
+    assert (tmp_path / "recipe.yaml").read_text() == "mine"
+    draft(run, "a.csv")
+
+
+def test_it_asks_on_a_terminal_what_it_cannot_know(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"a": f"{GOOD} {i}", "shop": i % 3, "mood": i % 2} for i in range(12)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked: list[str] = []
+
+    def answer(question: str, **options: Any) -> str:
+        asked.append(question)
+        return {"0": "sad", "1": "glad"}.get(question.partition("does ")[2][:1], "mood")
+
+    monkeypatch.setattr(Prompt, "ask", answer)
+    recipe = draft(run, "a.jsonl")
+    assert asked == []
+    assert recipe.task.answer == "mood"
+    assert recipe.task.choices == {"0": "0", "1": "1"}
+    monkeypatch.setattr(init, "_Asking", lambda console, asks: _Asking(console, True))
+    recipe = draft(run, "a.jsonl")
+    assert asked == [
+        "a.jsonl: which column holds the label?",
+        "mood: what does 0 mean, in a word?",
+        "mood: what does 1 mean, in a word?",
+    ]
+    assert recipe.task.choices == {"0": "sad", "1": "glad"}
+    assert recipe.task.prompt.startswith("Moods: sad, glad\n")
