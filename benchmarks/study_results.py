@@ -1,0 +1,296 @@
+"""From the result files of `study.py` to docs/results.md and its pictures; every figure there is computed here.
+
+    python benchmarks/study_results.py
+
+reads benchmarks/results and writes docs/results.md and docs/images/study-*.svg, the same bytes in every run.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import study_figures as figures
+import study_shares
+from study import CELLS, MERGES, RESULTS
+from study_cells import CALIBRATIONS, MEASURES, Cell, accuracy, f1, load, paired
+from study_figures import TITLES
+
+from adamergex.scoring.statistics import gap_closed, holm
+
+DOCS = Path(__file__).parent.parent / "docs"
+SCALES = {f"{method}-{scale:g}": (method, scale) for method in ("adamergex", "sum") for scale in (0.25, 0.5, 1)}
+NAMES = {"base": "base model", "t0": "T (t = 0)"} | {
+    system: f"T + {scale:g}·{'(R − S)' if method == 'adamergex' else 'R'}"
+    for system, (method, scale) in SCALES.items()
+    if system in MERGES
+}
+MERGED = [system for system in NAMES if system in MERGES]
+# What was settled before the study: half of R, with and without S.
+CHOSEN = ("adamergex-0.5", "sum-0.5")
+
+
+def mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def points(value: float) -> str:
+    return f"{100 * value:+.1f}".replace("-", "−")
+
+
+def signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")
+
+
+def p_value(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A markdown table; numbers on the right."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def by_task(cells: Sequence[Cell]) -> dict[str, dict[str, list[Cell]]]:
+    """Task → language → its cells, in the order of the study."""
+    order = sorted(cells, key=lambda cell: (list(TITLES).index(cell.task), CELLS.index(cell.name), cell.seed))
+    found: dict[str, dict[str, list[Cell]]] = {}
+    for cell in order:
+        found.setdefault(cell.task, {}).setdefault(cell.language, []).append(cell)
+    return found
+
+
+def both(cells: Sequence[Cell], system: str, how: str, where: str = "scored") -> str:
+    """Accuracy and macro-F1, means over cells, as `47.1 / 44.0`."""
+    return " / ".join(
+        percent(mean([score(cell, system, how, getattr(cell, where)) for cell in cells])) for score in (accuracy, f1)
+    )
+
+
+def what_there_is(tasks: Mapping[str, Mapping[str, Sequence[Cell]]]) -> str:
+    rows = [
+        [TITLES[task], language, ", ".join(str(cell.seed) for cell in cells), str(cells[0].labels)]
+        + [f"{where.sum():,}" for where in (cells[0].dev, cells[0].scored, cells[0].test)]
+        for task, languages in tasks.items()
+        for language, cells in languages.items()
+    ]
+    head = ["task", "language", "seeds", "labels", "dev inputs, read without labels", "scored items", "of these test"]
+    there = {cells[0].name for languages in tasks.values() for cells in languages.values()}
+    missing = [name for name in CELLS if name not in there]
+    said = f"Planned and not there yet: {', '.join(missing)}." if missing else "None of the planned cells is missing."
+    return f"{table(head, rows)}\n\n{said}"
+
+
+def calibration(task: str, languages: Mapping[str, Sequence[Cell]]) -> str:
+    """T alone in each language, and the means of every system, under each calibration."""
+    cells = [cell for some in languages.values() for cell in some]
+    of_t0 = [[language, *(both(some, "t0", how) for how in CALIBRATIONS)] for language, some in languages.items()]
+    of_all = [[name, *(both(cells, system, how) for how in CALIBRATIONS)] for system, name in NAMES.items()]
+    gains = [accuracy(cell, "t0", "source", cell.scored) - accuracy(cell, "t0", "raw", cell.scored) for cell in cells]
+    said = (
+        f"{TITLES[task]}: with the source's shares T alone gains {points(mean(gains))} points of accuracy on average, between "
+        f"{points(min(gains))} and {points(max(gains))}."
+    )
+    head = list(CALIBRATIONS.values())
+    return "\n\n".join([said, table(["T (t = 0) in", *head], of_t0), table(["mean over cells", *head], of_all)])
+
+
+def merging(task: str, languages: Mapping[str, Sequence[Cell]]) -> str:
+    """Every system in each language, calibrated and raw, and paired tests against T alone."""
+    cells = [cell for some in languages.values() for cell in some]
+    tables = [
+        table(
+            [f"{TITLES[task]}, {title}", *NAMES.values()],
+            [[language, *(both(some, system, how) for system in NAMES)] for language, some in languages.items()],
+        )
+        for how, title in (("source", "calibrated"), ("raw", "raw"))
+    ]
+    tests = {how: [paired(cells, system, "t0", how) for system in MERGED] for how in ("source", "raw")}
+    adjusted = holm([test.p_clusters for test in tests["source"]])
+    rows = [
+        [
+            *(NAMES[system], points(test.difference), f"{test.up} of {len(cells)}", f"{test.wins} : {test.losses}"),
+            *(*map(p_value, (test.p_items, test.p_clusters, p)), points(raw.difference)),
+        ]
+        for system, test, p, raw in zip(MERGED, tests["source"], adjusted, tests["raw"], strict=True)
+    ]
+    head = ["against T, calibrated", "points", "cells above", "items won : lost", "McNemar p", "p, by clusters"]
+    return "\n\n".join([*tables, table([*head, "Holm over this column", "raw: points"], rows)])
+
+
+DELIVERED = {
+    "T, raw": ("t0", "raw"),
+    "T, calibrated": ("t0", "source"),
+    **{f"{NAMES[system]}, calibrated": (system, "source") for system in CHOSEN},
+    "ceiling, raw": ("ceiling", "raw"),
+    "ceiling, calibrated": ("ceiling", "source"),
+}
+
+
+def in_short(task: str, languages: Mapping[str, Sequence[Cell]]) -> str:
+    """The main figures of a task."""
+    cells = [cell for some in languages.values() for cell in some]
+    found = dict(zip(DELIVERED, np.mean([_on_test(some) for some in languages.values()], axis=0), strict=True))
+    tests = {NAMES[system]: paired(cells, system, "t0") for system in CHOSEN}
+    over = " and ".join(
+        f"{name} gains {points(test.difference)} points over T, both calibrated (above in {test.up} of {len(cells)} cells; "
+        f"p {'' if test.p_clusters < 0.001 else '= '}{p_value(test.p_clusters)})"
+        for name, test in tests.items()
+    )
+    line = "; ".join(f"{name} {percent(value)}" for name, value in found.items())
+    return (
+        f"- **{TITLES[task]}** ({', '.join(languages)}), accuracy on test items: {line}. On all scored items, {over}."
+    )
+
+
+def goes_with(tasks: Mapping[str, Mapping[str, Sequence[Cell]]]) -> str:
+    """Rank correlations over languages between the gain of merging and what is known of the base model."""
+    rows = []
+    for task, languages in tasks.items():
+        for name, measure in MEASURES.items():
+            known = [(value, some) for some in languages.values() if (value := measure(some)) is not None]
+            gained = [[paired(some, system, "t0").difference for _, some in known] for system in CHOSEN]
+            # Fewer say nothing.
+            if len(known) >= 4:
+                ranks = [study_shares.rank_correlation([value for value, _ in known], values) for values in gained]
+                rows.append([f"{TITLES[task]}: {name}", str(len(known)), *map(signed, ranks)])
+    if not rows:
+        return "Rank correlations over languages follow when a task has four."
+    return table(["rank correlation with the gain", "languages", *(NAMES[system] for system in CHOSEN)], rows)
+
+
+def _on_test(cells: Sequence[Cell]) -> list[float]:
+    """A language's accuracy on test items, of each of DELIVERED."""
+    return [mean([accuracy(cell, *system, cell.test) for cell in cells]) for system in DELIVERED.values()]
+
+
+def delivered(task: str, languages: Mapping[str, Sequence[Cell]]) -> str:
+    """How much of the way from raw T to the calibrated ceiling is gone, on test items."""
+
+    def line(name: str, found: Sequence[float]) -> list[str]:
+        shares = [gap_closed(value, found[0], found[-1]) for value in found[1:4]]
+        return [name, *map(percent, found), *("–" if share is None else f"{100 * share:.0f} %" for share in shares)]
+
+    every = {language: _on_test(cells) for language, cells in languages.items()}
+    rows = [line(language, found) for language, found in every.items()]
+    rows.append(line("mean", [mean(column) for column in zip(*every.values(), strict=True)]))
+    head = [f"{TITLES[task]}, test items", *DELIVERED, *(f"share: {name}" for name in list(DELIVERED)[1:4])]
+    return table(head, rows)
+
+
+def wrong_shares(cells: Sequence[Cell]) -> str:
+    """What calibration is worth where shares are others than expected; what else could be done; what could warn."""
+    draws = {cell: study_shares.draws(cell) for cell in cells}
+    flat = [draw for some in draws.values() for draw in some]
+    head = ["", *(f"{asked:g}" for asked in study_shares.DISTANCES)]
+    names = list(flat[0].gains)
+    plain = {name: mean([study_shares.unshifted(cell)[name] for cell in cells]) for name in names}
+
+    def cell_of(some: Sequence[study_shares.Draw], name: str, asked: float) -> str:
+        found = [draw.gains[name] for draw in some if draw.asked == asked]
+        return f"{points(mean(found))} ({100 * mean([gain < 0 for gain in found]):.0f} %)"
+
+    by_way = [
+        [name, points(plain[name]), *(cell_of(flat, name, asked) for asked in study_shares.DISTANCES)] for name in names
+    ]
+    by_cell = [
+        [f"{cell.name}, seed {cell.seed}", *(cell_of(some, "source shares", asked) for asked in study_shares.DISTANCES)]
+        for cell, some in draws.items()
+    ]
+    return "\n\n".join(
+        [
+            table(["source shares in", *head[1:]], by_cell),
+            table(["mean over cells", "as they are", *head[1:]], by_way),
+            "Can it be seen that shares are wrong? How often a sign is larger in a resample at the largest distance than in one "
+            "at distance 0 (0.5 is chance): within a cell, and for one threshold over all cells; and its rank correlation with "
+            "what calibration gained, within a cell (a useful sign of harm is near −1).",
+            table(["sign", "within a cell", "over all cells", "with the gain"], _warnings(draws)),
+        ]
+    )
+
+
+def _warnings(draws: Mapping[Cell, Sequence[study_shares.Draw]]) -> list[list[str]]:
+    ends = study_shares.DISTANCES[-1], study_shares.DISTANCES[0]
+    rows = []
+    for name in next(iter(draws.values()))[0].warnings:
+        found = [
+            [[draw.warnings[name] for draw in some if draw.asked == end] for end in ends] for some in draws.values()
+        ]
+        within = mean([study_shares.area(*pair) for pair in found])
+        over = study_shares.area(*(np.concatenate(values).tolist() for values in zip(*found, strict=True)))
+        with_gain = [
+            study_shares.rank_correlation(
+                [draw.warnings[name] for draw in some], [draw.gains["source shares"] for draw in some]
+            )
+            for some in draws.values()
+        ]
+        rows.append([name, f"{within:.2f}", f"{over:.2f}", signed(mean(with_gain))])
+    return rows
+
+
+def choosing(cells: Sequence[Cell]) -> str:
+    """Whether a sign that takes no labels finds the best system."""
+    systems = ["t0", *MERGED]
+    three = ["t0", *CHOSEN]
+    right = {cell: {s: accuracy(cell, s, "source", cell.scored) for s in systems} for cell in cells}
+    rows = []
+    of_all = {cell: study_shares.signs(cell, systems) for cell in cells}
+    of_three = {cell: study_shares.signs(cell, three) for cell in cells}
+    for name in next(iter(of_all.values())):
+        ranks = [study_shares.rank_correlation(of_all[cell][name], [*right[cell].values()]) for cell in cells]
+        picked = [three[int(np.argmax(of_three[cell][name]))] for cell in cells]
+        gained = mean([right[cell][pick] - right[cell]["t0"] for cell, pick in zip(cells, picked, strict=True)])
+        rows.append([name, points(gained), signed(mean(ranks)), *map(signed, ranks)])
+    for pick in CHOSEN:
+        gained = mean([right[cell][pick] - right[cell]["t0"] for cell in cells])
+        rows.append([f"always {NAMES[pick]}", points(gained), *[""] * (1 + len(cells))])
+    best = mean([max(right[cell][s] for s in three) - right[cell]["t0"] for cell in cells])
+    rows.append(["the best of the three (takes labels)", points(best), *[""] * (1 + len(cells))])
+    head = ["chosen by", "points over T", "rank correlation, mean", *(f"{cell.name}, {cell.seed}" for cell in cells)]
+    return table(head, rows)
+
+
+def page(tasks: Mapping[str, Mapping[str, Sequence[Cell]]]) -> str:
+    """The markdown of docs/results.md."""
+    cells = [cell for languages in tasks.values() for some in languages.values() for cell in some]
+    parts = TEXT.split("@")
+    filled = {
+        "short": "\n".join(in_short(*pair) for pair in tasks.items()),
+        "there": what_there_is(tasks),
+        "calibration": "\n\n".join(calibration(*pair) for pair in tasks.items()),
+        "merging": "\n\n".join(merging(*pair) for pair in tasks.items()),
+        "with": goes_with(tasks),
+        "delivered": "\n\n".join(delivered(*pair) for pair in tasks.items()),
+        "shares": wrong_shares(cells),
+        "draws": str(study_shares.DRAWS),
+        "choosing": choosing(cells),
+    }
+    return "".join(filled[part] if odd % 2 else part for odd, part in enumerate(parts))
+
+
+TEXT = (Path(__file__).parent / "study_results.txt").read_text("utf-8")
+
+
+def main() -> None:
+    """Write the page and its pictures."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--results", type=Path, default=RESULTS, help="holds CELL-SEED.npz (default: %(default)s)")
+    parser.add_argument("--docs", type=Path, default=DOCS, help="gets results.md and images/ (default: %(default)s)")
+    options = parser.parse_args()
+    tasks = by_task(load(options.results))
+    if not tasks:
+        print(f"{options.results}: no CELL-SEED.npz; make some with benchmarks/study.py", file=sys.stderr)
+        raise SystemExit(2)
+    figures.overview(tasks, options.docs / "images" / "study-overview.svg")
+    figures.by_competence(tasks, options.docs / "images" / "study-merging.svg")
+    (options.docs / "results.md").write_text(page(tasks), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
