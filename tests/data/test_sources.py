@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from adamergex.data import sources
+from adamergex.data.settings import Source
 from adamergex.errors import DataError
-from adamergex.recipes.recipe import Source, Task
 from adamergex.tasks.items import Item, read_items, refuse_overlap
+from adamergex.tasks.task import Task
 
 ROWS = [{"text": "uno, dos", "label": "a"}, {"text": "犬\t猫", "label": "b"}]
 

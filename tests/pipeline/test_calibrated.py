@@ -25,11 +25,15 @@ def test_every_row_has_its_calibrated_scores(many: Path) -> None:
         (row.language, row.method) for row in report.rows
     ]
     for row, calibrated in zip(report.rows, report.calibrated, strict=True):
-        assert row.others.keys() == {"macro_f1", "calibrated_accuracy", "calibrated_macro_f1"}
+        raw = {"macro_f1", "balanced_accuracy", "log_likelihood", "ece"}
+        assert row.others.keys() == raw | {f"calibrated_{name}" for name in (*raw, "accuracy")}
+        assert row.intervals.keys() == row.others.keys()
+        assert row.right_shares == {"yes": 0.75, "no": 0.25}
+        assert row.shares.keys() == row.right_shares.keys()
         assert row.others["calibrated_accuracy"] == calibrated.score
     text = (many.parent / "run/report.md").read_text()
     assert "After calibration without labels: es: merging changed accuracy by" in text
-    assert "- calibrated: a bias per label is added" in text
+    assert "- calibrated (es): a bias per label is added" in text
     assert "| macro-F1 | calibrated | calibrated F1 |" in text
 
 
@@ -46,11 +50,30 @@ def test_labels_of_scored_items_change_no_calibrated_prediction(many: Path) -> N
     assert [a + b for a, b in zip(one, other, strict=True)] == pytest.approx([1, 1, 1])
 
 
+def test_the_metric_of_a_recipe_is_what_rows_are_compared_by(many: Path) -> None:
+    plain = finish(loading.load(str(many)), many.parent, many.parent / "run").report
+    predictions = {path: path.stat().st_mtime_ns for path in many.parent.glob("run/predictions/*/*/*")}
+    recipe = loading.load(str(many), ["evaluate.metric=macro_f1"])
+    report = finish(recipe, many.parent, many.parent / "run").report
+    for first, row, after in zip(plain.rows, report.rows, report.calibrated, strict=True):
+        assert (row.metric, row.score) == ("macro_f1", first.others["macro_f1"])
+        assert (row.low, row.high) == first.intervals["macro_f1"]
+        assert row.others["accuracy"] == first.score
+        assert (after.metric, after.score) == ("macro_f1", first.others["calibrated_macro_f1"])
+    text = (many.parent / "run/report.md").read_text()
+    assert "|  | macro-F1 | 95 % interval | vs t = 0 | p | accuracy | calibrated | calibrated F1 |" in text
+    assert "es: merging changed macro-F1 by" in text
+    assert "permutation test of swapped answers p" in text
+    # Nothing is answered again for it.
+    assert predictions == {path: path.stat().st_mtime_ns for path in predictions}
+
+
 def test_few_items_are_left_as_they_are(own_data: Callable[..., Path]) -> None:
     path = own_data()
     report = finish(loading.load(str(path)), path.parent, path.parent / "run").report
     assert report.calibrated == []
-    assert all(row.others.keys() == {"macro_f1"} for row in report.rows)
+    assert all("macro_f1" in row.others for row in report.rows)
+    assert not any(name.startswith("calibrated") for row in report.rows for name in row.others)
 
 
 def test_written_answers_have_no_labels(own_data: Callable[..., Path]) -> None:

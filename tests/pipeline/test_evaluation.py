@@ -167,6 +167,10 @@ def test_what_evaluate_is_given_wrongly_is_one_line(own_data: Callable[..., Path
         evaluate("--task", "xcopa", "--baseline", "t0", *common)
     with pytest.raises(RecipeError, match="length-normalization: .* 'none', 'tokens' or 'characters'"):
         evaluate("--task", "xcopa", "--length-normalization", "words", *common)
+    with pytest.raises(RecipeError, match="metric: .* 'accuracy', 'macro_f1' or 'balanced_accuracy'"):
+        evaluate("--task", "xcopa", "--metric", "f1", *common)
+    with pytest.raises(RecipeError, match="task xcopa: metric: macro_f1 is for labels .* choices name columns"):
+        evaluate("--task", "xcopa", "--metric", "macro_f1", *common)
     with pytest.raises(RecipeError, match="'swa hili' is not a language code"):
         evaluate("--task", "xcopa", *common[2:], "--language", "swa hili")
     with pytest.raises(DataError, match="mgsm: has no dev split"):

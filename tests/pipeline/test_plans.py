@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from adamergex.cli.main import app
 from adamergex.execution.stage import Plan, Stage, described, key, ordered
 from adamergex.inference.settings import Evaluate
-from adamergex.pipeline import evaluation_plan, run_plan
+from adamergex.pipeline import evaluation_plan, run_plan, run_sources
 from adamergex.pipeline.evaluation_plan import Comparison, Engines, ScoredTask
 from adamergex.pipeline.kinds import KINDS
 from adamergex.pipeline.resolve import Contents, Wanted
@@ -36,7 +36,7 @@ def contents(wanted: Iterable[Wanted], **changed: str) -> Contents:
 def plan(path: Path, *overrides: str, model: BaseModel = MODEL, processes: int = 1) -> Plan:
     recipe = loading.load(str(path), overrides)
     folder = path.parent
-    return run_plan.plan(recipe, model, contents(run_plan.sources(recipe, folder)), folder, processes).stages
+    return run_plan.plan(recipe, model, contents(run_sources.sources(recipe, folder)), folder, processes).stages
 
 
 def keys(stages: Plan) -> dict[str, str]:
@@ -86,18 +86,29 @@ def test_another_target_makes_nothing_of_the_first_again(own_data: Callable[...,
 @pytest.mark.parametrize(
     ("override", "made"),
     [
-        ("merge.scale=0.1", {"merged/es/adamergex", "predictions/es/adamergex"}),
+        (
+            "merge.scale=0.1",
+            {"merged/es/adamergex", "predictions/es/adamergex", "calibration/es/adamergex", "delivered"},
+        ),
         ("evaluate.batch_size=1", set()),
         ("train.checkpoint_seconds=1", set()),
         ("train.tensorboard=true", set()),
         ("train.micro_batch=1", set()),
         ("name=other", set()),
-        ("train.max_length=64", {"adapters/task-en", "merged/es/adamergex", "predictions"}),
+        (
+            "train.max_length=64",
+            {"adapters/task-en", "merged/es/adamergex", "predictions", "calibration", "delivered"},
+        ),
         (
             "adapter.r=3",
-            {"adapters", "merged/es/adamergex", "predictions/es/source-adapter", "predictions/es/adamergex"},
+            {"adapters", "merged", "delivered"}
+            | {
+                f"{of}/es/{system}"
+                for of in ("predictions", "calibration")
+                for system in ("source-adapter", "adamergex")
+            },
         ),
-        ("evaluate.length_normalization=tokens", {"predictions"}),
+        ("evaluate.length_normalization=tokens", {"predictions", "calibration", "delivered"}),
         # Written answers alone are as long as that.
         ("evaluate.max_new_tokens=5", set()),
         # No few-shot row draws examples.
@@ -167,10 +178,11 @@ def test_engines_and_adapters_are_part_of_an_evaluations_keys() -> None:
     wanted = comparison(backend="vllm", vllm={"max_model_len": 256})
     engine = Engines({"a": ("1", "2")}, vllm="vllm 1")
     before = compared(wanted, engine)
-    both = {"predictions/task/es/base", "predictions/task/es/a"}
+    both = {f"{of}/task/es/{name}" for of in ("predictions", "calibration") for name in ("base", "a")}
     assert changes(before, compared(replace(wanted, vllm={"max_model_len": 512}), engine)) == both
     assert changes(before, compared(wanted, replace(engine, vllm="vllm 2"))) == both
-    assert changes(before, compared(wanted, replace(engine, adapters={"a": ("1", "3")}))) == {"predictions/task/es/a"}
+    changed = changes(before, compared(wanted, replace(engine, adapters={"a": ("1", "3")})))
+    assert changed == {"predictions/task/es/a", "calibration/task/es/a"}
     # Where the adapter lies does not count.
     assert changes(before, compared(replace(wanted, adapters={"a": Path("moved")}), engine)) == set()
 

@@ -24,6 +24,10 @@ MADE_BY = {
     "equal-counts": ["pipeline.stages.checks"],
     "train": ["pipeline.stages.train"],
     "merge": ["pipeline.stages.merge"],
+    "choose": ["pipeline.stages.choose", "selection.race", "selection.rule"],
+    "refine": ["pipeline.stages.refine", "pipeline.stages.train"],
+    "calibrate": ["pipeline.stages.calibrate"],
+    "deliver": ["pipeline.stages.deliver"],
     "predict": ["pipeline.stages.predict", "inference.engines.resident", "inference.engines.vllm"],
     "harness": ["pipeline.stages.harness"],
 }

@@ -36,12 +36,18 @@ STAGES = [
     "data/corpus-es",
     "adapters/reference-es",
     "merged/es/adamergex",
-    "predictions/es/base",
-    "predictions/es/source-adapter",
     "predictions/es/adamergex",
+    "calibration/es/adamergex",
+    "predictions/es/base",
+    "calibration/es/base",
+    "predictions/es/source-adapter",
+    "calibration/es/source-adapter",
     "adapters/task-es",
     "predictions/es/ceiling",
+    "calibration/es/ceiling",
+    "delivered/es",
 ]
+MERGED = ["merged/es/adamergex", "predictions/es/adamergex", "calibration/es/adamergex", "delivered/es"]
 
 
 class Seen(Silent):
@@ -157,13 +163,14 @@ def test_adapters_of_a_run_share_their_start(own_data: Callable[..., Path]) -> N
 @pytest.mark.parametrize(
     ("override", "made"),
     [
-        ("merge.scale=0.1", ["merged/es/adamergex", "predictions/es/adamergex"]),
-        ("merge.method=factor-space", ["merged/es/factor-space"]),
-        ("merge.rank=exact", ["merged/es/adamergex", "predictions/es/adamergex"]),
+        ("merge.scale=0.1", MERGED),
+        # It is no row of the table; its bias is estimated all the same.
+        ("merge.method=factor-space", [name.replace("adamergex", "factor-space") for name in MERGED]),
+        ("merge.rank=exact", MERGED),
         ("evaluate.methods=[base, source-adapter, adamergex]", ["checks/overlap-es"]),
         (
             "reference.positions=4",
-            ["adapters/reference-en", "adapters/reference-es", "merged/es/adamergex", "predictions/es/adamergex"],
+            ["adapters/reference-en", "adapters/reference-es", *MERGED],
         ),
     ],
 )
@@ -185,7 +192,7 @@ def test_changed_data_is_noticed(own_data: Callable[..., Path]) -> None:
     assert seen.made == [
         "data/task-es-test",
         "checks/overlap-es",
-        *(f"predictions/es/{m}" for m in ("base", "source-adapter", "adamergex", "ceiling")),
+        *(name for name in STAGES if name.startswith(("predictions", "calibration"))),
     ]
 
 
@@ -193,7 +200,7 @@ def test_without_labelled_items_the_adapter_is_still_made(own_data: Callable[...
     path = own_data()
     rows, seen = run(path, "task.test=null", "evaluate.methods=[base]")
     assert rows == []
-    assert seen.made == ["data/task-en-train", *STAGES[4:10]]
+    assert seen.made == ["data/task-en-train", *STAGES[4:10], "delivered/es"]
 
 
 def test_answers_without_choices_are_generated(own_data: Callable[..., Path]) -> None:

@@ -13,7 +13,8 @@ from adamergex.merging.methods.ties import Ties
 from adamergex.merging.scale import Scale
 from adamergex.pipeline.run import run
 from adamergex.recipes.loading import dump, load
-from adamergex.recipes.recipe import Recipe, method_settings
+from adamergex.recipes.merges import method_settings
+from adamergex.recipes.recipe import Recipe
 
 
 @pytest.fixture
@@ -35,7 +36,9 @@ def test_the_merge_is_the_papers_with_the_rank_that_was_trained(loaded: Callable
 
 
 def test_what_a_row_leaves_out_is_the_recipes(loaded: Callable[..., Recipe]) -> None:
-    recipe = loaded("merge.scale=[0, 1]", "merge.rank=3", "seed=7", "evaluate.baselines={ties: {density: 0.4}}")
+    recipe = loaded(
+        "merge.scale={default: [0, 1]}", "merge.rank=3", "seed=7", "evaluate.baselines={ties: {density: 0.4}}"
+    )
     assert method_settings(recipe, "ties") == Ties(scale=Scale((0.0, 1.0)), rank=3, seed=7, density=0.4)
     recipe = loaded("evaluate.baselines={layer-swap: {scale: 1, top: 1, energy: 0.5}}")
     swap = LayerSwap(scale=Scale(1.0), bottom=6, top=1, transition=2, energy=0.5)

@@ -90,6 +90,19 @@ def test_sections_that_contradict_each_other_are_refused() -> None:
     assert "ceiling needs labelled items" in problems("quickstart", "task.test=null")[0]
 
 
+def test_a_metric_of_labels_needs_choices_that_name_no_columns() -> None:
+    assert loading.load("quickstart", ["evaluate.metric=macro_f1"]).evaluate.metric == "macro_f1"
+    [found] = problems("quickstart", "evaluate.metric=balanced_accuracy", "task.choices=null")
+    assert (
+        "evaluate.metric: balanced_accuracy is for labels that all items of a language share, and the task has no "
+        "choices; leave it out"
+    ) in found
+    choices = "task.choices={a: '{text}', b: 'not {text}'}"
+    [found] = problems("quickstart", "evaluate.metric=macro_f1", choices)
+    assert "and the task's choices name columns; leave it out" in found
+    assert "'accuracy', 'macro_f1' or 'balanced_accuracy'" in problems("quickstart", "evaluate.metric=f1")[0]
+
+
 def test_methods_that_do_not_fit_the_adapters_are_refused_before_anything_is_trained() -> None:
     methods = "evaluate.methods=[source-adapter, adamergex, ties, task-arithmetic]"
     [found] = problems("quickstart", methods, "adapter={structure: prefix}")

@@ -62,9 +62,3 @@ def test_few_inputs_are_not_calibrated() -> None:
 
 def test_shares_have_half_an_item_more_for_each_label() -> None:
     assert calibration.shares([0, 0, 1], 3) == pytest.approx([2.5 / 4.5, 1.5 / 4.5, 0.5 / 4.5])
-
-
-def test_macro_f1_by_hand() -> None:
-    # Label 0: predicted twice, there once: 2·1/(2 + 1); label 1 the other way round; label 2 is nowhere.
-    assert calibration.macro_f1([0, 0, 1], [0, 1, 1], 3) == pytest.approx((2 / 3 + 2 / 3) / 2)
-    assert calibration.macro_f1([0, 0], [0, 1], 2) == pytest.approx((2 / 3 + 0) / 2)

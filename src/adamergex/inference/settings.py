@@ -1,12 +1,64 @@
 """What a recipe says about scoring: which items, which systems beside each other, and how they are asked."""
 
-from typing import Annotated, Any, Literal
+import math
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_serializer, field_validator
+from pydantic import Field, field_serializer, field_validator, model_validator
 
 from adamergex.inference.systems import NAMES, Name
 from adamergex.merging.methods import METHODS, AnyMethod, Method, given
+from adamergex.scoring.calibration import FEWEST
 from adamergex.storage.yaml_model import Section
+
+
+class Calibration(Section):
+    """A bias per label, estimated on inputs without labels, such that answers have the label shares that are expected.
+
+    For tasks whose items all have the same labels. `prior` is prior matching (arXiv 2309.04992), `batch` batch calibration
+    (arXiv 2309.17249).
+    """
+
+    method: Literal["prior", "batch", "none"] = "prior"
+    shares: Literal["source", "uniform"] | dict[str, float] = Field(
+        "source",
+        description="prior: the label shares that are expected in the target languages: those of the training items in the "
+        "source language, equal ones, or label → its share, or its count in a small sample",
+    )
+    inputs: int = Field(
+        500,
+        ge=FEWEST,
+        description="how many inputs the bias is estimated on, at most: of task.dev, or else of task.unlabelled; none of them "
+        "is scored. Without either, each half of the scored items is calibrated on the other half",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"method": value} if isinstance(value, str) else value
+
+    @field_validator("shares", mode="before")
+    @classmethod
+    def _labels_are_text(cls, value: Any) -> Any:
+        return {str(label): share for label, share in value.items()} if isinstance(value, dict) else value
+
+    @field_validator("shares")
+    @classmethod
+    def _are_shares(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            if not all(math.isfinite(share) and share >= 0 for share in value.values()):
+                raise ValueError("expected a share or a count of at least 0 for each label")
+            total = sum(value.values())
+            if abs(total - 1) > 0.02 and not all(share == int(share) for share in value.values()):
+                raise ValueError(f"the shares add up to {total:g}; expected 1, or whole numbers, which are counts")
+            if not total:
+                raise ValueError("all counts are 0; expected the labels of a small sample")
+        return value
+
+    @model_validator(mode="after")
+    def _shares_belong_to_prior(self) -> Self:
+        if self.method != "prior" and self.shares != "source":
+            raise ValueError(f"shares belong to method: prior; the method is {self.method}")
+        return self
 
 
 class Evaluate(Section):
@@ -17,10 +69,15 @@ class Evaluate(Section):
         ["base", "source-adapter", "adamergex"],
         description="rows of the table; ceiling needs labels of the target languages in task.train",
     )
+    metric: Literal["accuracy", "macro_f1", "balanced_accuracy"] = Field(
+        "accuracy",
+        description="what rows are compared by where answers are choices; the others are for labels, choices without columns",
+    )
     shots: int = Field(4, ge=1, le=32, description="solved examples in front of each prompt, for few-shot")
     length_normalization: Literal["none", "tokens", "characters"] = Field(
         "none", description="what a choice's log-likelihood is divided by"
     )
+    calibration: Calibration = Calibration()
     baselines: dict[str, Method] = Field(
         {}, description="merging method → its settings, for rows other than the recipe's own merge; t is merge.scale"
     )

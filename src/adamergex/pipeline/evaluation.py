@@ -51,7 +51,7 @@ def evaluate(
         display: where progress is shown; nowhere by default.
         verify: compare all results that are there with their hashes.
         settings: the options of `adamergex evaluate`, with underscores: `base_model`, `baseline` (what others are compared
-            with), `data` (a benchmark's files), `prompts`, `split`, `limit`, `asking`, `shots`, `length_normalization`,
+            with), `data` (a benchmark's files), `metric`, `prompts`, `split`, `limit`, `asking`, `shots`, `length_normalization`,
             `batch_size`, `max_new_tokens`, `dtype`, `harness`, `harness_folder`, `backend`, `vllm`, `seed`,
             `trust_remote_code`.
 
@@ -160,4 +160,4 @@ def _facts(request: Comparison, checkpoint: Checkpoint, planned: Planned, output
         *(f"prompt of {name}: {scored.task.prompt!r}" for name, scored in request.tasks.items()),
     ]
     scales: Mapping[str, float] = tried(request.adapters)
-    return Facts(output.resolve().name, None, request.start, lines, scales)
+    return Facts(output.resolve().name, None, request.start, lines, scales, request.evaluate.metric)

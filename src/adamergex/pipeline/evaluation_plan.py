@@ -2,6 +2,7 @@
 
 data/TASK-LANG-SPLIT   items of a task          predictions/TASK/LANG/ADAPTER   answers to every item
 data/TASK-LANG-train   what may have been seen  harness/ADAPTER                 scores on lm-evaluation-harness
+calibration/TASK/LANG/ADAPTER   a bias per label, estimated without labels
 """
 
 import re
@@ -18,6 +19,7 @@ from adamergex.inference.settings import Evaluate
 from adamergex.pipeline.planned import Cell, Planned
 from adamergex.pipeline.resolve import Contents, Wanted
 from adamergex.pipeline.stages.base_model import BaseModel
+from adamergex.pipeline.stages.calibrate import CalibrateParams
 from adamergex.pipeline.stages.checks import OverlapParams
 from adamergex.pipeline.stages.harness import HarnessParams
 from adamergex.pipeline.stages.items import ItemsParams
@@ -54,7 +56,7 @@ class Comparison:
         start: the adapter that the others are compared with, or `base`.
         tasks: name → task.
         languages: that items are asked in.
-        evaluate: split, batches, lengths.
+        evaluate: split, metric, batches, lengths.
         dtype: of the base model's weights.
         asking: plain, few-shot or xlt.
         seed: for drawing few-shot examples.
@@ -65,7 +67,8 @@ class Comparison:
         trust_remote_code: whether Python code that comes with the base model may run.
 
     Raises:
-        RecipeError: a name would be a file's outside of the results, or is the base model's.
+        RecipeError: a name would be a file's outside of the results, or is the base model's; or a task has no labels for
+            the metric.
     """
 
     base_model: str
@@ -94,6 +97,11 @@ class Comparison:
             "which is the base model's: --adapter NAME=DIR"
             for name, folder in self.adapters.items()
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name == BASE
+        ]
+        problems += [
+            f"task {name}: metric: {reason}"
+            for name, scored in self.tasks.items()
+            if (reason := scored.task.refuses(self.evaluate.metric))
         ]
         if problems:
             raise RecipeError(problems)
@@ -259,10 +267,21 @@ class _Planner:
         )
         self.stages[id] = Stage(id, "predict", params, data, after=(overlap,))
         role: Role = "adapter" if foreign else "base"
-        learned = f"data/{name}-{wanted.tasks[name].source}-train"
-        prior = learned if learned in self.stages else None
         shown = name if len(wanted.tasks) > 1 else ""
-        return Cell(shown, language, adapter, adapter if foreign else "base model", role, data["items"][0], id, prior)
+        calibration = self._calibrate(name, language, adapter, id)
+        label = adapter if foreign else "base model"
+        return Cell(shown, language, adapter, label, role, data["items"][0], id, calibration)
+
+    def _calibrate(self, name: str, language: str, adapter: str, predictions: str) -> str | None:
+        """The bias per label, to the shares of the training items in the source language; None where they are not known."""
+        task = self.wanted.tasks[name].task
+        learned = f"data/{name}-{self.wanted.tasks[name].source}-train"
+        if not task.has_fixed_labels or learned not in self.stages:
+            return None
+        params = CalibrateParams(method="prior", shares="source", labels=tuple(task.choices or ()))
+        id = f"calibration/{name}/{language}/{adapter}"
+        self.stages[id] = Stage(id, "calibrate", params, {"answers": (predictions,), "learned": (learned,)})
+        return id
 
     def _harness(self, name: str, foreign: ForeignAdapter | None) -> str:
         id = f"harness/{name}"

@@ -37,6 +37,7 @@ def comparison(
     data: Path | None = None,
     prompts: str = "english",
     split: str = "test",
+    metric: str = "accuracy",
     limit: int | None = None,
     asking: str = "plain",
     shots: int = 4,
@@ -71,6 +72,7 @@ def comparison(
         _languages(languages),
         _settings(
             split=split,
+            metric=metric,
             shots=shots,
             length_normalization=length_normalization,
             batch_size=batch_size,

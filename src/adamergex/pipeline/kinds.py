@@ -1,7 +1,19 @@
 """The table of what can be made: kind → its parameters, its function, what its result depends on."""
 
 from adamergex.execution.stage import Kind
-from adamergex.pipeline.stages import checks, corpus, harness, items, merge, predict, train
+from adamergex.pipeline.stages import (
+    calibrate,
+    checks,
+    choose,
+    corpus,
+    deliver,
+    harness,
+    items,
+    merge,
+    predict,
+    refine,
+    train,
+)
 
 KINDS: dict[str, Kind] = {
     "items": items.KIND,
@@ -11,5 +23,9 @@ KINDS: dict[str, Kind] = {
     "train": train.KIND,
     "merge": merge.KIND,
     "predict": predict.KIND,
+    "choose": choose.KIND,
+    "refine": refine.KIND,
+    "calibrate": calibrate.KIND,
+    "deliver": deliver.KIND,
     "harness": harness.KIND,
 }

@@ -19,7 +19,9 @@ class Cell:
         role: its role in the report, which does not depend on its name.
         items: the id of the stage that holds the items.
         predictions: and of the answers.
-        prior: and of the labelled items in the source language whose label shares predictions are calibrated to.
+        calibration: and of the bias per label; None where answers are not calibrated.
+        apart: whether that bias was estimated on other inputs than the items. Otherwise each half of the items is calibrated
+            on the other half.
     """
 
     task: str
@@ -29,7 +31,8 @@ class Cell:
     role: Role
     items: str
     predictions: str
-    prior: str | None = None
+    calibration: str | None = None
+    apart: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,10 @@ class Planned:
         merged: language → the adapter that a run is for.
         harness: system → its scores on lm-evaluation-harness.
         without_base: tasks that have no row for the base model, which has no head for them.
+        delivered: language → the adapter that a run is for, with all that it takes to use it.
+        chosen: language → which merge is delivered, where it is chosen.
+        refined: language → the adapter that learned from the merged one's answers, where there is one.
+        scales: system → its t, where several were tried.
         overlaps: task and language → the look at whether scored items were seen in training.
     """
 
@@ -55,13 +62,26 @@ class Planned:
     references: Mapping[str, str] = field(default_factory=dict)
     merged: Mapping[str, str] = field(default_factory=dict)
     harness: Mapping[str, str] = field(default_factory=dict)
+    delivered: Mapping[str, str] = field(default_factory=dict)
+    refined: Mapping[str, str] = field(default_factory=dict)
+    scales: Mapping[str, float] = field(default_factory=dict)
+    chosen: Mapping[str, str] = field(default_factory=dict)
     without_base: tuple[str, ...] = ()
     overlaps: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     @property
     def read(self) -> list[str]:
         """The ids of all stages that a report reads."""
-        ids = [id for cell in self.cells for id in (cell.items, cell.predictions, cell.prior) if id is not None]
-        for table in (self.adapters, self.references, self.merged, self.harness, self.overlaps):
+        named = [id for cell in self.cells for id in (cell.items, cell.predictions, cell.calibration)]
+        ids = [id for id in named if id is not None]
+        for table in (
+            self.adapters,
+            self.references,
+            self.merged,
+            self.delivered,
+            self.chosen,
+            self.harness,
+            self.overlaps,
+        ):
             ids += table.values()
         return list(dict.fromkeys(ids))

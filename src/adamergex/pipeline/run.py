@@ -8,12 +8,14 @@ from adamergex.distributed import Processes
 from adamergex.errors import RecipeError
 from adamergex.execution.executor import execute, held
 from adamergex.execution.run_folder import RunFolder
-from adamergex.pipeline import run_plan
 from adamergex.pipeline.kinds import KINDS
 from adamergex.pipeline.planned import Planned
 from adamergex.pipeline.resolve import base_model, contents
 from adamergex.pipeline.run_facts import facts
+from adamergex.pipeline.run_plan import plan
 from adamergex.pipeline.run_report import FILES, PAGE, Facts, write_report
+from adamergex.pipeline.run_sources import sources
+from adamergex.pipeline.run_stages import COMPUTED
 from adamergex.pipeline.worker import Options, Worker
 from adamergex.progress import Display, Silent
 from adamergex.recipes import encoders
@@ -64,12 +66,12 @@ class Finished:
     Attributes:
         report: its numbers, as they are shown.
         page: the report as a file.
-        merged: language → the folder of the merged adapter.
+        delivered: language → the folder of the adapter that the run is for, with all that it takes to use it.
     """
 
     report: Report
     page: Path
-    merged: Mapping[str, Path]
+    delivered: Mapping[str, Path]
 
 
 def finish(
@@ -85,7 +87,7 @@ def finish(
         board = run_folder.path / "tensorboard" if recipe.train.tensorboard else None
         options = Options(
             batch_size=recipe.evaluate.batch_size,
-            train={key: getattr(recipe.train, key) for key in run_plan.COMPUTED},
+            train={key: getattr(recipe.train, key) for key in COMPUTED},
             tensorboard=board,
             adapter=recipe.adapter,
         )
@@ -102,10 +104,11 @@ def finish(
         def report() -> Report:
             left_out = f"; it {encoders.NEW_HEAD}" if recipe is not whole else ""
             lines = [f"base model: {checkpoint.described}{left_out}", *facts(recipe, planned, run_folder)]
-            return write_report(planned, run_folder, Facts(recipe.name, recipe.source, "t = 0", lines))
+            shown = Facts(recipe.name, recipe.source, "t = 0", lines, planned.scales, metric=recipe.evaluate.metric)
+            return write_report(planned, run_folder, shown)
 
-        merged = {language: run_folder.place(id) for language, id in planned.merged.items()}
-        return Finished(processes.first_does(report), run_folder.path / PAGE, merged)
+        delivered = {language: run_folder.place(id) for language, id in planned.delivered.items()}
+        return Finished(processes.first_does(report), run_folder.path / PAGE, delivered)
 
 
 def place(recipe: Recipe) -> Path:
@@ -141,5 +144,5 @@ def planned_run(
     if recipe is not whole:
         display.warn(f"the base model {encoders.NEW_HEAD}")
     display.end()
-    found = processes.first_does(lambda: contents(run_plan.sources(recipe, folder)))
-    return checkpoint, recipe, run_plan.plan(recipe, model, found, folder, processes.count)
+    found = processes.first_does(lambda: contents(sources(recipe, folder)))
+    return checkpoint, recipe, plan(recipe, model, found, folder, processes.count)

@@ -7,7 +7,7 @@ from typing import Any
 
 from adamergex.execution.run_folder import RunFolder
 from adamergex.pipeline.planned import Planned
-from adamergex.pipeline.stages import corpus, merge, predict, train
+from adamergex.pipeline.stages import choose, corpus, merge, predict, refine, train
 from adamergex.recipes.recipe import Recipe
 from adamergex.reporting.report import layouts
 from adamergex.scoring.results import TESTS
@@ -37,7 +37,22 @@ def facts(recipe: Recipe, planned: Planned, folder: RunFolder) -> list[str]:
     lines += [f"{name}: {_training(folder.place(id), name in references)}" for name, id in planned.adapters.items()]
     lines += layouts("training", [train.facts(folder.place(id)) for id in planned.adapters.values()])
     lines += [f"merged for {language} with {_merge(folder.place(id))}" for language, id in planned.merged.items()]
+    for language, id in planned.chosen.items():
+        lines.append(f"t for {language}: {choose.read(folder.place(id))['why']}")
+    lines += [f"refined for {language}: {_refined(folder.place(id))}" for language, id in planned.refined.items()]
     return [*lines, f"seed {recipe.seed}"]
+
+
+def _refined(place: Path) -> str:
+    """From how many inputs what was learned, or why nothing was."""
+    found = refine.facts(place)
+    if found["refused"] is not None:
+        return f"{found['refused']}; the merged adapter was kept"
+    return (
+        f"self-training (Yarowsky 1995; Lee 2013): of {found['inputs']:,} inputs without labels the merged adapter's "
+        f"{found['kept']:,} surest answers were learned, beside the training items in the source language; "
+        f"{_training(place, False)}"
+    )
 
 
 def _cleaning(facts: dict[str, Any]) -> str:

@@ -2,61 +2,31 @@
 
     data/task-LANG-SPLIT   items of the task               adapters/task-LANG        the task's adapters
     data/corpus-LANG       windows of plain text           adapters/reference-LANG   the reference task's
-    merged/LANG/METHOD     merged adapters                 predictions/LANG/SYSTEM   answers to every item
+    data/inputs-LANG       inputs without labels           merged/LANG/METHOD        merged adapters
     checks/…               looks at items before anything is learned from them
+    predictions/LANG/SYSTEM   answers to every scored item
+    answers/LANG/SYSTEM       answers to inputs without labels
+    calibration/LANG/SYSTEM   the bias per label that follows from these
+    choice/LANG               which merge is delivered
+    refined/LANG              an adapter that learned from that one's surest answers
+    delivered/LANG            the adapter that the run is for, with all that it takes to use it
 
-L targets cost L + 1 reference trainings and one task training.
+L targets cost L + 1 reference trainings and one task training; each more where they are refined.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from adamergex.data.settings import Source
-from adamergex.execution.stage import Params, Stage
 from adamergex.inference.systems import SYSTEMS
-from adamergex.models.adapter_settings import virtual_tokens
 from adamergex.pipeline.planned import Cell, Planned
-from adamergex.pipeline.resolve import Contents, Wanted
+from adamergex.pipeline.resolve import Contents
+from adamergex.pipeline.run_stages import APART, RunStages
 from adamergex.pipeline.stages.base_model import BaseModel
-from adamergex.pipeline.stages.checks import EqualCountsParams, OverlapParams
-from adamergex.pipeline.stages.corpus import CorpusParams
-from adamergex.pipeline.stages.items import ItemsParams
-from adamergex.pipeline.stages.merge import MergeParams
-from adamergex.pipeline.stages.predict import PredictParams
-from adamergex.pipeline.stages.train import TrainParams
-from adamergex.recipes.recipe import Recipe, method_settings
+from adamergex.recipes.merges import candidates, method_settings
+from adamergex.recipes.recipe import Recipe
 from adamergex.scoring.results import Role
-from adamergex.scoring.systems import START
-from adamergex.tasks.task import Task
-from adamergex.training.settings import Schedule, Train
-
-# Settings of a training that only say how it is computed; a worker has them as options.
-COMPUTED = ("checkpoint_seconds", "tensorboard", "gradient_checkpointing", "micro_batch")
-
-
-def sources(recipe: Recipe, folder: Path) -> Iterator[Wanted]:
-    """Every source that the plan of a recipe reads.
-
-    Args:
-        recipe: what to do.
-        folder: what its relative paths are relative to.
-    """
-    task, scored = recipe.task, recipe.scored
-    trained = [recipe.source, *(recipe.targets if recipe.ceiling else [])]
-    for language in trained:
-        yield Wanted(task.train, language, True, folder)
-        if recipe.train.early_stopping and task.dev:
-            yield Wanted(task.dev, language, True, folder)
-    for language in recipe.targets if scored is not None else ():
-        assert scored is not None
-        yield Wanted(scored, language, True, folder)
-        if task.examples is not None and "few-shot" in recipe.evaluate.methods:
-            yield Wanted(task.examples, language, True, folder)
-    for language in recipe.languages:
-        reference = recipe.reference.task
-        source = reference.train if reference is not None else recipe.reference_source(language)
-        yield Wanted(source, language, reference is not None, folder)
+from adamergex.scoring.systems import REFINED, START, Asking
 
 
 def plan(recipe: Recipe, model: BaseModel, contents: Contents, folder: Path, processes: int = 1) -> Planned:
@@ -69,103 +39,121 @@ def plan(recipe: Recipe, model: BaseModel, contents: Contents, folder: Path, pro
         folder: what its relative paths are relative to.
         processes: that train together.
     """
-    return _Planner(recipe, model, contents, folder, processes).plan()
+    return _Planner(RunStages(recipe, model, contents, folder, processes)).plan()
 
 
 class _Planner:
-    """The stages of a recipe, as they are added."""
+    """Which stages a recipe takes, in their order."""
 
-    def __init__(self, recipe: Recipe, model: BaseModel, contents: Contents, folder: Path, processes: int):
-        self.recipe, self.model, self.contents, self.folder = recipe, model, contents, folder
-        self.processes = processes
-        self.stages: dict[str, Stage] = {}
+    def __init__(self, add: RunStages):
+        self.add, self.recipe = add, add.recipe
+        self.scales: dict[str, float] = {}
 
     def plan(self) -> Planned:
         """Items first, then what looks at them; corpora right before the adapter that is trained on them."""
         recipe = self.recipe
-        scored = {language: self._scored(language) for language in recipe.targets if recipe.scored is not None}
+        self.scored = {language: self._scored(language) for language in recipe.targets if recipe.scored is not None}
         languages = [recipe.source, *(recipe.targets if recipe.ceiling else [])]
-        learned = {language: self._learned(language) for language in languages}
-        examples = {language: self._examples(language) for language in scored if "few-shot" in recipe.evaluate.methods}
+        self.learned = {language: self._learned(language) for language in languages}
+        self.examples = {
+            language: self._examples(language) for language in self.scored if "few-shot" in recipe.evaluate.methods
+        }
+        self.inputs = {language: id for language in recipe.targets if (id := self._inputs(language)) is not None}
+        self.unlabelled = {language: self._unlabelled(language) for language in recipe.targets}
         labelled = self._labelled_references()
-        checks = self._checks(scored, learned, examples, labelled)
-        adapters = {f"task-{recipe.source}": self._task(recipe.source, learned, checks)}
-        references = self._references(adapters, labelled, checks)
-        merged, cells = {}, list[Cell]()
+        self.checks = self.add.checks(self.scored, self.learned, self.examples, labelled, self._beside())
+        self.adapters = {f"task-{recipe.source}": self._task(recipe.source)}
+        self.references = self._references(labelled)
+        chosen = {language: self._choose(language) for language in recipe.targets if recipe.selection is not None}
+        merged, refined, delivered, cells = dict[str, str](), dict[str, str](), dict[str, str](), list[Cell]()
         for language in recipe.targets:
-            by_method: dict[str, str] = {recipe.merge.method: self._merge(language, recipe.merge.method, references)}
-            merged[language] = by_method[recipe.merge.method]
-            for system in recipe.evaluate.methods if language in scored else ():
-                if SYSTEMS[system].adapter == "ceiling":
-                    adapters[f"task-{language}"] = self._task(language, learned, checks)
-                elif SYSTEMS[system].adapter == "merged" and system not in by_method:
-                    by_method[system] = self._merge(language, system, references)
-                shots = examples.get(language) or learned[recipe.source][:1]
-                cells.append(self._cell(language, system, scored[language], by_method.get(system), shots, checks))
-        return Planned(self.stages, tuple(cells), START, adapters, references, merged)
-
-    def _add(
-        self, id: str, kind: str, params: Params, inputs: Mapping[str, tuple[str, ...]] | None = None, after: Any = ()
-    ) -> str:
-        self.stages[id] = Stage(id, kind, params, inputs or {}, tuple(after))
-        return id
-
-    def _items(self, id: str, task: Task, source: Source, language: str, scored: bool) -> str:
-        content = self.contents.of(Wanted(source, language, True, self.folder))
-        params = ItemsParams(
-            task=task, source=source, content=content, language=language, scored=scored, folder=self.folder
+            own = self.add.merge(language, recipe.merge.method, self.references, chosen.get(language))
+            last = merged[language] = own
+            calibration = self._calibrate(language, recipe.merge.method, own)
+            if recipe.refine is not None:
+                assert calibration is not None  # A recipe that refines calibrates.
+                last = refined[language] = self._refine(language, own, calibration)
+                calibration = self._calibrate(language, REFINED, last)
+            by_method = {recipe.merge.method: own, REFINED: last}
+            cells += self._cells(language, by_method) if language in self.scored else []
+            delivered[language] = self.add.deliver(language, last, calibration)
+        return Planned(
+            self.add.stages,
+            tuple(cells),
+            START,
+            self.adapters,
+            self.references,
+            merged,
+            delivered=delivered,
+            chosen=chosen,
+            refined=refined,
+            scales=self.scales,
         )
-        return self._add(id, "items", params)
 
     def _scored(self, language: str) -> str:
         recipe = self.recipe
         assert recipe.scored is not None  # Whoever asks has looked.
-        return self._items(
-            f"data/task-{language}-{recipe.evaluate.split}", recipe.task, recipe.scored, language, scored=True
-        )
+        return self.add.items(f"data/task-{language}-{recipe.evaluate.split}", recipe.task, recipe.scored, language)
 
     def _learned(self, language: str) -> tuple[str, ...]:
         """Ids of the items that a task's adapter is trained on, and those that its held-out loss is measured on."""
         recipe, task = self.recipe, self.recipe.task
-        ids = [self._items(f"data/task-{language}-train", task, task.train, language, scored=True)]
+        ids = [self.add.items(f"data/task-{language}-train", task, task.train, language)]
         if recipe.train.early_stopping and task.dev:
-            ids.append(self._items(f"data/task-{language}-heldout", task, task.dev, language, scored=True))
+            ids.append(self.add.items(f"data/task-{language}-heldout", task, task.dev, language))
         return tuple(ids)
 
-    def _checks(
-        self,
-        scored: Mapping[str, str],
-        learned: Mapping[str, tuple[str, ...]],
-        examples: Mapping[str, tuple[str, ...]],
-        labelled: Mapping[str, str],
-    ) -> list[str]:
-        """Looks at all items before anything is learned from them; data of the hub is here by then, too.
+    def _inputs(self, language: str) -> str | None:
+        """Inputs without labels to calibrate on; none where there are none, or nothing to calibrate."""
+        recipe = self.recipe
+        for source in recipe.inputs:
+            if self.add.has(source, language):
+                # What an adapter learns from is not what it is calibrated on.
+                part = (0.0, APART) if source == recipe.refined_inputs else (0.0, 1.0)
+                most = recipe.evaluate.calibration.inputs
+                return self.add.inputs(f"data/inputs-{language}", source, language, part, most)
+        return None
 
-        Args:
-            scored: language → the scored items.
-            learned: language → what a task's adapter learns, and what it is chosen by.
-            examples: language → solved examples.
-            labelled: language → the items of a labelled reference task.
-        """
-        train = [ids[0] for ids in learned.values()]
-        seen = {"train": train, "dev": [id for ids in learned.values() for id in ids[1:]]}
-        seen |= {"examples": [id for ids in examples.values() for id in ids], "reference": list(labelled.values())}
-        roles = {role: tuple(ids) for role, ids in seen.items() if ids}
-        where = {"dev": "dev", "examples": "examples", "reference": "reference.task"}
-        checks = []
-        for target, id in scored.items():
-            params = OverlapParams(language=target, where=where)
-            checks.append(self._add(f"checks/overlap-{target}", "overlap", params, {**roles, "scored": (id,)}))
-        if labelled:
-            counts = {language: (id,) for language, id in labelled.items()}
-            checks.append(self._add("checks/equal-counts", "equal-counts", EqualCountsParams(), counts))
-        return checks
+    def _unlabelled(self, language: str) -> tuple[str, ...]:
+        """Inputs without labels to learn from; the scored ones among them where the recipe says so."""
+        recipe, source, ids = self.recipe, self.recipe.refined_inputs, list[str]()
+        if source is not None:
+            first = next((one for one in recipe.inputs if self.add.has(one, language)), None)
+            part = (APART if source == first else 0.0, 1.0)
+            ids.append(self.add.inputs(f"data/unlabelled-{language}", source, language, part))
+        if recipe.refine is not None and recipe.refine.transductive:
+            ids.append(self.scored[language])
+        return tuple(ids)
 
-    def _task(self, language: str, learned: Mapping[str, tuple[str, ...]], checks: list[str]) -> str:
-        inputs = {"items": learned[language][:1]}
-        if len(learned[language]) > 1:
-            inputs["dev"] = learned[language][1:]
-        return self._train(f"task-{language}", self.recipe.train.task, inputs, checks, classes=self.recipe.task.outputs)
+    def _beside(self) -> dict[str, dict[str, tuple[str, ...]]]:
+        """What is learned from in each target language, which must not be scored: role → language → ids."""
+        recipe, found = self.recipe, dict[str, dict[str, tuple[str, ...]]]()
+        scored = set(self.scored.values())
+        found["unlabelled"] = {
+            code: tuple(id for id in ids if id not in scored) for code, ids in self.unlabelled.items()
+        }
+        if recipe.refine is not None and recipe.refine.labelled is not None:
+            some = recipe.refine.labelled
+            labelled = {
+                code: self.add.items(f"data/labelled-{code}", recipe.task, some, code) for code in recipe.targets
+            }
+            found["labelled"] = {code: (id,) for code, id in labelled.items()}
+        return found
+
+    def _examples(self, language: str) -> tuple[str, ...]:
+        """The task's own solved examples in a language; without any, few-shot examples are what is learned from."""
+        task = self.recipe.task
+        if task.examples is None:
+            return ()
+        return (self.add.items(f"data/task-{language}-examples", task, task.examples, language),)
+
+    def _task(self, language: str) -> str:
+        learned = self.learned[language]
+        inputs = {"items": learned[:1]}
+        if len(learned) > 1:
+            inputs["dev"] = learned[1:]
+        recipe = self.recipe
+        return self.add.train(f"task-{language}", recipe.train.task, inputs, self.checks, classes=recipe.task.outputs)
 
     def _labelled_references(self) -> dict[str, str]:
         """The items of a labelled reference task, by language; none where it is plain text."""
@@ -173,92 +161,91 @@ class _Planner:
         if task is None:
             return {}
         return {
-            language: self._items(f"data/reference-{language}", task, task.train, language, scored=False)
-            for language in self.recipe.languages
+            language: self.add.items(f"data/reference-{language}", task, task.train, language, scored=False)
+            for language in self.recipe.read_languages
         }
 
-    def _references(self, adapters: dict[str, str], labelled: Mapping[str, str], checks: list[str]) -> dict[str, str]:
+    def _references(self, labelled: Mapping[str, str]) -> dict[str, str]:
         """The reference task in every language; returns the ids of its data."""
         recipe, task, data = self.recipe, self.recipe.reference.task, dict(labelled)
-        for language in recipe.languages:
+        for language in recipe.read_languages:
             name = f"reference-{language}"
             if task is None:
-                data[language] = self._corpus(language)
+                data[language] = self.add.corpus(language)
                 more: dict[str, Any] = {"objective": recipe.reference.learned}
                 inputs = {"corpus": (data[language],)}
             else:
                 more = {"heldout": recipe.reference.heldout, "classes": task.outputs}
                 inputs = {"items": (data[language],)}
-            adapters[name] = self._train(name, recipe.train.reference, inputs, checks, keep_head=False, **more)
+            self.adapters[name] = self.add.train(
+                name, recipe.train.reference, inputs, self.checks, keep_head=False, **more
+            )
         return data
 
-    def _corpus(self, language: str) -> str:
-        recipe, reference = self.recipe, self.recipe.reference
-        source = recipe.reference_source(language)
-        params = CorpusParams(
-            model=self.model,
-            source=source,
-            content=self.contents.of(Wanted(source, language, False, self.folder)),
-            language=language,
-            **reference.budget.model_dump(),
-            **reference.model_dump(
-                include={"text", "window", "heldout", "duplicates", "boilerplate", "other_languages"}
-            ),
-            seed=recipe.seed,
-            folder=self.folder,
-        )
-        return self._add(f"data/corpus-{language}", "corpus", params)
+    def _choose(self, language: str) -> str:
+        """Which merge is delivered for a language, by labels that are not scored, or by a rule."""
+        recipe, choosing = self.recipe, tuple(self.recipe.choosing(language))
+        inputs: dict[str, tuple[str, ...]] = {"reference-target": (f"adapters/reference-{language}",)}
+        for code in choosing:
+            assert recipe.task.dev is not None  # A recipe whose labels choose has it.
+            inputs[f"items-{code}"] = (self.add.items(f"data/choosing-{code}", recipe.task, recipe.task.dev, code),)
+            inputs[f"reference-{code}"] = (f"adapters/reference-{code}",)
+        if choosing:
+            inputs["task"] = (f"adapters/task-{recipe.source}",)
+            inputs["reference-source"] = (f"adapters/reference-{recipe.source}",)
+            inputs["learned"] = (f"data/task-{recipe.source}-train",)
+            inputs["scored"] = tuple(self.scored.values())
+        return self.add.choose(language, choosing, inputs)
 
-    def _train(
-        self, name: str, schedule: Schedule, inputs: Mapping[str, tuple[str, ...]], checks: list[str], **more: Any
-    ) -> str:
-        recipe = self.recipe
-        dropout = bool(getattr(recipe.adapter, "dropout", 0))
-        # Parts of a batch differ by rounding alone, unless each draws its own dropout. Plain text is never cut.
-        unkeyed = {key for key in COMPUTED if not (dropout and key == "micro_batch")} | {"task", "reference"}
-        unkeyed |= {"max_length"} if "corpus" in inputs else set()
-        settings = recipe.train.model_copy(update={key: Train.model_fields[key].get_default() for key in unkeyed})
-        params = TrainParams(
-            name=name,
-            model=self.model,
-            adapter=recipe.adapter,
-            train=settings,
-            schedule=schedule,
-            learning_rate=recipe.learning_rate,
-            seed=recipe.seed,
-            processes=self.processes if dropout else None,
-            **more,
-        )
-        return self._add(f"adapters/{name}", "train", params, inputs, checks)
-
-    def _merge(self, language: str, method: str, references: dict[str, str]) -> str:
-        recipe = self.recipe
-        settings = method_settings(recipe, method)
+    def _refine(self, language: str, teacher: str, calibration: str) -> str:
+        """An adapter that learns from the surest answers of another one."""
+        recipe, refine = self.recipe, self.recipe.refine
+        assert refine is not None  # Whoever asks has looked.
+        unlabelled = self.unlabelled[language]
+        answers = self._answers(f"answers/{language}/teacher", language, unlabelled[0], teacher)
         inputs = {
-            "task": (f"adapters/task-{recipe.source}",),
-            "reference-target": (f"adapters/reference-{language}",),
-            "reference-source": (f"adapters/reference-{recipe.source}",),
-            "corpus-source": (references[recipe.source],),
-            "corpus-target": (references[language],),
+            "items": (f"data/task-{recipe.source}-train",),
+            "unlabelled": unlabelled,
+            "answers": (answers,),
+            "calibration": (calibration,),
+            "teacher": (teacher,),
         }
-        if not settings.needs_source:
-            # As they are published: the task's adapter and the language's, and nothing is subtracted.
-            del inputs["reference-source"]
-        params = MergeParams(
-            model=self.model, method=settings, source=recipe.source, target=language, prompt=recipe.task.prompt
-        )
-        return self._add(f"merged/{language}/{method}", "merge", params, inputs)
+        if len(unlabelled) > 1:
+            inputs["answers"] += (
+                self._answers(f"answers/{language}/teacher-scored", language, unlabelled[1], teacher),
+            )
+        if refine.labelled is not None:
+            inputs["items"] += (f"data/labelled-{language}",)
+        return self.add.refine(language, inputs, self.checks)
 
-    def _cell(
-        self,
-        language: str,
-        system: str,
-        items: str,
-        merged: str | None,
-        examples: tuple[str, ...],
-        checks: list[str],
-    ) -> Cell:
-        """One system's answers in one language."""
+    def _cells(self, language: str, by_method: dict[str, str]) -> list[Cell]:
+        """What all systems answer in one language."""
+        recipe, cells = self.recipe, []
+        for system in recipe.systems:
+            if SYSTEMS[system].adapter == "ceiling":
+                self.adapters[f"task-{language}"] = self._task(language)
+            elif SYSTEMS[system].adapter == "merged" and system not in by_method:
+                by_method[system] = self.add.merge(language, system, self.references)
+            cells.append(self._cell(language, system, by_method.get(system)))
+            if system == recipe.merge.method:
+                cells += self._swept(language)
+        return cells
+
+    def _swept(self, language: str) -> list[Cell]:
+        """A row for every t of a list, so that the report can draw the curve."""
+        recipe, cells = self.recipe, list[Cell]()
+        if recipe.selection is None or "scales" not in recipe.selection.model_fields_set:
+            return cells
+        for method in candidates(recipe)[1:]:
+            name = f"{method.method}-{method.scale}"
+            if method.method == recipe.merge.method:
+                self.scales |= {START: 0.0, name: float(str(method.scale))}
+            adapter = self.add.merged_with(f"merged/{language}/{name}", language, method, self.references)
+            cells.append(self._answered(language, name, method.label.format(scale=method.scale), "adapter", adapter))
+        return cells
+
+    def _cell(self, language: str, system: str, merged: str | None) -> Cell:
+        """One system's answers in one language, and their calibration."""
         recipe, of = self.recipe, SYSTEMS[system]
         adapter = {
             "none": None,
@@ -266,35 +253,35 @@ class _Planner:
             "reference-target": f"adapters/reference-{language}",
             "ceiling": f"adapters/task-{language}",
             "merged": merged,
+            "refined": merged,
         }[of.adapter]
-        inputs: dict[str, tuple[str, ...]] = {"items": (items,)}
-        if adapter is not None:
-            inputs["adapter"] = (adapter,)
-        if of.asking == "few-shot":
-            inputs["examples"] = examples
-        params = PredictParams(
-            model=self.model,
-            task=recipe.task,
-            evaluate=recipe.evaluate,
-            language=language,
-            asking=of.asking,
-            seed=recipe.seed,
-            classes=recipe.task.outputs,
-            virtual_tokens=virtual_tokens(recipe.adapter),
-            max_length=recipe.train.max_length,
-        )
-        predictions = self._add(f"predictions/{language}/{system}", "predict", params, inputs, checks)
         role: Role = "merged" if system == recipe.merge.method else _ROLES.get(of.adapter, "adapter")
         scale = str(method_settings(recipe, system).scale) if of.adapter == "merged" else ""
         label = of.label.format(source=recipe.source, target=language, scale=scale, shots=recipe.evaluate.shots)
-        return Cell("", language, system, label, role, items, predictions, f"data/task-{recipe.source}-train")
+        if role == "refined" and recipe.refine is not None and recipe.refine.transductive:
+            label += ", the scored inputs among what it learned from"
+        return self._answered(language, system, label, role, adapter, of.asking)
 
-    def _examples(self, language: str) -> tuple[str, ...]:
-        """The task's own solved examples in a language; without any, few-shot examples are what is learned from."""
-        task = self.recipe.task
-        if task.examples is None:
-            return ()
-        return (self._items(f"data/task-{language}-examples", task, task.examples, language, scored=True),)
+    def _answered(
+        self, language: str, system: str, label: str, role: Role, adapter: str | None, asking: Asking = "plain"
+    ) -> Cell:
+        items = self.scored[language]
+        predictions = self._answers(f"predictions/{language}/{system}", language, items, adapter, asking)
+        calibration = self._calibrate(language, system, adapter, asking)
+        return Cell("", language, system, label, role, items, predictions, calibration, language in self.inputs)
+
+    def _calibrate(self, language: str, system: str, adapter: str | None, asking: Asking = "plain") -> str | None:
+        """The bias of a system's answers to inputs that are not scored, or else to the scored ones."""
+        items = self.inputs.get(language) or self.scored.get(language)
+        if not self.recipe.calibrates or items is None:
+            return None
+        place = "answers" if language in self.inputs else "predictions"
+        answers = self._answers(f"{place}/{language}/{system}", language, items, adapter, asking)
+        return self.add.calibrate(f"calibration/{language}/{system}", answers)
+
+    def _answers(self, id: str, language: str, items: str, adapter: str | None, asking: Asking = "plain") -> str:
+        shots = self.examples.get(language) or self.learned[self.recipe.source][:1]
+        return self.add.answers(id, language, items, adapter, asking, shots, self.checks)
 
 
-_ROLES: dict[str, Role] = {"none": "base", "ceiling": "ceiling"}
+_ROLES: dict[str, Role] = {"none": "base", "refined": "refined", "ceiling": "ceiling"}

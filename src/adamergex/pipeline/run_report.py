@@ -10,18 +10,15 @@ import numpy as np
 
 from adamergex.execution.run_folder import RunFolder
 from adamergex.pipeline.planned import Cell, Planned
-from adamergex.pipeline.stages import corpus, harness, items, merge, predict, train
+from adamergex.pipeline.stages import calibrate, corpus, harness, items, merge, predict, train
 from adamergex.reporting import report
 from adamergex.reporting.report import ChangedAnswer, Report
-from adamergex.scoring.calibration import cross_fitted, macro_f1, shares
+from adamergex.scoring.calibration import cross_fitted
+from adamergex.scoring.label_metrics import LabelScores
 from adamergex.scoring.results import Row, Scores, rows
 from adamergex.storage.files import jsonl
 
 SCORES, MARKDOWN, PAGE, CURVES = FILES = "scores.jsonl", "report.md", "report.html", "training.png"
-_CALIBRATION = (
-    "calibrated: a bias per label is added (prior matching, arXiv 2309.04992), such that predictions have the label shares of "
-    "the training items in the source language; estimated without labels, for each half of the scored items on the other half"
-)
 # Answers that differ from the start's, shown for each system and language.
 _EXAMPLES = 10
 
@@ -36,6 +33,7 @@ class Facts:
         start: what the system is called that others are compared with.
         lines: how the numbers came to be.
         scales: system → its t, where systems are one merge at several t.
+        metric: what systems are compared by where answers are choices; others than accuracy where all items have the same.
     """
 
     title: str
@@ -43,6 +41,7 @@ class Facts:
     start: str
     lines: Sequence[str]
     scales: Mapping[str, float] = field(default_factory=dict)
+    metric: str = "accuracy"
 
 
 def write_report(planned: Planned, folder: RunFolder, facts: Facts) -> Report:
@@ -73,7 +72,8 @@ def _report(planned: Planned, folder: RunFolder, facts: Facts) -> Report:
     examples: list[ChangedAnswer] = []
     calibrated: list[Row] = []
     for task, cells in groupby(sorted(planned.cells, key=lambda cell: _tasks(planned).index(cell.task)), _task):
-        answers = _Answers(list(cells), folder, planned.start)
+        named = [_named(cell, planned, folder) for cell in cells]
+        answers = _Answers(named, folder, planned.start, facts.metric)
         found += [replace(row, language=f"{task} {row.language}".strip()) for row in answers.rows()]
         calibrated += [replace(row, language=f"{task} {row.language}".strip()) for row in answers.calibrated()]
         examples += [replace(one, language=f"{task} {one.language}".strip()) for one in answers.differing()]
@@ -100,7 +100,7 @@ def _report(planned: Planned, folder: RunFolder, facts: Facts) -> Report:
         rows=found,
         calibrated=calibrated,
         examples=examples,
-        facts=[*facts.lines, *([_CALIBRATION] if calibrated else [])],
+        facts=[*facts.lines, *(_calibrations(planned, folder) if calibrated else [])],
         curves={name: train.log(folder.place(id)) for name, id in planned.adapters.items()},
         corpora=corpora,
         scales=scales,
@@ -108,6 +108,25 @@ def _report(planned: Planned, folder: RunFolder, facts: Facts) -> Report:
         versions=merge.versions(),
         hashes={id: record.digest for id, record in records.items() if record is not None},
     )
+
+
+def _named(cell: Cell, planned: Planned, folder: RunFolder) -> Cell:
+    """The cell with a label that says what was chosen, where something was."""
+    if cell.role != "merged" or cell.language not in planned.chosen:
+        return cell
+    found = merge.figures(folder.place(planned.merged[cell.language]))
+    return replace(cell, label=f"{found['title']} (t = {found['scale']:g}, chosen)")
+
+
+def _calibrations(planned: Planned, folder: RunFolder) -> Iterator[str]:
+    """How answers were calibrated, a line for each way."""
+    languages: dict[str, list[str]] = {}
+    for cell in planned.cells:
+        if cell.calibration is not None:
+            sentence = calibrate.sentence(calibrate.read(folder.place(cell.calibration)), cell.apart)
+            languages.setdefault(sentence, []).append(cell.language)
+    for sentence, of in languages.items():
+        yield f"calibrated ({', '.join(dict.fromkeys(of))}): {sentence}"
 
 
 def _task(cell: Cell) -> str:
@@ -121,9 +140,8 @@ def _tasks(planned: Planned) -> list[str]:
 class _Answers:
     """What all systems answered to the items of one task in all languages."""
 
-    def __init__(self, cells: Sequence[Cell], folder: RunFolder, start: str):
-        self._start, self._folder = start, folder
-        self._shares: dict[str, np.ndarray | None] = {}
+    def __init__(self, cells: Sequence[Cell], folder: RunFolder, start: str, metric: str):
+        self._start, self._folder, self._metric = start, folder, metric
         self._cells: dict[str, dict[str, Cell]] = {}
         for cell in cells:
             self._cells.setdefault(cell.language, {})[cell.system] = cell
@@ -150,14 +168,14 @@ class _Answers:
                 system: Scores(
                     [row["scores"][metric] for row in answers],
                     sum(not row["readable"] for row in answers),
-                    {name: fmean(row["scores"][name] for row in answers) for name in others}
-                    | self._choices(language, system),
+                    {name: fmean(row["scores"][name] for row in answers) for name in others},
+                    self._labels(language, system),
                 )
                 for system, answers in of.items()
             }
             for language, of in self._predictions.items()
         }
-        return self._rows(metric, scores)
+        return self._rows(metric if self._metric == "accuracy" else self._metric, scores)
 
     def calibrated(self) -> list[Row]:
         """The same rows of answers that were calibrated without labels; none where one language has too few items for it."""
@@ -165,11 +183,12 @@ class _Answers:
         for language, of in self._cells.items():
             scores[language] = {}
             for system in of:
-                predicted = self._calibrated[language, system]
-                if predicted is None:
+                labels, calibrated = self._labels(language, system), self._calibrated[language, system]
+                if labels is None or calibrated is None:
                     return []
-                scores[language][system] = Scores((predicted == self._right[language]).tolist())
-        return self._rows("accuracy", scores)
+                after = replace(labels, raw=calibrated, calibrated=None)
+                scores[language][system] = Scores((after.predicted == after.right).tolist(), labels=after)
+        return self._rows(self._metric, scores)
 
     def _rows(self, metric: str, scores: Mapping[str, Mapping[str, Scores]]) -> list[Row]:
         labels = {language: {system: cell.label for system, cell in of.items()} for language, of in self._cells.items()}
@@ -189,41 +208,24 @@ class _Answers:
         return np.array([labels.index(item.answer) for item in self._items[language]])
 
     def _calibrate(self, language: str, system: str) -> np.ndarray | None:
-        """The labels that are predicted after calibration, by number; None where it cannot be done."""
-        if self._right[language] is None or (prior := self._prior(language)) is None:
+        """Log scores after calibration; None where it was not done."""
+        cell = self._cells[language][system]
+        if self._right[language] is None or cell.calibration is None:
             return None
-        calibrated = cross_fitted(self._log_scores(language, system), prior)
-        return None if calibrated is None else calibrated.argmax(axis=1)
+        found, log_scores = calibrate.read(self._folder.place(cell.calibration)), self._log_scores(language, system)
+        bias = calibrate.bias(found) if cell.apart else None
+        return cross_fitted(log_scores, calibrate.prior(found)) if bias is None else log_scores + bias
 
     def _log_scores(self, language: str, system: str) -> np.ndarray:
         return np.array([row["choices"] for row in self._predictions[language][system]])
 
-    def _choices(self, language: str, system: str) -> dict[str, float]:
-        """Macro-F1, and scores after calibration without labels, where all items of a language have the same labels."""
-        right, calibrated = self._right[language], self._calibrated[language, system]
+    def _labels(self, language: str, system: str) -> LabelScores | None:
+        """The log scores of the labels, where all items of a language have the same ones."""
+        right = self._right[language]
         if right is None:
-            return {}
-        count = len(self._items[language][0].choices)
-        raw = self._log_scores(language, system).argmax(axis=1)
-        metrics = {"macro_f1": macro_f1(raw.tolist(), right.tolist(), count)}
-        if calibrated is not None:
-            metrics["calibrated_accuracy"] = float((calibrated == right).mean())
-            metrics["calibrated_macro_f1"] = macro_f1(calibrated.tolist(), right.tolist(), count)
-        return metrics
-
-    def _prior(self, language: str) -> np.ndarray | None:
-        """The label shares of what the task is learned from, in the source language; None where that is not known."""
-        labels = len(self._items[language][0].choices)
-        place = next(iter(self._cells[language].values())).prior
-        if place is None:
             return None
-        if place not in self._shares:
-            learned = items.read(self._folder.place(place))
-            fits = learned and all(len(item.choices) == labels for item in learned)
-            self._shares[place] = (
-                shares([item.choices.index(item.answer) for item in learned], labels) if fits else None
-            )
-        return self._shares[place]
+        names = [choice.strip() for choice in self._items[language][0].choices]
+        return LabelScores(names, right, self._log_scores(language, system), self._calibrated[language, system])
 
     def differing(self) -> Iterator[ChangedAnswer]:
         """For each system up to ten answers that are not the start's; those that are scored otherwise come first."""

@@ -34,25 +34,33 @@ def check(recipe: Recipe, folder: Path) -> None:
 
     read: dict[tuple[str, str], list[Item]] = {}
 
-    def look_at(task: Task, source: Source, language: str) -> None:
+    def look_at(task: Task, source: Source, language: str, labelled: bool = True) -> None:
         scored = task is recipe.task
-        read[source.model_dump_json(), language] = read_items(task, source, folder, language, scored)
+        found = read_items(task, source, folder, language, scored, labelled)
+        read.setdefault((source.model_dump_json(), language), found)
 
     for task, source, language in _task_sources(recipe):
         if source.is_local:
             attempt(partial(look_at, task, source, language))
-    for language in recipe.languages if recipe.reference.task is None else ():
+    for source, language in _unlabelled(recipe):
+        if source.is_local:
+            attempt(partial(look_at, recipe.task, source, language, False))
+    for language in recipe.read_languages if recipe.reference.task is None else ():
         source = recipe.reference_source(language)
         if not source.dataset:
             attempt(partial(_first_text, recipe, source, folder, language))
     if recipe.reference.task is not None and not problems:
         key = recipe.reference.task.train.model_dump_json()
-        counts = {code: len(read[key, code]) for code in recipe.languages if (key, code) in read}
+        counts = {code: len(read[key, code]) for code in recipe.read_languages if (key, code) in read}
         attempt(partial(refuse_unequal, counts))
     if recipe.scored is not None and not problems:
         for language, (where, source, trained) in product(recipe.targets, _seen(recipe)):
             scored = read.get((recipe.scored.model_dump_json(), language), [])
             attempt(partial(refuse_overlap, read.get((source.model_dump_json(), trained), []), scored, language, where))
+        for source, language in _unlabelled(recipe):
+            scored = read.get((recipe.scored.model_dump_json(), language), [])
+            seen = read.get((source.model_dump_json(), language), [])
+            attempt(partial(refuse_overlap, seen, scored, language, "the unlabelled inputs"))
     model = checkpoints.model_at_hand(recipe.base_model, recipe.trust_remote_code)
     if model is not None:
         attempt(lambda: refuse_code(model))
@@ -114,14 +122,26 @@ def _task_sources(recipe: Recipe) -> list[tuple[Task, Source, str]]:
             sources_in_use.append((task, task.train, language))
     if recipe.scored and task.examples and "few-shot" in recipe.evaluate.methods:
         sources_in_use += [(task, task.examples, language) for language in recipe.targets]
+    for language in recipe.targets:
+        sources_in_use += [(task, task.dev, code) for code in recipe.choosing(language) if task.dev]
+        if recipe.refine is not None and recipe.refine.labelled is not None:
+            sources_in_use.append((task, recipe.refine.labelled, language))
     if labelled is not None:
-        sources_in_use += [(labelled, labelled.train, language) for language in recipe.languages]
+        sources_in_use += [(labelled, labelled.train, language) for language in recipe.read_languages]
     return sources_in_use
+
+
+def _unlabelled(recipe: Recipe) -> list[tuple[Source, str]]:
+    """Sources of inputs whose labels are not looked at, none of which may be scored."""
+    some = [recipe.task.unlabelled if recipe.calibrates else None, recipe.refined_inputs]
+    found = {source.model_dump_json(): source for source in some if source is not None}
+    return [(source, language) for source in found.values() for language in recipe.targets]
 
 
 def _seen(recipe: Recipe) -> list[tuple[str, Source, str]]:
     """What models see with its answers before they are scored: what it is called, its source, its language."""
     names = {id(recipe.task.train): "train", id(recipe.task.dev): "dev", id(recipe.task.examples): "examples"}
+    names |= {id(recipe.refine.labelled): "refine.labelled"} if recipe.refine else {}
     return [
         (names.get(id(source), "reference.task"), source, language)
         for _, source, language in _task_sources(recipe)

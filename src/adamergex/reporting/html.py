@@ -9,7 +9,8 @@ from typing import Any
 
 from adamergex.reporting import figures, score_figures
 from adamergex.reporting.html_parts import bullets, clean, picture, shortened, spoken, table, text
-from adamergex.reporting.report import ChangedAnswer, Report, cells, headings, metric_name, sentences
+from adamergex.reporting.metrics import FURTHER, further, label_shares, metric_name
+from adamergex.reporting.report import ChangedAnswer, Report, cells, headings, sentences
 from adamergex.scoring.results import Row
 
 # Examples of a method in a language, and characters of a prompt and of an answer, that a page shows.
@@ -22,6 +23,7 @@ def page(report: Report) -> str:
     """The whole report as a page. Equal reports give equal text, and sections without content are left out."""
     bodies = {
         "results": ("Results", _results(report)),
+        "further": ("Further metrics", _further(report)),
         "scale": ("Score by t", _scales(report)),
         "harness": ("lm-evaluation-harness", _harness(report)),
         "answers": ("Answers that changed", _answers(report)),
@@ -121,6 +123,22 @@ def _rows(caption: str, rows: Sequence[Row], start: str, first: str) -> str:
     # Where all rows are of the merged adapter, the average is emphasised.
     merged = [number for number, row in enumerate(rows) if (row.average if of_merged else row.role == "merged")]
     return table(caption, [first, *columns[1:]], [cells(row, columns) for row in rows], merged)
+
+
+def _further(report: Report) -> str:
+    """Further metrics of every row, and how often it predicts each label."""
+    parts = []
+    for heading, rows in report.tables():
+        metrics, shares = further(rows), label_shares(rows)
+        merged = [number for number, row in enumerate(rows) if row.role == "merged"]
+        if metrics:
+            parts.append(f'<h3 dir="auto">{text(heading)}</h3>')
+            parts.append(table(f"{heading}: {FURTHER}", metrics[0], metrics[1:], merged))
+        if shares:
+            caption = f"{heading}: how often each label is right, and is predicted, in percent of the items"
+            # The right answers are the first row.
+            parts.append(table(caption, shares[0], shares[1:], [number + 1 for number in merged]))
+    return "\n".join(parts)
 
 
 def _metric(rows: Sequence[Row]) -> str:

@@ -9,20 +9,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from adamergex.scoring.results import RIGHT_OR_WRONG, SIGNIFICANT, Row
-
-_NAMES = {
-    "exact": "exact match",
-    "exact_match": "exact match",
-    "f1": "F1",
-    "rougeL": "ROUGE-L",
-    "rouge1": "ROUGE-1",
-    "rouge2": "ROUGE-2",
-    "chrf": "chrF",
-    "macro_f1": "macro-F1",
-    "calibrated_accuracy": "calibrated",
-    "calibrated_macro_f1": "calibrated F1",
-}
+from adamergex.reporting.metrics import FURTHER, beside, further, metric_name
+from adamergex.scoring.comparison import RIGHT_OR_WRONG
+from adamergex.scoring.label_metrics import COMPARED
+from adamergex.scoring.results import SIGNIFICANT, Row
 
 
 @dataclass(frozen=True)
@@ -104,11 +94,6 @@ def sentences(report: Report, rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def metric_name(metric: str) -> str:
-    """The name of a metric in the report."""
-    return _NAMES.get(metric, metric)
-
-
 def layouts(what: str, facts: Iterable[Mapping[str, Any]]) -> list[str]:
     """Lines on how sequences were laid out in batches, and why, one for each layout that was used.
 
@@ -127,7 +112,11 @@ def verdict(of_language: Sequence[Row]) -> str | None:
         return None
     p_value, adjusted = (merged.p_value, "") if merged.p_holm is None else (merged.p_holm, ", Holm-adjusted")
     shown = format_p(p_value)
-    test = "exact McNemar" if merged.metric in RIGHT_OR_WRONG and not merged.average else "sign-flip permutation test"
+    test = "sign-flip permutation test"
+    if merged.metric in COMPARED:
+        test = "permutation test of swapped answers"
+    elif merged.metric in RIGHT_OR_WRONG and not merged.average:
+        test = "exact McNemar"
     what = (
         f"{merged.language}: merging changed {metric_name(merged.metric)} by {100 * merged.difference:+.1f} points over the "
         f"source-language adapter alone ({merged.items} items, {test} p {'' if shown.startswith('<') else '= '}{shown}{adjusted})"
@@ -155,7 +144,7 @@ def headings(rows: Sequence[Row], start: str = "t = 0") -> list[str]:
         result.append("gap closed")
     if any(row.unreadable for row in rows):
         result.append("unreadable")
-    return result + [metric_name(name) for name in rows[0].others]
+    return result + [metric_name(name) for name in beside(rows[0])]
 
 
 def cells(row: Row, wanted: Sequence[str]) -> list[str]:
@@ -202,12 +191,12 @@ def _fitting(console: Console, title: str, rows: Sequence[Row], start: str) -> l
     """The table of one language; where the terminal is too narrow for it, further metrics in a second table."""
     whole = table(title, rows, start)
     if (
-        not rows[0].others
+        not beside(rows[0])
         or whole.__rich_measure__(console, console.options.update(max_width=10_000)).maximum <= console.width
     ):
         return [whole]
     plain = [replace(row, others={}) for row in rows]
-    others = [metric_name(name) for name in rows[0].others]
+    others = [metric_name(name) for name in beside(rows[0])]
     return [table(title, plain, start), _drawn("", rows, ["", *others])]
 
 
@@ -224,6 +213,12 @@ def markdown(report: Report, curves: str | None) -> str:
         parts += [f"## {heading}", "", _line(columns), "|---" + "|---:" * (len(columns) - 1) + "|"]
         parts += [_line(cells(row, columns)) for row in rows]
         parts += ["", *(line for sentence in sentences(report, rows) for line in (sentence, ""))]
+    further_tables = [(heading, found) for heading, rows in report.tables() if (found := further(rows))]
+    if further_tables:
+        parts += ["## Further metrics", "", FURTHER, ""]
+    for heading, (columns, *lines) in further_tables:
+        parts += [f"### {heading}", "", _line(columns), "|---" + "|---:" * (len(columns) - 1) + "|"]
+        parts += [*map(_line, lines), ""]
     if report.harness:
         parts += [
             "## lm-evaluation-harness",

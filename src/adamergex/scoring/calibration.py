@@ -5,7 +5,7 @@ removes it: the bias is the one with which the mean predicted distribution over 
 those of the labels that the task was learned from. Pure functions; no torch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy.optimize import minimize
@@ -49,35 +49,52 @@ def prior_bias(log_scores: np.ndarray, prior: np.ndarray) -> np.ndarray:
     return bias
 
 
-def cross_fitted(log_scores: np.ndarray, prior: np.ndarray) -> np.ndarray | None:
+def batch_bias(log_scores: np.ndarray) -> np.ndarray:
+    """The bias per label of batch calibration (arXiv 2309.17249): minus the log of the mean predicted distribution.
+
+    Args:
+        log_scores: (inputs, labels), log-likelihoods or logits of each label.
+
+    Returns:
+        (labels,), float64, with mean 0.
+    """
+    bias: np.ndarray = -np.log(softmax(log_scores, axis=1).mean(axis=0))
+    return bias - bias.mean()
+
+
+def bias_of(log_scores: np.ndarray, prior: np.ndarray | None) -> np.ndarray:
+    """The bias per label that inputs call for: `prior_bias` where a prior is given, else `batch_bias`."""
+    return batch_bias(log_scores) if prior is None else prior_bias(log_scores, prior)
+
+
+def cross_fitted(log_scores: np.ndarray, prior: np.ndarray | None) -> np.ndarray | None:
     """Scores with the bias added, each half of the inputs with the bias of the other half; None below 2·FEWEST inputs.
 
     No label is used, and no input's own scores decide its bias. Halves are the inputs with even and with odd indices.
 
     Args:
         log_scores: (inputs, labels), log-likelihoods or logits of each label.
-        prior: (labels,), positive, sums to 1.
+        prior: (labels,), positive, sums to 1; None for batch calibration.
     """
     if len(log_scores) < 2 * FEWEST:
         return None
     calibrated = np.array(log_scores, dtype=float)
     for half in (0, 1):
-        calibrated[half::2] += prior_bias(log_scores[1 - half :: 2], prior)
+        calibrated[half::2] += bias_of(log_scores[1 - half :: 2], prior)
     return calibrated
 
 
-def macro_f1(predicted: Sequence[int], right: Sequence[int], count: int) -> float:
-    """The mean of the labels' F1, in 0..1, over the labels that are right or predicted for any item.
+def expected(shares_given: Mapping[str, float], labels: Sequence[str]) -> np.ndarray:
+    """The shares that a user states, as a prior, in (0, 1), float64 (labels,).
 
     Args:
-        predicted: the label of each item, from 0.
-        right: the right label of each item.
-        count: how many labels there are.
+        shares_given: label → its share, or its count in a sample (whole numbers); a label that is left out has none.
+        labels: all labels, in their order.
     """
-    scores = []
-    for label in range(count):
-        both = sum(p == r == label for p, r in zip(predicted, right, strict=True))
-        either = sum(p == label for p in predicted) + sum(r == label for r in right)
-        if either:
-            scores.append(2 * both / either)
-    return sum(scores) / len(scores)
+    values = np.array([float(shares_given.get(label, 0)) for label in labels])
+    if values.sum() > 1.5:
+        # Counts: half an item is added to each, as in `shares`.
+        values += 0.5
+    # A label whose share is 0 could not be matched by any finite bias.
+    values = np.maximum(values / values.sum(), 1e-4)
+    return values / values.sum()

@@ -8,32 +8,18 @@ from typing import Literal
 import numpy as np
 
 from adamergex.scoring import statistics
+from adamergex.scoring.comparison import Comparison, Resampled, Scores
+from adamergex.scoring.label_metrics import interval
 
-# Scores that are 0 or 1 for an item: Wilson's interval and McNemar's test are for them.
-RIGHT_OR_WRONG = ("accuracy", "exact", "exact_match")
 AVERAGE = "average"
 # What a p-value has to be below to be called a difference.
 SIGNIFICANT = 0.05
 TESTS = (
     "right or wrong in one language: Wilson intervals and exact McNemar tests; other scores and averages: cluster bootstrap "
-    "intervals and sign-flip permutation tests, an item and its translations being one cluster"
+    "intervals and sign-flip permutation tests, an item and its translations being one cluster; macro-F1 and balanced accuracy: "
+    "percentiles of a cluster bootstrap and permutation tests that swap two methods' answers"
 )
-Role = Literal["base", "adapter", "merged", "ceiling"]
-
-
-@dataclass(frozen=True)
-class Scores:
-    """The scores of one method in one language.
-
-    Attributes:
-        values: the score of every item, in 0..1, in the order that all methods share.
-        unreadable: how many answers could not be read; they score 0.
-        others: means of further metrics, in 0..1.
-    """
-
-    values: Sequence[float]
-    unreadable: int = 0
-    others: Mapping[str, float] = field(default_factory=dict)
+Role = Literal["base", "adapter", "merged", "refined", "ceiling"]
 
 
 @dataclass(frozen=True)
@@ -47,16 +33,22 @@ class Row:
         metric: whose mean `score` is.
         items: number of items.
         score, low, high: the mean score and its 95 % interval, in 0..1: Wilson's for right or wrong in one language, a
-            cluster bootstrap's otherwise.
+            cluster bootstrap's otherwise; of macro-F1 and balanced accuracy, see `intervals`.
         difference: score minus that of the start on the same items; None for the start itself.
         p_value: of the paired test of that difference, a sign-flip permutation test; for right or wrong in one language
-            that is the exact McNemar test.
+            that is the exact McNemar test. Of macro-F1 and balanced accuracy, a permutation test that swaps answers.
         p_holm: the p-value, adjusted by Holm's method for the number of languages; None where there is one.
         gap_closed: share of the way from the start to the ceiling; None without a ceiling that is significantly above the start.
+        gap_closed_low, gap_closed_high: its 95 % interval (`statistics.gap_interval`), by a bootstrap of clusters.
         unreadable: how many answers could not be read.
-        others: means of further metrics.
+        others: further metrics; for an average, their means over the languages.
+        intervals: 95 % intervals of those of `others` that are metrics of fixed labels (`label_metrics.metrics`): by a Bayesian
+            bootstrap of clusters, 1,000 resamples with a fixed seed; see `label_metrics.interval`.
+        shares: predicted label → its share of the items, before calibration; empty without labels that all items have. Of an
+            average, the mean over languages whose labels have the same names.
+        right_shares: the same of the right labels.
         role: what the method is, whatever its name: the base model without an adapter, an adapter, the merged
-            adapter of a run, or an adapter trained on the target language's labels.
+            adapter of a run, one that learned from its answers, or an adapter trained on the target language's labels.
         average: whether it is of several languages.
     """
 
@@ -72,8 +64,13 @@ class Row:
     p_value: float | None = None
     p_holm: float | None = None
     gap_closed: float | None = None
+    gap_closed_low: float | None = None
+    gap_closed_high: float | None = None
     unreadable: int = 0
     others: Mapping[str, float] = field(default_factory=dict)
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    shares: Mapping[str, float] = field(default_factory=dict)
+    right_shares: Mapping[str, float] = field(default_factory=dict)
     role: Role = "adapter"
     average: bool = False
 
@@ -89,7 +86,8 @@ def rows(
     """A row for each language and method, then with several languages the averages.
 
     Args:
-        metric: of the scores.
+        metric: of the scores; or, where all have `labels`, one that they are compared by in place of the scores' accuracy:
+            `macro_f1` or `balanced_accuracy`.
         labels: language → method → its name in the report; their order is that of the rows.
         scores: language → method → its scores, item by item.
         start: the method that all others are compared with; without it there are no differences.
@@ -98,7 +96,7 @@ def rows(
             same index in several languages are taken for translations.
 
     Raises:
-        ValueError: methods have scores of different numbers of items, or of none.
+        ValueError: methods have scores of different numbers of items, or of none; or no labels for a metric of labels.
     """
     named = items or {
         language: [str(index) for index in range(len(next(iter(by_method.values())).values))]
@@ -111,9 +109,11 @@ def rows(
     ]
     if len(labels) < 2:
         return language_rows
-    first = next(iter(labels.values()))
+    # A label that names a language, or what was chosen for it, is no label of the average.
     everywhere = {
-        method: label for method, label in first.items() if all(method in by_method for by_method in labels.values())
+        method: label if all(by_method[method] == label for by_method in labels.values()) else method
+        for method, label in next(iter(labels.values())).items()
+        if all(method in by_method for by_method in labels.values())
     }
     of_all = [scores[language] for language in labels]
     averages = _rows(metric, AVERAGE, everywhere, of_all, [named[language] for language in labels], start, roles or {})
@@ -132,52 +132,74 @@ def _rows(
     """A row for each method: its mean over the languages, which are fixed, not sampled."""
     if not labels:
         return []
-    values = [np.array([by_method[method].values for method in labels], float) for by_method in languages]
-    clusters = _clusters(items)
-    average = len(languages) > 1
-    if metric in RIGHT_OR_WRONG and not average:
-        intervals = [
-            statistics.wilson_interval([bool(value) for value in method_values]) for method_values in values[0]
-        ]
-    else:
-        intervals = [(float(low), float(high)) for low, high in statistics.cluster_bootstrap(values, clusters)]
-    means = {method: fmean(fmean(by_method[method].values) for by_method in languages) for method in labels}
-    rows = [
-        Row(name, method, label, metric, sum(map(len, items)), means[method], *interval, average=average)
-        for (method, label), interval in zip(labels.items(), intervals, strict=True)
-    ]
-    for number, row in enumerate(rows):
-        of_method = [by_method[row.method] for by_method in languages]
-        others = {
-            key: fmean(scores.others[key] for scores in of_method)
-            for key in of_method[0].others
-            if all(key in scores.others for scores in of_method)
-        }
-        unreadable, role = sum(scores.unreadable for scores in of_method), roles.get(row.method, "adapter")
-        rows[number] = replace(row, unreadable=unreadable, others=others, role=role)
-    return _compared(rows, values, clusters, start) if start in labels else rows
+    group = Comparison(metric, list(labels), languages, _clusters(items))
+    rows = []
+    for (method, label), score, ends in zip(labels.items(), group.scores(), group.intervals(), strict=True):
+        of_method = [by_method[method] for by_method in languages]
+        row = Row(name, method, label, metric, sum(map(len, items)), score, *ends, average=len(languages) > 1)
+        row = replace(row, unreadable=sum(scores.unreadable for scores in of_method), role=roles.get(method, "adapter"))
+        rows.append(_with_others(row, of_method, group.resampled[method]))
+    return _compared(rows, group, start) if start in labels else rows
 
 
-def _compared(
-    rows: Sequence[Row], values: Sequence[np.ndarray], clusters: Sequence[np.ndarray], start: str
-) -> list[Row]:
+def _with_others(row: Row, of_method: Sequence[Scores], resampled: Resampled) -> Row:
+    """The row with all metrics beside its own, and with the shares of labels."""
+    others = {
+        key: fmean(scores.others[key] for scores in of_method)
+        for key in of_method[0].others
+        if all(key in scores.others for scores in of_method)
+    }
+    intervals = {}
+    for name, values in resampled.items():
+        if name != row.metric:
+            others[name] = float(values[0])
+            intervals[name] = interval(name, values)
+    labelled = [scores.labels for scores in of_method if scores.labels is not None]
+    if len(labelled) < len(of_method) or len({tuple(of.labels) for of in labelled}) > 1:
+        return replace(row, others=others, intervals=intervals)
+    return replace(
+        row,
+        others=others,
+        intervals=intervals,
+        shares=_mean([of.shares() for of in labelled]),
+        right_shares=_mean([of.right_shares() for of in labelled]),
+    )
+
+
+def _mean(shares: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {label: fmean(of[label] for of in shares) for label in shares[0]}
+
+
+def _compared(rows: Sequence[Row], group: Comparison, start: str) -> list[Row]:
     """The rows, with their difference from the start, its test, and the share of the gap that is closed."""
-    at = [row.method for row in rows].index(start)
-    p_values = statistics.sign_flip(statistics.cluster_means([matrix - matrix[at] for matrix in values], clusters))
+    first = next(row for row in rows if row.method == start)
+    p_values = group.p_values(start)
     # The share of a gap that may not exist is not shown.
     ceiling = next(
-        (row.score for row, p in zip(rows, p_values, strict=True) if row.role == "ceiling" and p < SIGNIFICANT), None
+        (row for row, p in zip(rows, p_values, strict=True) if row.role == "ceiling" and p < SIGNIFICANT), None
     )
     compared = []
     for row, p_value in zip(rows, p_values, strict=True):
+        if row is first:
+            compared.append(row)
+            continue
+        tested = replace(row, difference=row.score - first.score, p_value=p_value)
         # Not for rows without an adapter, nor for the ceiling itself.
         closes = ceiling is not None and row.role not in ("base", "ceiling")
-        gap = statistics.gap_closed(row.score, rows[at].score, ceiling) if closes and ceiling is not None else None
-        difference = row.score - rows[at].score
         compared.append(
-            row if row.method == start else replace(row, difference=difference, p_value=float(p_value), gap_closed=gap)
+            _with_gap(tested, first, ceiling, group.resampled) if closes and ceiling is not None else tested
         )
     return compared
+
+
+def _with_gap(row: Row, start: Row, ceiling: Row, resampled: Mapping[str, Resampled]) -> Row:
+    """The row with the share of the gap between start and ceiling that it closes, and its interval."""
+    closed = statistics.gap_closed(row.score, start.score, ceiling.score)
+    if closed is None:
+        return row
+    scores, starts, ceilings = (resampled[one.method][row.metric][1:] for one in (row, start, ceiling))
+    low, high = statistics.gap_interval(scores, starts, ceilings, closed)
+    return replace(row, gap_closed=closed, gap_closed_low=low, gap_closed_high=high)
 
 
 def _clusters(items: Sequence[Sequence[str]]) -> list[np.ndarray]:

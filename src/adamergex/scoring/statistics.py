@@ -1,6 +1,6 @@
 """Means, their intervals and paired tests; pure functions on scores. docs/evaluation.md says why these."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from scipy.stats import binom, binomtest
@@ -31,7 +31,8 @@ def cluster_means(scores: Sequence[np.ndarray], clusters: Sequence[np.ndarray]) 
     Raises:
         ValueError: a language has no items, or another number of clusters than of items.
     """
-    contributions = np.zeros((len(scores[0]), _count(scores, clusters)))
+    check(scores, clusters)
+    contributions = np.zeros((len(scores[0]), _count(clusters)))
     for values, cluster in zip(scores, clusters, strict=True):
         # Several items of a language may be in one cluster, which plain indexing would overwrite.
         np.add.at(contributions.T, cluster, values.T / (values.shape[1] * len(scores)))
@@ -96,6 +97,45 @@ def _reached(differences: np.ndarray) -> np.ndarray:
     return np.abs(differences.sum(axis=-1)) - _ROUNDING * np.abs(differences).sum(axis=-1)
 
 
+def swap_test(
+    difference: Callable[[np.ndarray], np.ndarray], differs: np.ndarray, resamples: int = 9_999, seed: int = 0
+) -> float:
+    """Two-sided paired permutation test of any metric: approximate randomisation (Noreen 1989; Yeh 2000).
+
+    Under the null hypothesis two methods are exchangeable, cluster by cluster: their answers may as well be swapped. The
+    p-value is the share of patterns of swaps whose difference is at least as far from 0 as the one measured. It is exact where
+    there are at most as many patterns as resamples; otherwise patterns are drawn, and the measured one is counted among them.
+    Of a mean over items it is `sign_flip`.
+
+    Args:
+        difference: from swaps, (patterns, clusters), float64, 1 where a cluster's answers are swapped and 0 elsewhere, the
+            difference between the methods' metrics, (patterns,), in -1..1.
+        differs: (clusters,), bool: whether a swap changes anything.
+        resamples: how many patterns are drawn; 1 / (resamples + 1) is then the least p-value.
+        seed: equal seeds give equal p-values.
+
+    Returns:
+        The p-value; 1 where nothing differs.
+    """
+    places, count = np.flatnonzero(differs), len(differs)
+    reached = abs(difference(np.zeros((1, count))).item()) - _ROUNDING
+
+    def farther(patterns: np.ndarray) -> np.ndarray:
+        swaps = np.zeros((len(patterns), count))
+        swaps[:, places[: patterns.shape[1]]] = patterns
+        return np.abs(difference(swaps)) >= reached
+
+    if len(places) <= resamples.bit_length():
+        # The last cluster is never swapped, for the other half of the patterns mirrors this one.
+        bits = max(0, len(places) - 1)
+        return float(farther(np.arange(2**bits)[:, None] >> np.arange(bits) & 1).mean())
+    random = np.random.default_rng(seed)
+    found = sum(
+        farther(random.integers(2, size=(size, len(places)), dtype=np.int8)).sum() for size in _blocks(resamples, count)
+    )
+    return float((found + 1) / (resamples + 1))
+
+
 def cluster_bootstrap(
     scores: Sequence[np.ndarray],
     clusters: Sequence[np.ndarray],
@@ -124,16 +164,15 @@ def cluster_bootstrap(
     Raises:
         ValueError: as `cluster_means`.
     """
-    count = _count(scores, clusters)
+    check(scores, clusters)
     random = np.random.default_rng(seed)
     added = random.gamma(0.5, size=(resamples, 2))
     means = []
-    for size in _blocks(resamples, count):
-        weights = random.standard_exponential((size, count))
-        (zeros, ones), added = added[:size].T[..., None], added[size:]
+    for weights in _weights(clusters, resamples, random):
+        (zeros, ones), added = added[: len(weights[0])].T[..., None], added[len(weights[0]) :]
         of_each = [
-            ((drawn := weights[:, cluster]) @ values.T + ones) / (drawn.sum(axis=1, keepdims=True) + zeros + ones)
-            for values, cluster in zip(scores, clusters, strict=True)
+            (drawn @ values.T + ones) / (drawn.sum(axis=1, keepdims=True) + zeros + ones)
+            for values, drawn in zip(scores, weights, strict=True)
         ]
         means.append(sum(of_each) / len(of_each))
     outside = (1 - confidence) / 2
@@ -142,11 +181,74 @@ def cluster_bootstrap(
     return np.stack([np.minimum(low, measured), np.maximum(high, measured)], axis=1)
 
 
-def _count(scores: Sequence[np.ndarray], clusters: Sequence[np.ndarray]) -> int:
-    """The number of clusters. Raises ValueError where items have none, or there are no items."""
+def cluster_weights(
+    clusters: Sequence[np.ndarray], resamples: int = 1_000, seed: int = 0
+) -> Iterator[list[np.ndarray]]:
+    """Random weights of items for a Bayesian bootstrap of clusters (Rubin 1981), in blocks of resamples that bound memory.
+
+    Weights are standard exponential, and an item and its translations have the same one. No weight is 0, so that every label
+    that occurs does so in every resample, which is not so where items are drawn with replacement.
+
+    Args:
+        clusters: as in `cluster_means`.
+        resamples: number of draws, all blocks together.
+        seed: equal seeds give equal weights.
+
+    Yields:
+        The weights of each language's items, (resamples of the block, items).
+    """
+    yield from _weights(clusters, resamples, np.random.default_rng(seed))
+
+
+def _weights(clusters: Sequence[np.ndarray], resamples: int, random: np.random.Generator) -> Iterator[list[np.ndarray]]:
+    for size in _blocks(resamples, _count(clusters)):
+        weights = random.standard_exponential((size, _count(clusters)))
+        yield [weights[:, cluster] for cluster in clusters]
+
+
+def percentile_interval(values: np.ndarray, measured: float, confidence: float = 0.95) -> tuple[float, float]:
+    """The interval between two percentiles of a bootstrap, as many values being below as above it; holds what was measured.
+
+    Args:
+        values: (resamples,), of a metric on each resample.
+        measured: the metric on the items as they are; the interval is widened to hold it.
+        confidence: the share of the values in the interval.
+    """
+    outside = (1 - confidence) / 2
+    low, high = np.quantile(values, [outside, 1 - outside])
+    return min(float(low), measured), max(float(high), measured)
+
+
+def basic_interval(values: np.ndarray, measured: float, confidence: float = 0.95) -> tuple[float, float]:
+    """The percentile interval, mirrored at what was measured (Davison & Hinkley 1997, Bootstrap Methods, 5.2), in 0..1.
+
+    For metrics that are biased, and once more so in resamples: what resamples add to the metric is taken from it.
+
+    Args:
+        values: as in `percentile_interval`.
+        measured: as in `percentile_interval`.
+        confidence: as in `percentile_interval`.
+    """
+    low, high = percentile_interval(values, measured, confidence)
+    return max(0.0, 2 * measured - high), min(1.0, 2 * measured - low)
+
+
+def check(scores: Sequence[np.ndarray], clusters: Sequence[np.ndarray]) -> None:
+    """Check that items have clusters.
+
+    Args:
+        scores: as in `cluster_means`.
+        clusters: as in `cluster_means`.
+
+    Raises:
+        ValueError: a language has no items, or another number of clusters than of items.
+    """
     for values, cluster in zip(scores, clusters, strict=True):
         if not values.shape[1] or values.shape[1] != len(cluster):
             raise ValueError(f"{values.shape[1]} items, {len(cluster)} clusters of items; expected as many, and some")
+
+
+def _count(clusters: Sequence[np.ndarray]) -> int:
     return 1 + max(int(cluster.max()) for cluster in clusters)
 
 
@@ -181,3 +283,18 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def gap_closed(score: float, start: float, ceiling: float) -> float | None:
     """(score − start) / (ceiling − start), or None where the ceiling is not above the start."""
     return (score - start) / (ceiling - start) if ceiling > start else None
+
+
+def gap_interval(scores: np.ndarray, starts: np.ndarray, ceilings: np.ndarray, measured: float) -> tuple[float, float]:
+    """The 95 % interval of `gap_closed`, by the bootstrap of all three scores on the same resamples.
+
+    Resamples whose ceiling is not above the start have no share and are left out; they are few where the gap is significant.
+
+    Args:
+        scores: (resamples,).
+        starts: the same of the start.
+        ceilings: the same of the ceiling.
+        measured: the share on the items as they are.
+    """
+    there = ceilings > starts
+    return percentile_interval((scores - starts)[there] / (ceilings - starts)[there], measured)

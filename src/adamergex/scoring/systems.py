@@ -8,6 +8,8 @@ from typing import Literal
 
 # The system that others are compared with, and the default merging method of a report.
 START, MERGED = "source-adapter", "adamergex"
+# The system that learned from the merged adapter's answers; a recipe with `refine` has it, and does not list it.
+REFINED = "refined"
 Asking = Literal["plain", "few-shot", "xlt"]
 
 
@@ -23,7 +25,7 @@ class System:
 
     label: str
     asking: Asking = "plain"
-    adapter: Literal["none", "task", "reference-target", "merged", "ceiling"] = "merged"
+    adapter: Literal["none", "task", "reference-target", "merged", "refined", "ceiling"] = "merged"
 
 
 # In the order of the table; merged adapters come between them.
@@ -34,4 +36,7 @@ BEFORE_MERGED: dict[str, System] = {
     START: System("{source} adapter (t = 0)", adapter="task"),
     "reference-target": System("{target} reference adapter", adapter="reference-target"),
 }
-AFTER_MERGED: dict[str, System] = {"ceiling": System("{target} adapter (ceiling)", adapter="ceiling")}
+AFTER_MERGED: dict[str, System] = {
+    REFINED: System("refined by self-training", adapter="refined"),
+    "ceiling": System("{target} adapter (ceiling)", adapter="ceiling"),
+}

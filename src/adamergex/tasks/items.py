@@ -45,7 +45,9 @@ def from_row(row: Mapping[str, Any]) -> Item:
     return Item(**(dict(row) | {key: tuple(row.get(key, ())) for key in tuples}))
 
 
-def read_items(task: Task, source: Source, folder: Path, language: str, scored: bool = True) -> list[Item]:
+def read_items(
+    task: Task, source: Source, folder: Path, language: str, scored: bool = True, labelled: bool = True
+) -> list[Item]:
     """Read a task's items in one language.
 
     Args:
@@ -55,6 +57,8 @@ def read_items(task: Task, source: Source, folder: Path, language: str, scored: 
         language: a BCP 47 code.
         scored: whether answers are compared with a model's, so that white space around them is stripped, and those of kind
             `text` must be one line; for training both are kept.
+        labelled: whether rows have an answer. Without, whatever stands in its column is not looked at: `answer` and `golds`
+            of the items are empty.
 
     Raises:
         DataError: a source is missing or empty, a row lacks a column, or its label is not among the choices.
@@ -62,7 +66,7 @@ def read_items(task: Task, source: Source, folder: Path, language: str, scored: 
     root = loading.folder_of(source, folder)
     items = [
         # Relative to the folder, which may be moved.
-        replace(_item(task, location, row, language, scored), id=location.removeprefix(f"{root}/"))
+        replace(_item(task, location, row, language, scored, labelled), id=location.removeprefix(f"{root}/"))
         for location, row in loading.rows(source, folder, language)
     ]
     where = loading.name(source, language)
@@ -70,32 +74,50 @@ def read_items(task: Task, source: Source, folder: Path, language: str, scored: 
         items = [replace(item, doc_id=str(index)) for index, item in enumerate(items)]
     if not items:
         raise DataError(f"{where}: holds no items")
-    if task.choices and source.limit and len(items) > 1 and len({item.answer for item in items}) == 1:
+    if labelled and task.choices and source.limit and len(items) > 1 and len({item.answer for item in items}) == 1:
         only = items[0].answer.strip()
         raise DataError(f"{where}: all {len(items)} items have the label for {only!r}; a limit takes the first rows")
     return items
 
 
-def _item(task: Task, location: str, row: dict[str, Any], language: str, scored: bool) -> Item:
+def _item(task: Task, location: str, row: dict[str, Any], language: str, scored: bool, labelled: bool) -> Item:
     wording = task.wording(language)
-    missing = [column for column in (*wording.columns, task.answer) if row.get(column) is None]
+    missing = [column for column in (*wording.columns, *[task.answer] * labelled) if row.get(column) is None]
     if missing:
         raise DataError(f"{location}: no column {missing[0]!r}; the row has {', '.join(map(str, row))}")
-    golds = [_text(value, location, task.answer) for value in _listed(row[task.answer])]
-    if not golds or not all(gold.strip() for gold in golds):
-        raise DataError(f"{location}: the answer in column {task.answer!r} is empty")
     prompt, longest = _filled(wording.prompt, row)
     if not prompt.strip():
         raise DataError(f"{location}: the prompt is empty; fill the columns that it is made of")
     # In the order of the task, whatever a language's own wording has: label by label they are the same in every language.
     words = wording.choices or {}
     choices = {label: _filled(words[label], row)[0] for label in task.choices or ()}
+    if len({" ".join(words.split()) for words in choices.values()}) < len(choices):
+        raise DataError(f"{location}: two choices have the same words; the model could not tell them apart")
+    separator = wording.separator
+    answer, golds = _answer(task, location, row, choices, scored) if labelled else ("", ())
+    return Item(
+        location,
+        prompt,
+        separator + answer if labelled else "",
+        tuple(separator + words for words in choices.values()),
+        longest,
+        golds,
+        "" if row.get("id") is None else str(row["id"]),
+        _text_pair(wording, row, choices),
+    )
+
+
+def _answer(
+    task: Task, location: str, row: dict[str, Any], choices: Mapping[str, str], scored: bool
+) -> tuple[str, tuple[str, ...]]:
+    """What is learned, and all right answers as a model's are compared with them."""
+    golds = [_text(value, location, task.answer) for value in _listed(row[task.answer])]
+    if not golds or not all(gold.strip() for gold in golds):
+        raise DataError(f"{location}: the answer in column {task.answer!r} is empty")
     if choices:
         label = golds[0].strip()
         if label not in choices:
             raise DataError(f"{location}: unknown label {label!r}; task.choices has {', '.join(choices)}")
-        if len({" ".join(words.split()) for words in choices.values()}) < len(choices):
-            raise DataError(f"{location}: two choices have the same words; the model could not tell them apart")
         answer, golds = choices[label], [choices[label].strip()]
     else:
         # Benchmarks may be trained on another column than they are scored by.
@@ -104,17 +126,7 @@ def _item(task: Task, location: str, row: dict[str, Any], language: str, scored:
         answer = answer.strip() if scored else answer
     if scored and task.answer_kind == "text" and "\n" in answer:
         raise DataError(f"{location}: the answer in column {task.answer!r} has several lines; one is expected")
-    separator = wording.separator
-    return Item(
-        location,
-        prompt,
-        separator + answer,
-        tuple(separator + words for words in choices.values()),
-        longest,
-        tuple(gold.strip() for gold in golds),
-        "" if row.get("id") is None else str(row["id"]),
-        _text_pair(wording, row, choices),
-    )
+    return answer, tuple(gold.strip() for gold in golds)
 
 
 def _text_pair(wording: Wording, row: dict[str, Any], choices: Mapping[str, str]) -> tuple[str, ...]:

@@ -117,6 +117,10 @@ class Task(Wording):
     test: Source | None = Field(
         None, description="labelled items of the target languages; without it nothing is scored"
     )
+    unlabelled: Source | None = Field(
+        None,
+        description="inputs of the target languages without labels, none of them scored: for calibration, and for refine",
+    )
     examples: Source | None = Field(
         None, description="solved examples for few-shot prompts; from train, in the source language, if left out"
     )
@@ -149,9 +153,22 @@ class Task(Wording):
         return self
 
     @property
+    def has_fixed_labels(self) -> bool:
+        """Whether all items have the same choices, word for word, so that predictions have label shares."""
+        return bool(self.choices) and self.shared_columns == []
+
+    @property
     def answer_kind(self) -> AnswerKind:
         """How answers are compared."""
         return self.kind or ("choice" if self.choices else "text")
+
+    def refuses(self, metric: str) -> str | None:
+        """Why systems cannot be compared by a metric (`evaluate.metric`) on this task, or None."""
+        words = [text for of in (self, *self.wordings.values()) for text in (of.choices or {}).values()]
+        if metric == "accuracy" or (words and not any(map(_columns, words))):
+            return None
+        why = "the task's choices name columns" if words else "the task has no choices"
+        return f"{metric} is for labels that all items of a language share, and {why}; leave it out"
 
     def wording(self, language: str) -> Wording:
         """The wording of items in a language."""

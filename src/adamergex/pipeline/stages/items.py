@@ -1,5 +1,6 @@
-"""Kind `items`: the labelled items of one split of a task in one language, as prompts and answers."""
+"""Kind `items`: the items of one split of a task in one language, as prompts and answers, or as prompts alone."""
 
+import random
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -27,6 +28,10 @@ class ItemsParams(Params):
         language: a BCP 47 code.
         scored: whether answers are compared with a model's.
         folder: what relative paths are relative to.
+        labelled: whether rows have an answer that is read.
+        part: where the part that is taken begins and ends, in an order that the seed draws, as shares of all items.
+        most: how many are taken of that part, at most.
+        seed: of that order.
     """
 
     task: Task
@@ -35,6 +40,10 @@ class ItemsParams(Params):
     language: str
     scored: bool
     folder: Place
+    labelled: bool = True
+    part: tuple[float, float] = (0.0, 1.0)
+    most: int | None = None
+    seed: int = 0
 
     def identity(self) -> dict[str, Any]:
         """See Params; of the source counts what it holds, of the task how a row becomes an item."""
@@ -44,13 +53,19 @@ class ItemsParams(Params):
         task |= {"shared_columns": self.task.wording(self.language).shared_columns}
         described = super().identity()
         del described["source"]
+        if self.part == (0.0, 1.0) and self.most is None:
+            del described["seed"]
         return described | {"task": wording | task}
 
 
 def make(params: ItemsParams, inputs: Inputs, output: Path, scratch: Path, worker: "Worker") -> None:
     """Write `items.jsonl`."""
-    items = read_items(params.task, params.source, params.folder, params.language, params.scored)
-    write_jsonl(output / FILE, map(asdict, items))
+    items = read_items(params.task, params.source, params.folder, params.language, params.scored, params.labelled)
+    order = list(range(len(items)))
+    random.Random(params.seed).shuffle(order)
+    start, end = (round(share * len(items)) for share in params.part)
+    taken = sorted(order[start:end][: params.most])
+    write_jsonl(output / FILE, (asdict(items[number]) for number in taken))
 
 
 def read(folder: Path) -> list[Item]:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adamergex.execution.stage import Inputs, Kind, Params
-from adamergex.merging.base_method import ROLES
+from adamergex.merging.base_method import ROLES, SOURCE
 from adamergex.merging.methods import Method
-from adamergex.pipeline.stages import corpus, items
+from adamergex.pipeline.stages import choose, corpus, items
 from adamergex.pipeline.stages.base_model import PACKAGES, BaseModel
 from adamergex.storage.files import read_json, sha256
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 class MergeParams(Params):
     """How adapters are merged. Inputs by role: `task`, `reference-target`, and `reference-source` where the method needs it;
-    `corpus-source` and `corpus-target`, what the references were trained on, for the card.
+    `corpus-source` and `corpus-target`, what the references were trained on, for the card; `choice` of one of the candidates.
 
     Attributes:
         model: their base model.
@@ -27,6 +27,7 @@ class MergeParams(Params):
         source: the source language.
         target: the target language.
         prompt: of the task.
+        candidates: methods with their settings, one of which is chosen in place of `method`.
     """
 
     model: BaseModel
@@ -34,6 +35,7 @@ class MergeParams(Params):
     source: str
     target: str
     prompt: str
+    candidates: tuple[Method, ...] = ()
 
 
 def make(params: MergeParams, inputs: Inputs, output: Path, scratch: Path, worker: "Worker") -> None:
@@ -44,10 +46,12 @@ def make(params: MergeParams, inputs: Inputs, output: Path, scratch: Path, worke
     from adamergex.merging.plan import Input, Plan
     from adamergex.merging.plan import Inputs as Named
 
-    folders = {role: inputs[role][0] for role in ROLES if role in inputs}
+    method = params.candidates[choose.read(inputs["choice"][0])["candidate"]] if "choice" in inputs else params.method
+    wanted = [role for role in ROLES if role != SOURCE or method.needs_source]
+    folders = {role: inputs[role][0] for role in wanted if role in inputs}
     # By what they are, not where, so that the folder can be moved, and does not say where it was made.
     named = {role: Input(sha256=sha256(place / WEIGHTS)) for role, place in folders.items()}
-    plan = Plan(settings=params.method, language=params.target, inputs=Named.model_validate(named))
+    plan = Plan(settings=method, language=params.target, inputs=Named.model_validate(named))
     adapters = folder.open_inputs(plan, folders)
     about = {
         "weights": params.model.fingerprint,

@@ -1,0 +1,262 @@
+"""The stages of a recipe, one method for each; pure: the recipe and what was resolved are all they look at."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from adamergex.data.settings import Source
+from adamergex.execution.stage import Params, Stage
+from adamergex.merging.methods import AnyMethod
+from adamergex.models.adapter_settings import virtual_tokens
+from adamergex.pipeline.resolve import Contents, Wanted
+from adamergex.pipeline.stages.base_model import BaseModel
+from adamergex.pipeline.stages.calibrate import CalibrateParams
+from adamergex.pipeline.stages.checks import EqualCountsParams, OverlapParams
+from adamergex.pipeline.stages.choose import ChooseParams
+from adamergex.pipeline.stages.corpus import CorpusParams
+from adamergex.pipeline.stages.deliver import DeliverParams
+from adamergex.pipeline.stages.items import ItemsParams
+from adamergex.pipeline.stages.merge import MergeParams
+from adamergex.pipeline.stages.predict import PredictParams
+from adamergex.pipeline.stages.refine import RefineParams
+from adamergex.pipeline.stages.train import TrainParams
+from adamergex.recipes.merges import candidates, method_settings
+from adamergex.recipes.recipe import Recipe
+from adamergex.scoring.systems import Asking
+from adamergex.tasks.task import Task
+from adamergex.training.settings import Schedule, Train
+
+# Settings of a training that only say how it is computed; a worker has them as options.
+COMPUTED = ("checkpoint_seconds", "tensorboard", "gradient_checkpointing", "micro_batch")
+# Of inputs without labels that are to be learned from, a sample of this share is kept apart, to calibrate on.
+APART = 0.2
+
+
+class RunStages:
+    """The stages of a recipe, as they are added; every method returns the id of what it added.
+
+    Args:
+        recipe: what to do.
+        model: its base model.
+        contents: of all its sources.
+        folder: what its relative paths are relative to.
+        processes: that train together.
+
+    Attributes:
+        stages: id → stage.
+    """
+
+    def __init__(self, recipe: Recipe, model: BaseModel, contents: Contents, folder: Path, processes: int):
+        self.recipe, self.model, self.contents, self.folder = recipe, model, contents, folder
+        self.processes = processes
+        self.stages: dict[str, Stage] = {}
+
+    def add(
+        self, id: str, kind: str, params: Params, inputs: Mapping[str, tuple[str, ...]] | None = None, after: Any = ()
+    ) -> str:
+        """A stage of any kind."""
+        self.stages[id] = Stage(id, kind, params, inputs or {}, tuple(after))
+        return id
+
+    def has(self, source: Source, language: str) -> bool:
+        """Whether a source is there in a language."""
+        return self.contents.has(Wanted(source, language, True, self.folder))
+
+    def inputs(self, id: str, source: Source, language: str, part: tuple[float, float], most: int | None = None) -> str:
+        """A drawn part of a source's inputs, whose labels are not looked at."""
+        more: dict[str, Any] = {"labelled": False, "part": part, "most": most, "seed": self.recipe.seed}
+        return self.items(id, self.recipe.task, source, language, **more)
+
+    def items(self, id: str, task: Task, source: Source, language: str, scored: bool = True, **more: Any) -> str:
+        """The items of a source in a language."""
+        content = self.contents.of(Wanted(source, language, True, self.folder))
+        params = ItemsParams(
+            task=task, source=source, content=content, language=language, scored=scored, folder=self.folder, **more
+        )
+        return self.add(id, "items", params)
+
+    def checks(
+        self,
+        scored: Mapping[str, str],
+        learned: Mapping[str, tuple[str, ...]],
+        examples: Mapping[str, tuple[str, ...]],
+        labelled: Mapping[str, str],
+        beside: Mapping[str, Mapping[str, tuple[str, ...]]],
+    ) -> list[str]:
+        """Looks at all items before anything is learned from them; data of the hub is here by then, too.
+
+        Args:
+            scored: language → the scored items.
+            learned: language → what a task's adapter learns, and what it is chosen by.
+            examples: language → solved examples.
+            labelled: language → the items of a labelled reference task.
+            beside: what is learned from in the language itself, by role and language.
+        """
+        train = [ids[0] for ids in learned.values()]
+        seen = {"train": train, "dev": [id for ids in learned.values() for id in ids[1:]]}
+        seen |= {"examples": [id for ids in examples.values() for id in ids], "reference": list(labelled.values())}
+        roles = {role: tuple(ids) for role, ids in seen.items() if ids}
+        where = {"dev": "dev", "examples": "examples", "reference": "reference.task"}
+        where |= {"unlabelled": "the unlabelled inputs", "labelled": "refine.labelled"}
+        checks = []
+        for target, id in scored.items():
+            params = OverlapParams(language=target, where=where)
+            own = {role: of[target] for role, of in beside.items() if of.get(target)}
+            checks.append(self.add(f"checks/overlap-{target}", "overlap", params, {**roles, **own, "scored": (id,)}))
+        if labelled:
+            counts = {language: (id,) for language, id in labelled.items()}
+            checks.append(self.add("checks/equal-counts", "equal-counts", EqualCountsParams(), counts))
+        return checks
+
+    def corpus(self, language: str) -> str:
+        """Windows of a language's plain text."""
+        recipe, reference = self.recipe, self.recipe.reference
+        source = recipe.reference_source(language)
+        params = CorpusParams(
+            model=self.model,
+            source=source,
+            content=self.contents.of(Wanted(source, language, False, self.folder)),
+            language=language,
+            **reference.budget.model_dump(),
+            **reference.model_dump(
+                include={"text", "window", "heldout", "duplicates", "boilerplate", "other_languages"}
+            ),
+            seed=recipe.seed,
+            folder=self.folder,
+        )
+        return self.add(f"data/corpus-{language}", "corpus", params)
+
+    def train(
+        self, name: str, schedule: Schedule, inputs: Mapping[str, tuple[str, ...]], checks: list[str], **more: Any
+    ) -> str:
+        """An adapter that is trained."""
+        params = TrainParams(**self.training(name, schedule, cut="corpus" not in inputs), **more)
+        return self.add(f"adapters/{name}", "train", params, inputs, checks)
+
+    def training(self, name: str, schedule: Schedule, cut: bool) -> dict[str, Any]:
+        """The parameters that all trainings have.
+
+        Args:
+            name: of the adapter.
+            schedule: epochs and batch size.
+            cut: whether items may be too long; plain text is never cut.
+        """
+        recipe = self.recipe
+        dropout = bool(getattr(recipe.adapter, "dropout", 0))
+        # Parts of a batch differ by rounding alone, unless each draws its own dropout.
+        unkeyed = {key for key in COMPUTED if not (dropout and key == "micro_batch")} | {"task", "reference"}
+        unkeyed |= set() if cut else {"max_length"}
+        settings = recipe.train.model_copy(update={key: Train.model_fields[key].get_default() for key in unkeyed})
+        return {
+            "name": name,
+            "model": self.model,
+            "adapter": recipe.adapter,
+            "train": settings,
+            "schedule": schedule,
+            "learning_rate": recipe.learning_rate,
+            "seed": recipe.seed,
+            "processes": self.processes if dropout else None,
+        }
+
+    def merge(self, language: str, method: str, references: Mapping[str, str], choice: str | None = None) -> str:
+        """The adapters of a run as one, by a method, or by what is chosen."""
+        settings = method_settings(self.recipe, method)
+        return self.merged_with(f"merged/{language}/{method}", language, settings, references, choice)
+
+    def merged_with(
+        self, id: str, language: str, method: AnyMethod, references: Mapping[str, str], choice: str | None = None
+    ) -> str:
+        """The adapters of a run as one, by a method with its settings."""
+        recipe = self.recipe
+        inputs = {
+            "task": (f"adapters/task-{recipe.source}",),
+            "reference-target": (f"adapters/reference-{language}",),
+            "reference-source": (f"adapters/reference-{recipe.source}",),
+            "corpus-source": (references[recipe.source],),
+            "corpus-target": (references[language],),
+        }
+        if not method.needs_source:
+            # As they are published: the task's adapter and the language's, and nothing is subtracted.
+            del inputs["reference-source"]
+        more: dict[str, Any] = {}
+        if choice is not None:
+            inputs["choice"], more["candidates"] = (choice,), tuple(candidates(recipe))
+        params = MergeParams(
+            model=self.model, method=method, source=recipe.source, target=language, prompt=recipe.task.prompt, **more
+        )
+        return self.add(id, "merge", params, inputs)
+
+    def choose(self, language: str, choosing: tuple[str, ...], inputs: Mapping[str, tuple[str, ...]]) -> str:
+        """Which merge is delivered for a language."""
+        recipe = self.recipe
+        assert recipe.selection is not None  # Whoever asks has looked.
+        params = ChooseParams(
+            model=self.model,
+            task=recipe.task,
+            evaluate=recipe.evaluate,
+            candidates=tuple(candidates(recipe)),
+            labels=choosing,
+            certain=recipe.selection.few_shot is not None,
+            most=recipe.selection.few_shot,
+            virtual_tokens=virtual_tokens(recipe.adapter),
+            max_length=recipe.train.max_length,
+            seed=recipe.seed,
+        )
+        return self.add(f"choice/{language}", "choose", params, inputs)
+
+    def refine(self, language: str, inputs: Mapping[str, tuple[str, ...]], checks: list[str]) -> str:
+        """An adapter that learns from another one's answers."""
+        recipe = self.recipe
+        assert recipe.refine is not None  # Whoever asks has looked.
+        more: dict[str, Any] = {"classes": recipe.task.outputs, "share": recipe.refine.share}
+        params = RefineParams(**self.training(f"refined-{language}", recipe.train.task, cut=True), **more)
+        return self.add(f"refined/{language}", "refine", params, inputs, checks)
+
+    def answers(
+        self,
+        id: str,
+        language: str,
+        items: str,
+        adapter: str | None,
+        asking: Asking = "plain",
+        examples: tuple[str, ...] = (),
+        after: Any = (),
+    ) -> str:
+        """What the base model, alone or with an adapter, answers to items."""
+        recipe = self.recipe
+        inputs: dict[str, tuple[str, ...]] = {"items": (items,)}
+        if adapter is not None:
+            inputs["adapter"] = (adapter,)
+        if asking == "few-shot":
+            inputs["examples"] = examples
+        params = PredictParams(
+            model=self.model,
+            task=recipe.task,
+            evaluate=recipe.evaluate,
+            language=language,
+            asking=asking,
+            seed=recipe.seed,
+            classes=recipe.task.outputs,
+            virtual_tokens=virtual_tokens(recipe.adapter),
+            max_length=recipe.train.max_length,
+        )
+        return self.add(id, "predict", params, inputs, after)
+
+    def calibrate(self, id: str, answers: str) -> str:
+        """The bias per label that makes a system's answers to inputs without labels have the expected shares."""
+        recipe, settings = self.recipe, self.recipe.evaluate.calibration
+        assert recipe.task.choices is not None  # Only fixed labels are calibrated.
+        params = CalibrateParams(method=settings.method, shares=settings.shares, labels=tuple(recipe.task.choices))
+        inputs: dict[str, tuple[str, ...]] = {"answers": (answers,)}
+        if settings.method == "prior" and settings.shares == "source":
+            inputs["learned"] = (f"data/task-{recipe.source}-train",)
+        return self.add(id, "calibrate", params, inputs)
+
+    def deliver(self, language: str, adapter: str, calibration: str | None) -> str:
+        """The adapter that a run is for, with all that it takes to use it."""
+        recipe = self.recipe
+        params = DeliverParams(
+            model=self.model, task=recipe.task, evaluate=recipe.evaluate, source=recipe.source, language=language
+        )
+        inputs = {"adapter": (adapter,)} | ({"calibration": (calibration,)} if calibration else {})
+        return self.add(f"delivered/{language}", "deliver", params, inputs)

