@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from adamergex.scoring.calibration import batch_bias, macro_f1, prior_bias, shares
+from adamergex.scoring.calibration import batch_bias, prior_bias, shares
+from adamergex.scoring.label_metrics import metrics
 from adamergex.scoring.statistics import sign_flip
 
 # Calibration → how the tables call it. "true" takes labels, and is here to show what the others lack.
@@ -117,8 +118,8 @@ def bias(cell: Cell, system: str, how: str) -> np.ndarray:
     return prior_bias(inputs, priors[how])
 
 
-def answers(cell: Cell, system: str, how: str, where: np.ndarray) -> np.ndarray:
-    """The likeliest label of each item of the mask `where`, calibrated as CALIBRATIONS say.
+def calibrated(cell: Cell, system: str, how: str, where: np.ndarray) -> np.ndarray:
+    """The scores of the items of the mask `where`, calibrated as CALIBRATIONS say, (items, labels).
 
     Raises:
         ValueError: the system was trained on some of them.
@@ -126,13 +127,12 @@ def answers(cell: Cell, system: str, how: str, where: np.ndarray) -> np.ndarray:
     scores = cell.scores[system][where]
     if np.isnan(scores).any():
         raise ValueError(f"{cell.name}: {system} has no scores of some of these items")
-    found: np.ndarray = (scores + bias(cell, system, how)).argmax(axis=1)
-    return found
+    return scores + bias(cell, system, how)
 
 
 def right(cell: Cell, system: str, how: str, where: np.ndarray) -> np.ndarray:
     """Which items of the mask `where` are answered rightly; bool."""
-    found: np.ndarray = answers(cell, system, how, where) == cell.gold[where]
+    found: np.ndarray = calibrated(cell, system, how, where).argmax(axis=1) == cell.gold[where]
     return found
 
 
@@ -143,7 +143,8 @@ def accuracy(cell: Cell, system: str, how: str, where: np.ndarray) -> float:
 
 def f1(cell: Cell, system: str, how: str, where: np.ndarray) -> float:
     """The macro-F1, in 0..1."""
-    return macro_f1(answers(cell, system, how, where).tolist(), cell.gold[where].tolist(), cell.labels)
+    found = metrics(calibrated(cell, system, how, where), cell.gold[where], np.ones((1, where.sum())))
+    return float(found["macro_f1"][0])
 
 
 @dataclass(frozen=True)
