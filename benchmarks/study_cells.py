@@ -9,7 +9,7 @@ import numpy as np
 
 from adamergex.scoring.calibration import batch_bias, prior_bias, shares
 from adamergex.scoring.label_metrics import metrics
-from adamergex.scoring.statistics import sign_flip
+from adamergex.scoring.statistics import cluster_means, sign_flip
 
 # Calibration → how the tables call it. "true" takes labels, and is here to show what the others lack.
 CALIBRATIONS = {
@@ -173,13 +173,14 @@ def paired(cells: Sequence[Cell], system: str, other: str, how: str = "source") 
     of_each = [
         right(cell, system, how, cell.scored).astype(float) - right(cell, other, how, cell.scored) for cell in cells
     ]
-    clusters: dict[tuple[str, int], float] = {}
     # Where all languages have the same labels in the same order, items are translations of each other.
     translated = all(np.array_equal(cell.gold, cells[0].gold) for cell in cells)
+    firsts: dict[str, int] = {}
+    clusters: list[np.ndarray] = []
     for cell, differences in zip(cells, of_each, strict=True):
-        for position, difference in enumerate(differences):
-            key = ("" if translated else cell.language, position)
-            clusters[key] = clusters.get(key, 0) + difference
+        first = firsts.setdefault("" if translated else cell.language, sum(len(of_cell) for of_cell in clusters))
+        clusters.append(first + np.arange(len(differences)))
+    contributions = cluster_means([differences[None] for differences in of_each], clusters)
     items = np.concatenate(of_each)
     means = [float(differences.mean()) for differences in of_each]
     return Paired(
@@ -188,7 +189,7 @@ def paired(cells: Sequence[Cell], system: str, other: str, how: str = "source") 
         wins=int((items > 0).sum()),
         losses=int((items < 0).sum()),
         p_items=float(sign_flip(items[None])[0]),
-        p_clusters=float(sign_flip(np.array([list(clusters.values())]))[0]),
+        p_clusters=float(sign_flip(contributions)[0]),
     )
 
 
