@@ -13,48 +13,27 @@ from pathlib import Path
 import numpy as np
 import study_figures as figures
 import study_shares
-from study import CELLS, MERGES, RESULTS
+from study import CELLS, RESULTS
 from study_cells import CALIBRATIONS, MEASURES, Cell, accuracy, f1, load, paired
 from study_figures import TITLES
+from study_tables import (
+    CHOSEN,
+    MERGED,
+    NAMES,
+    choosing,
+    gains_by_sign,
+    mean,
+    p_value,
+    percent,
+    points,
+    signed,
+    table,
+    wrong_shares,
+)
 
 from adamergex.scoring.statistics import gap_closed, holm
 
 DOCS = Path(__file__).parent.parent / "docs"
-SCALES = {f"{method}-{scale:g}": (method, scale) for method in ("adamergex", "sum") for scale in (0.25, 0.5, 1)}
-NAMES = {"base": "base model", "t0": "T (t = 0)"} | {
-    system: f"T + {scale:g}·{'(R − S)' if method == 'adamergex' else 'R'}"
-    for system, (method, scale) in SCALES.items()
-    if system in MERGES
-}
-MERGED = [system for system in NAMES if system in MERGES]
-# What was settled before the study: half of R, with and without S.
-CHOSEN = ("adamergex-0.5", "sum-0.5")
-
-
-def mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
-
-
-def percent(value: float) -> str:
-    return f"{100 * value:.1f}"
-
-
-def points(value: float) -> str:
-    return f"{100 * value:+.1f}".replace("-", "−")
-
-
-def signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−")
-
-
-def p_value(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A markdown table; numbers on the right."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def by_task(cells: Sequence[Cell]) -> dict[str, dict[str, list[Cell]]]:
@@ -184,78 +163,6 @@ def delivered(task: str, languages: Mapping[str, Sequence[Cell]]) -> str:
     return table(head, rows)
 
 
-def wrong_shares(cells: Sequence[Cell]) -> str:
-    """What calibration is worth where shares are others than expected; what else could be done; what could warn."""
-    draws = {cell: study_shares.draws(cell) for cell in cells}
-    flat = [draw for some in draws.values() for draw in some]
-    head = ["", *(f"{asked:g}" for asked in study_shares.DISTANCES)]
-    names = list(flat[0].gains)
-    plain = {name: mean([study_shares.unshifted(cell)[name] for cell in cells]) for name in names}
-
-    def cell_of(some: Sequence[study_shares.Draw], name: str, asked: float) -> str:
-        found = [draw.gains[name] for draw in some if draw.asked == asked]
-        return f"{points(mean(found))} ({100 * mean([gain < 0 for gain in found]):.0f} %)"
-
-    by_way = [
-        [name, points(plain[name]), *(cell_of(flat, name, asked) for asked in study_shares.DISTANCES)] for name in names
-    ]
-    by_cell = [
-        [f"{cell.name}, seed {cell.seed}", *(cell_of(some, "source shares", asked) for asked in study_shares.DISTANCES)]
-        for cell, some in draws.items()
-    ]
-    return "\n\n".join(
-        [
-            table(["source shares in", *head[1:]], by_cell),
-            table(["mean over cells", "as they are", *head[1:]], by_way),
-            "Can it be seen that shares are wrong? How often a sign is larger in a resample at the largest distance than in one "
-            "at distance 0 (0.5 is chance): within a cell, and for one threshold over all cells; and its rank correlation with "
-            "what calibration gained, within a cell (a useful sign of harm is near −1).",
-            table(["sign", "within a cell", "over all cells", "with the gain"], _warnings(draws)),
-        ]
-    )
-
-
-def _warnings(draws: Mapping[Cell, Sequence[study_shares.Draw]]) -> list[list[str]]:
-    ends = study_shares.DISTANCES[-1], study_shares.DISTANCES[0]
-    rows = []
-    for name in next(iter(draws.values()))[0].warnings:
-        found = [
-            [[draw.warnings[name] for draw in some if draw.asked == end] for end in ends] for some in draws.values()
-        ]
-        within = mean([study_shares.area(*pair) for pair in found])
-        over = study_shares.area(*(np.concatenate(values).tolist() for values in zip(*found, strict=True)))
-        with_gain = [
-            study_shares.rank_correlation(
-                [draw.warnings[name] for draw in some], [draw.gains["source shares"] for draw in some]
-            )
-            for some in draws.values()
-        ]
-        rows.append([name, f"{within:.2f}", f"{over:.2f}", signed(mean(with_gain))])
-    return rows
-
-
-def choosing(cells: Sequence[Cell]) -> str:
-    """Whether a sign that takes no labels finds the best system."""
-    systems = ["t0", *MERGED]
-    three = ["t0", *CHOSEN]
-    right = {cell: {s: accuracy(cell, s, "source", cell.scored) for s in systems} for cell in cells}
-    rows = []
-    of_all = {cell: study_shares.signs(cell, systems) for cell in cells}
-    of_three = {cell: study_shares.signs(cell, three) for cell in cells}
-    for name in next(iter(of_all.values())):
-        ranks = [study_shares.rank_correlation(of_all[cell][name], [*right[cell].values()]) for cell in cells]
-        picked = [three[int(np.argmax(of_three[cell][name]))] for cell in cells]
-        gained = mean([right[cell][pick] - right[cell]["t0"] for cell, pick in zip(cells, picked, strict=True)])
-        rows.append([name, points(gained), signed(mean(ranks)), *map(signed, ranks)])
-    for pick in CHOSEN:
-        gained = mean([right[cell][pick] - right[cell]["t0"] for cell in cells])
-        rows.append([f"always {NAMES[pick]}", points(gained), *[""] * (1 + len(cells))])
-    best = mean([max(right[cell][s] for s in three) - right[cell]["t0"] for cell in cells])
-    rows.append(["the best of the three (takes labels)", points(best), *[""] * (1 + len(cells))])
-    head = ["chosen by", "points over T", "rank correlation, mean", *(f"{cell.name}, {cell.seed}" for cell in cells)]
-    return table(head, rows)
-
-
 def page(tasks: Mapping[str, Mapping[str, Sequence[Cell]]]) -> str:
     """The markdown of docs/results.md."""
     cells = [cell for languages in tasks.values() for some in languages.values() for cell in some]
@@ -264,6 +171,7 @@ def page(tasks: Mapping[str, Mapping[str, Sequence[Cell]]]) -> str:
         "short": "\n".join(in_short(*pair) for pair in tasks.items()),
         "there": what_there_is(tasks),
         "calibration": "\n\n".join(calibration(*pair) for pair in tasks.items()),
+        "gains": gains_by_sign(cells),
         "merging": "\n\n".join(merging(*pair) for pair in tasks.items()),
         "with": goes_with(tasks),
         "delivered": "\n\n".join(delivered(*pair) for pair in tasks.items()),

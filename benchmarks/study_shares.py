@@ -59,17 +59,17 @@ def em(inputs: np.ndarray, prior: np.ndarray) -> np.ndarray:
     return found
 
 
-def warnings(inputs: np.ndarray, merged: np.ndarray, prior: np.ndarray) -> dict[str, float]:
-    """What may tell, without labels, that the source's shares are wrong; the larger, the likelier.
+def warnings(inputs: np.ndarray, other: np.ndarray, prior: np.ndarray) -> dict[str, float]:
+    """What may tell, without labels, that calibrating to the source's shares gains, or that these are wrong.
 
     Args:
-        inputs: (inputs, labels), log-likelihoods by T alone.
-        merged: the same by a merged adapter.
+        inputs: (inputs, labels), log-likelihoods by a system.
+        other: the same by another system.
         prior: (labels,), the source's label shares.
     """
     matched = prior_bias(inputs, prior)
     calibrated = softmax(inputs + matched, axis=1)
-    others = softmax(merged + prior_bias(merged, prior), axis=1)
+    others = softmax(other + prior_bias(other, prior), axis=1)
     return {
         "calibrated answers' shares are far from the source's": distance(hard(calibrated), prior),
         "raw answers' shares are far from the source's": distance(hard(inputs), prior),
