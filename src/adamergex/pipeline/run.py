@@ -49,7 +49,7 @@ def run(
         verify: compare all results that are there with their hashes, not those that are read alone.
 
     Returns:
-        A row for each system and target language; empty where the recipe names nothing to score.
+        A row for each system and target language, of means where there are several seeds; empty where the recipe names nothing to score.
 
     Raises:
         AdaMergeXError: a problem that the user can fix; finished stages stay done.

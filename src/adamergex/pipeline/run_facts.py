@@ -24,6 +24,9 @@ def facts(recipe: Recipe, planned: Planned, folder: RunFolder) -> list[str]:
     lines = []
     if planned.cells:
         lines.append(f"scored on the {recipe.evaluate.split} split, and compared with t = 0; {TESTS}")
+    if planned.further:
+        lines += _of_seeds([str(of_seed.seed) for of_seed in planned.seeds], scored=bool(planned.cells))
+    # What is asked, and in which layout, is the same with every seed.
     scorings = {cell: predict.facts(folder.place(cell.predictions)) for cell in planned.cells}
     for cell, found in scorings.items():
         if cut := found["shortened"]:
@@ -33,14 +36,44 @@ def facts(recipe: Recipe, planned: Planned, folder: RunFolder) -> list[str]:
         place = folder.place(id)
         cleaned = _cleaning(corpus.manifest(place)) if recipe.reference.task is None else ""
         lines.append(f"reference task of {language}: {merge.reference_sentence(place)}{cleaned}")
-    references = {f"reference-{language}" for language in planned.references}
-    lines += [f"{name}: {_training(folder.place(id), name in references)}" for name, id in planned.adapters.items()]
-    lines += layouts("training", [train.facts(folder.place(id)) for id in planned.adapters.values()])
-    lines += [f"merged for {language} with {_merge(folder.place(id))}" for language, id in planned.merged.items()]
-    for language, id in planned.chosen.items():
-        lines.append(f"t for {language}: {choose.read(folder.place(id))['why']}")
-    lines += [f"refined for {language}: {_refined(folder.place(id))}" for language, id in planned.refined.items()]
-    return [*lines, f"seed {recipe.seed}"]
+    references = {
+        planned.named(of_seed, f"reference-{language}") for of_seed in planned.seeds for language in planned.references
+    }
+    lines += [f"{name}: {_training(folder.place(id), name in references)}" for name, id in planned.trained.items()]
+    lines += layouts("training", [train.facts(folder.place(id)) for id in planned.trained.values()])
+    for of_seed in planned.seeds:
+        lines += _of_seed(planned, of_seed, folder)
+    return lines if planned.further else [*lines, f"seed {recipe.seed}"]
+
+
+def _of_seeds(seeds: list[str], scored: bool) -> list[str]:
+    """What several seeds are for, and what of them is shown."""
+    drawn = (
+        f"adapters were trained and merged with the seeds {', '.join(seeds)}, each from a start of its own; what was drawn "
+        f"from data (plain text, inputs without labels, examples) was drawn with seed {seeds[0]}, once for all, and the base "
+        "model answered once"
+    )
+    shown = (
+        f"scores are means over {len(seeds)} seeds ± their sample standard deviation (n − 1); items are what is sampled: each "
+        "item's difference is averaged over the seeds, and the test flips the signs of these averages, an item, its "
+        "translations and its answers with all seeds being one cluster; intervals are cluster bootstraps over items of scores "
+        "averaged over the seeds. They stand in place of Wilson's and McNemar's, which the rows of each seed have, and do not "
+        "say how other seeds would do"
+    )
+    delivered = f"delivered are the adapters of the first seed, {seeds[0]}"
+    if not scored:
+        return [drawn, delivered]
+    return [drawn, shown, f"{delivered}; of that seed, too, are the answers that changed"]
+
+
+def _of_seed(planned: Planned, of_seed: Planned, folder: RunFolder) -> Iterator[str]:
+    """What was merged, chosen and refined with one seed."""
+    for language, id in of_seed.merged.items():
+        yield f"{planned.named(of_seed, f'merged for {language}')} with {_merge(folder.place(id))}"
+    for language, id in of_seed.chosen.items():
+        yield f"{planned.named(of_seed, f't for {language}')}: {choose.read(folder.place(id))['why']}"
+    for language, id in of_seed.refined.items():
+        yield f"{planned.named(of_seed, f'refined for {language}')}: {_refined(folder.place(id))}"
 
 
 def _refined(place: Path) -> str:

@@ -11,10 +11,12 @@
     refined/LANG              an adapter that learned from that one's surest answers
     delivered/LANG            the adapter that the run is for, with all that it takes to use it
 
-L targets cost L + 1 reference trainings and one task training; each more where they are refined.
+L targets cost L + 1 reference trainings and one task training; each more where they are refined; all of it again for each
+further seed. What a further seed trains, and whatever reads that, is below `seed-N/`; the rest is there once.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +41,15 @@ def plan(recipe: Recipe, model: BaseModel, contents: Contents, folder: Path, pro
         folder: what its relative paths are relative to.
         processes: that train together.
     """
-    return _Planner(RunStages(recipe, model, contents, folder, processes)).plan()
+    first, *further = recipe.of_each_seed
+    stages = RunStages(first, model, contents, folder, processes)
+    planned = _Planner(stages).plan()
+    # All add to one table of stages.
+    return replace(planned, further=tuple(_Planner(stages.further(one)).plan() for one in further))
 
 
 class _Planner:
-    """Which stages a recipe takes, in their order."""
+    """Which stages a recipe with one seed takes, in their order."""
 
     def __init__(self, add: RunStages):
         self.add, self.recipe = add, add.recipe
@@ -76,7 +82,8 @@ class _Planner:
                 calibration = self._calibrate(language, REFINED, last)
             by_method = {recipe.merge.method: own, REFINED: last}
             cells += self._cells(language, by_method) if language in self.scored else []
-            delivered[language] = self.add.deliver(language, last, calibration)
+            if not self.add.below:
+                delivered[language] = self.add.deliver(language, last, calibration)
         return Planned(
             self.add.stages,
             tuple(cells),
@@ -88,6 +95,7 @@ class _Planner:
             chosen=chosen,
             refined=refined,
             scales=self.scales,
+            seed=recipe.seed,
         )
 
     def _scored(self, language: str) -> str:
@@ -185,14 +193,14 @@ class _Planner:
     def _choose(self, language: str) -> str:
         """Which merge is delivered for a language, by labels that are not scored, or by a rule."""
         recipe, choosing = self.recipe, tuple(self.recipe.choosing(language))
-        inputs: dict[str, tuple[str, ...]] = {"reference-target": (f"adapters/reference-{language}",)}
+        inputs: dict[str, tuple[str, ...]] = {"reference-target": (self.add.adapter(f"reference-{language}"),)}
         for code in choosing:
             assert recipe.task.dev is not None  # A recipe whose labels choose has it.
             inputs[f"items-{code}"] = (self.add.items(f"data/choosing-{code}", recipe.task, recipe.task.dev, code),)
-            inputs[f"reference-{code}"] = (f"adapters/reference-{code}",)
+            inputs[f"reference-{code}"] = (self.add.adapter(f"reference-{code}"),)
         if choosing:
-            inputs["task"] = (f"adapters/task-{recipe.source}",)
-            inputs["reference-source"] = (f"adapters/reference-{recipe.source}",)
+            inputs["task"] = (self.add.adapter(f"task-{recipe.source}"),)
+            inputs["reference-source"] = (self.add.adapter(f"reference-{recipe.source}"),)
             inputs["learned"] = (f"data/task-{recipe.source}-train",)
             inputs["scored"] = tuple(self.scored.values())
         return self.add.choose(language, choosing, inputs)
@@ -249,9 +257,9 @@ class _Planner:
         recipe, of = self.recipe, SYSTEMS[system]
         adapter = {
             "none": None,
-            "task": f"adapters/task-{recipe.source}",
-            "reference-target": f"adapters/reference-{language}",
-            "ceiling": f"adapters/task-{language}",
+            "task": self.add.adapter(f"task-{recipe.source}"),
+            "reference-target": self.add.adapter(f"reference-{language}"),
+            "ceiling": self.add.adapter(f"task-{language}"),
             "merged": merged,
             "refined": merged,
         }[of.adapter]

@@ -44,18 +44,35 @@ class RunStages:
 
     Attributes:
         stages: id → stage.
+        drawn: the seed with which data is drawn: plain text, inputs, examples. It is the first one of several, so that
+            what is drawn is made once.
+        below: what ids of stages that depend on the seed begin with; nothing for the first one.
     """
 
     def __init__(self, recipe: Recipe, model: BaseModel, contents: Contents, folder: Path, processes: int):
         self.recipe, self.model, self.contents, self.folder = recipe, model, contents, folder
         self.processes = processes
         self.stages: dict[str, Stage] = {}
+        self.drawn, self.below = recipe.seed, ""
+
+    def further(self, recipe: Recipe) -> "RunStages":
+        """The stages of the same recipe with another seed, beside these and in the same table."""
+        other = RunStages(recipe, self.model, self.contents, self.folder, self.processes)
+        other.stages, other.drawn, other.below = self.stages, self.drawn, f"seed-{recipe.seed}/"
+        return other
+
+    def adapter(self, name: str) -> str:
+        """The id of an adapter that is trained with the recipe's seed."""
+        return f"{self.below}adapters/{name}"
 
     def add(
         self, id: str, kind: str, params: Params, inputs: Mapping[str, tuple[str, ...]] | None = None, after: Any = ()
     ) -> str:
-        """A stage of any kind."""
-        self.stages[id] = Stage(id, kind, params, inputs or {}, tuple(after))
+        """A stage of any kind; it is one of the seed's where it trains, or reads what depends on the seed."""
+        inputs = inputs or {}
+        if kind == "train" or any(one.startswith(self.below) for ids in inputs.values() for one in ids):
+            id = f"{self.below}{id}"
+        self.stages[id] = Stage(id, kind, params, inputs, tuple(after))
         return id
 
     def has(self, source: Source, language: str) -> bool:
@@ -64,7 +81,7 @@ class RunStages:
 
     def inputs(self, id: str, source: Source, language: str, part: tuple[float, float], most: int | None = None) -> str:
         """A drawn part of a source's inputs, whose labels are not looked at."""
-        more: dict[str, Any] = {"labelled": False, "part": part, "most": most, "seed": self.recipe.seed}
+        more: dict[str, Any] = {"labelled": False, "part": part, "most": most, "seed": self.drawn}
         return self.items(id, self.recipe.task, source, language, **more)
 
     def items(self, id: str, task: Task, source: Source, language: str, scored: bool = True, **more: Any) -> str:
@@ -121,7 +138,7 @@ class RunStages:
             **reference.model_dump(
                 include={"text", "window", "heldout", "duplicates", "boilerplate", "other_languages"}
             ),
-            seed=recipe.seed,
+            seed=self.drawn,
             folder=self.folder,
         )
         return self.add(f"data/corpus-{language}", "corpus", params)
@@ -148,7 +165,7 @@ class RunStages:
         unkeyed |= set() if cut else {"max_length"}
         settings = recipe.train.model_copy(update={key: Train.model_fields[key].get_default() for key in unkeyed})
         return {
-            "name": name,
+            "name": f"{self.below}{name}",
             "model": self.model,
             "adapter": recipe.adapter,
             "train": settings,
@@ -169,9 +186,9 @@ class RunStages:
         """The adapters of a run as one, by a method with its settings."""
         recipe = self.recipe
         inputs = {
-            "task": (f"adapters/task-{recipe.source}",),
-            "reference-target": (f"adapters/reference-{language}",),
-            "reference-source": (f"adapters/reference-{recipe.source}",),
+            "task": (self.adapter(f"task-{recipe.source}"),),
+            "reference-target": (self.adapter(f"reference-{language}"),),
+            "reference-source": (self.adapter(f"reference-{recipe.source}"),),
             "corpus-source": (references[recipe.source],),
             "corpus-target": (references[language],),
         }
@@ -200,7 +217,7 @@ class RunStages:
             most=recipe.selection.few_shot,
             virtual_tokens=virtual_tokens(recipe.adapter),
             max_length=recipe.train.max_length,
-            seed=recipe.seed,
+            seed=self.drawn,
         )
         return self.add(f"choice/{language}", "choose", params, inputs)
 
@@ -235,7 +252,7 @@ class RunStages:
             evaluate=recipe.evaluate,
             language=language,
             asking=asking,
-            seed=recipe.seed,
+            seed=self.drawn,
             classes=recipe.task.outputs,
             virtual_tokens=virtual_tokens(recipe.adapter),
             max_length=recipe.train.max_length,

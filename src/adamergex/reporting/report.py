@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from adamergex.reporting.metrics import FURTHER, beside, further, metric_name
+from adamergex.reporting.metrics import FURTHER, beside, further, metric_name, over_seeds, shown
 from adamergex.scoring.comparison import RIGHT_OR_WRONG
 from adamergex.scoring.label_metrics import COMPARED
 from adamergex.scoring.results import SIGNIFICANT, Row
@@ -58,6 +58,7 @@ class Report:
         versions: package → version.
         hashes: name → fingerprint.
         calibrated: the same rows, of answers that were calibrated without labels; empty where they were not.
+        by_seed: rows of each seed, where `rows` are means over several; empty otherwise.
     """
 
     title: str
@@ -73,11 +74,27 @@ class Report:
     versions: Mapping[str, str] = field(default_factory=dict)
     hashes: Mapping[str, str] = field(default_factory=dict)
     calibrated: Sequence[Row] = ()
+    by_seed: Sequence[Row] = ()
 
     def tables(self) -> list[tuple[str, list[Row]]]:
         """Pairs of a heading and its rows, one for each language and one for the average."""
         grouped = groupby(self.rows, key=lambda row: (row.language, row.average))
         return [(self.heading(*language_and_average), list(rows)) for language_and_average, rows in grouped]
+
+    def seed_tables(self) -> list[tuple[str, list[Row]]]:
+        """The same of the rows of each seed, those of a method one below the other, with the seed in their label."""
+        return [
+            (
+                heading,
+                [
+                    replace(row, label=f"{row.label}, seed {row.seed}")
+                    for mean in means
+                    for row in self.by_seed
+                    if (row.language, row.average, row.method) == (mean.language, mean.average, mean.method)
+                ],
+            )
+            for heading, means in (self.tables() if self.by_seed else [])
+        ]
 
     def heading(self, language: str, average: bool = False) -> str:
         """The title of the table of a language, or of an average."""
@@ -112,20 +129,26 @@ def verdict(of_language: Sequence[Row]) -> str | None:
         return None
     p_value, adjusted = (merged.p_value, "") if merged.p_holm is None else (merged.p_holm, ", Holm-adjusted")
     shown = format_p(p_value)
-    test = "sign-flip permutation test"
-    if merged.metric in COMPARED:
-        test = "permutation test of swapped answers"
-    elif merged.metric in RIGHT_OR_WRONG and not merged.average:
-        test = "exact McNemar"
+    items, test = f"{merged.items} items", _test(merged)
+    items += f", {merged.seeds} seeds" if merged.seeds > 1 else ""
     what = (
         f"{merged.language}: merging changed {metric_name(merged.metric)} by {100 * merged.difference:+.1f} points over the "
-        f"source-language adapter alone ({merged.items} items, {test} p {'' if shown.startswith('<') else '= '}{shown}{adjusted})"
+        f"source-language adapter alone ({items}, {test} p {'' if shown.startswith('<') else '= '}{shown}{adjusted})"
     )
     if p_value >= SIGNIFICANT:
         return f"{what}: no difference that this test can show."
     if merged.difference > 0:
         return f"{what}: merging helped."
     return f"{what}: merging hurt; use the source-language adapter."
+
+
+def _test(row: Row) -> str:
+    """What the test of a row's difference is called."""
+    if row.metric in COMPARED:
+        return "permutation test of swapped answers" + (", those to an item with all seeds at once," * (row.seeds > 1))
+    if row.seeds > 1:
+        return "sign-flip permutation test of the items' differences, averaged over the seeds,"
+    return "exact McNemar" if row.metric in RIGHT_OR_WRONG and not row.average else "sign-flip permutation test"
 
 
 def format_p(p: float) -> str:
@@ -149,9 +172,8 @@ def headings(rows: Sequence[Row], start: str = "t = 0") -> list[str]:
 
 def cells(row: Row, wanted: Sequence[str]) -> list[str]:
     """A row's cells under the headings of its table."""
-    filled = {metric_name(name): f"{100 * value:.1f}" for name, value in row.others.items()} | {
+    filled = {metric_name(name): shown(row, name) for name in (*row.others, row.metric)} | {
         "": row.label,
-        metric_name(row.metric): f"{100 * row.score:.1f}",
         "95 % interval": f"{100 * row.low:.1f} – {100 * row.high:.1f}",
         "p": "" if row.p_value is None else format_p(row.p_value),
         "p (Holm)": "" if row.p_holm is None else format_p(row.p_holm),
@@ -178,6 +200,8 @@ def _drawn(title: str, rows: Sequence[Row], columns: Sequence[str]) -> Table:
 
 def show(console: Console, report: Report) -> None:
     """Print the tables and their verdicts."""
+    if report.by_seed:
+        console.print(f"\n{over_seeds(report.rows[0])}", highlight=False)
     for heading, rows in report.tables():
         console.print()
         for part in _fitting(console, heading, rows, report.start):
@@ -208,11 +232,13 @@ def markdown(report: Report, curves: str | None) -> str:
         curves: the path of an image of the training curves, if there is one.
     """
     parts = [f"# {report.title}", ""]
+    parts += [over_seeds(report.rows[0]), ""] if report.by_seed else []
     for heading, rows in report.tables():
-        columns = headings(rows, report.start)
-        parts += [f"## {heading}", "", _line(columns), "|---" + "|---:" * (len(columns) - 1) + "|"]
-        parts += [_line(cells(row, columns)) for row in rows]
+        parts += [f"## {heading}", "", *_lines(rows, report.start)]
         parts += ["", *(line for sentence in sentences(report, rows) for line in (sentence, ""))]
+    parts += ["## Each seed", ""] if report.by_seed else []
+    for heading, rows in report.seed_tables():
+        parts += [f"### {heading}", "", *_lines(rows, report.start), ""]
     further_tables = [(heading, found) for heading, rows in report.tables() if (found := further(rows))]
     if further_tables:
         parts += ["## Further metrics", "", FURTHER, ""]
@@ -244,6 +270,13 @@ def markdown(report: Report, curves: str | None) -> str:
     facts.append(", ".join(" ".join(pair) for pair in report.versions.items()))
     parts += ["## How these numbers came to be", "", *(f"- {fact}" for fact in facts), ""]
     return "\n".join(parts)
+
+
+def _lines(rows: Sequence[Row], start: str) -> list[str]:
+    """A table of rows as markdown."""
+    columns = headings(rows, start)
+    head = [_line(columns), "|---" + "|---:" * (len(columns) - 1) + "|"]
+    return head + [_line(cells(row, columns)) for row in rows]
 
 
 def _line(cells: Sequence[str]) -> str:

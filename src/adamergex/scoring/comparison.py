@@ -34,7 +34,7 @@ class Scores:
 
 
 class Comparison:
-    """Methods beside each other, as means over languages, which are fixed, not sampled.
+    """Methods beside each other, as means over languages, which are fixed, not sampled; so are seeds, if there are several.
 
     Attributes:
         resampled: method → all its metrics that have scores of items, on the same resamples for all methods.
@@ -52,7 +52,7 @@ class Comparison:
         Args:
             metric: as in `results.rows`.
             methods: those that have scores in all languages.
-            languages: of each one, method → its scores.
+            languages: of each one, method → its scores; with several seeds, of each language with each seed.
             clusters: as in `statistics.cluster_means`.
 
         Raises:

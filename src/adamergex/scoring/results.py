@@ -40,7 +40,7 @@ class Row:
         p_holm: the p-value, adjusted by Holm's method for the number of languages; None where there is one.
         gap_closed: share of the way from the start to the ceiling; None without a ceiling that is significantly above the start.
         gap_closed_low, gap_closed_high: its 95 % interval (`statistics.gap_interval`), by a bootstrap of clusters.
-        unreadable: how many answers could not be read.
+        unreadable: how many answers could not be read, with all seeds.
         others: further metrics; for an average, their means over the languages.
         intervals: 95 % intervals of those of `others` that are metrics of fixed labels (`label_metrics.metrics`): by a Bayesian
             bootstrap of clusters, 1,000 resamples with a fixed seed; see `label_metrics.interval`.
@@ -50,6 +50,10 @@ class Row:
         role: what the method is, whatever its name: the base model without an adapter, an adapter, the merged
             adapter of a run, one that learned from its answers, or an adapter trained on the target language's labels.
         average: whether it is of several languages.
+        seed: of the trainings, where a report has several and the row is of one of them; None for its other rows.
+        seeds: how many seeds the row is a mean over.
+        deviations: metric → the sample standard deviation of its values with each seed (n − 1 in the denominator); empty
+            with one seed.
     """
 
     language: str
@@ -73,6 +77,9 @@ class Row:
     right_shares: Mapping[str, float] = field(default_factory=dict)
     role: Role = "adapter"
     average: bool = False
+    seed: int | None = None
+    seeds: int = 1
+    deviations: Mapping[str, float] = field(default_factory=dict)
 
 
 def rows(
@@ -98,15 +105,47 @@ def rows(
     Raises:
         ValueError: methods have scores of different numbers of items, or of none; or no labels for a metric of labels.
     """
+    return mean_rows(metric, labels, [scores], start, roles, items)
+
+
+def mean_rows(
+    metric: str,
+    labels: Mapping[str, Mapping[str, str]],
+    scores: Sequence[Mapping[str, Mapping[str, Scores]]],
+    start: str = "source-adapter",
+    roles: Mapping[str, Role] | None = None,
+    items: Mapping[str, Sequence[str]] | None = None,
+) -> list[Row]:
+    """`rows` of the means over several seeds, with which methods answered the same items.
+
+    An item is in one cluster with itself under every seed. So a test flips the sign of an item's difference averaged over the
+    seeds (of macro-F1 and balanced accuracy: swaps its answers with all seeds), and intervals are those of scores that are
+    averaged over the seeds: both are about other items, with these seeds.
+
+    Args:
+        metric: as in `rows`.
+        labels: as in `rows`.
+        scores: of each seed, as in `rows`.
+        start: as in `rows`.
+        roles: as in `rows`.
+        items: as in `rows`.
+
+    Raises:
+        ValueError: as `rows`.
+    """
     named = items or {
         language: [str(index) for index in range(len(next(iter(by_method.values())).values))]
-        for language, by_method in scores.items()
+        for language, by_method in scores[0].items()
     }
-    language_rows = [
-        row
-        for language, by_method in labels.items()
-        for row in _rows(metric, language, by_method, [scores[language]], [named[language]], start, roles or {})
-    ]
+
+    def of(name: str, methods: Mapping[str, str], languages: Sequence[str]) -> list[Row]:
+        parts = [of_seed[language] for of_seed in scores for language in languages]
+        ids = [named[language] for language in languages]
+        found = _rows(metric, name, methods, parts, ids * len(scores), start, roles or {})
+        count, average = sum(map(len, ids)), len(languages) > 1
+        return [replace(row, items=count, average=average, seeds=len(scores)) for row in found]
+
+    language_rows = [row for language, methods in labels.items() for row in of(language, methods, [language])]
     if len(labels) < 2:
         return language_rows
     # A label that names a language, or what was chosen for it, is no label of the average.
@@ -115,29 +154,27 @@ def rows(
         for method, label in next(iter(labels.values())).items()
         if all(method in by_method for by_method in labels.values())
     }
-    of_all = [scores[language] for language in labels]
-    averages = _rows(metric, AVERAGE, everywhere, of_all, [named[language] for language in labels], start, roles or {})
-    return _with_holm(language_rows) + averages
+    return _with_holm(language_rows) + of(AVERAGE, everywhere, list(labels))
 
 
 def _rows(
     metric: str,
     name: str,
     labels: Mapping[str, str],
-    languages: Sequence[Mapping[str, Scores]],
+    parts: Sequence[Mapping[str, Scores]],
     items: Sequence[Sequence[str]],
     start: str,
     roles: Mapping[str, Role],
 ) -> list[Row]:
-    """A row for each method: its mean over the languages, which are fixed, not sampled."""
+    """A row for each method: its mean over languages and seeds, which are fixed, not sampled; a part is of one of each."""
     if not labels:
         return []
-    group = Comparison(metric, list(labels), languages, _clusters(items))
+    group = Comparison(metric, list(labels), parts, _clusters(items))
     rows = []
     for (method, label), score, ends in zip(labels.items(), group.scores(), group.intervals(), strict=True):
-        of_method = [by_method[method] for by_method in languages]
-        row = Row(name, method, label, metric, sum(map(len, items)), score, *ends, average=len(languages) > 1)
-        row = replace(row, unreadable=sum(scores.unreadable for scores in of_method), role=roles.get(method, "adapter"))
+        of_method = [by_method[method] for by_method in parts]
+        row = Row(name, method, label, metric, sum(map(len, items)), score, *ends, role=roles.get(method, "adapter"))
+        row = replace(row, unreadable=sum(scores.unreadable for scores in of_method))
         rows.append(_with_others(row, of_method, group.resampled[method]))
     return _compared(rows, group, start) if start in labels else rows
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from scipy.stats import binom, binomtest
 
-# Numbers in a block of resamples, which bounds memory: 32 MB in float64.
+# Numbers in a block of resamples, of all languages and seeds, which bounds memory: 32 MB in float64.
 _BLOCK = 4_000_000
 # Differences up to this, relative to the largest of the numbers, are rounding.
 _ROUNDING = 1e-9
@@ -201,7 +201,7 @@ def cluster_weights(
 
 
 def _weights(clusters: Sequence[np.ndarray], resamples: int, random: np.random.Generator) -> Iterator[list[np.ndarray]]:
-    for size in _blocks(resamples, _count(clusters)):
+    for size in _blocks(resamples, sum(map(len, clusters))):
         weights = random.standard_exponential((size, _count(clusters)))
         yield [weights[:, cluster] for cluster in clusters]
 

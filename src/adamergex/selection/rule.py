@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 # What a reference adapter has to gain on held-out text of its language, in nats per token, for a merge to pay.
-GAIN = 0.2
+GAIN = 0.5
 # The t that is taken then.
 SCALE = 0.5
 
