@@ -77,7 +77,9 @@ def by_competence(tasks: Mapping[str, Mapping[str, Sequence[Cell]]], path: Path)
         for row, (name, measure) in enumerate(MEASURES.items()):
             found = {(task, language): measure(tasks[task][language]) for task in tasks for language in tasks[task]}
             known = {key: value for key, value in found.items() if value is not None}
-            span = max(known.values(), default=1) - min(known.values(), default=0) or 1
+            # Of languages that are alike, small differences are not blown up.
+            largest = max(known.values(), default=1)
+            span = max(largest - min(known.values(), default=0), 0.1 * largest)
             for column, task in enumerate(tasks):
                 axes = grid[row, column]
                 tidy(axes, "" if row else TITLES[task])

@@ -21,11 +21,13 @@ from study_tables import (
     MERGED,
     NAMES,
     choosing,
+    counted,
     gains_by_sign,
     mean,
     p_value,
     percent,
     points,
+    shares_in_short,
     signed,
     table,
     wrong_shares,
@@ -73,8 +75,8 @@ def calibration(task: str, languages: Mapping[str, Sequence[Cell]]) -> str:
     of_all = [[name, *(both(cells, system, how) for how in CALIBRATIONS)] for system, name in NAMES.items()]
     gains = [accuracy(cell, "t0", "source", cell.scored) - accuracy(cell, "t0", "raw", cell.scored) for cell in cells]
     said = (
-        f"{TITLES[task]}: with the source's shares T alone gains {points(mean(gains))} points of accuracy on average, between "
-        f"{points(min(gains))} and {points(max(gains))}."
+        f"{TITLES[task]}: with the source's shares T alone gains {points(mean(gains))} points of accuracy on average over "
+        f"{counted(len(cells), 'cell')}; the least is {points(min(gains))}, the most {points(max(gains))}."
     )
     head = list(CALIBRATIONS.values())
     return "\n\n".join([said, table(["T (t = 0) in", *head], of_t0), table(["mean over cells", *head], of_all)])
@@ -117,14 +119,15 @@ def in_short(task: str, languages: Mapping[str, Sequence[Cell]]) -> str:
     cells = [cell for some in languages.values() for cell in some]
     found = dict(zip(DELIVERED, np.mean([_on_test(some) for some in languages.values()], axis=0), strict=True))
     tests = {NAMES[system]: paired(cells, system, "t0") for system in CHOSEN}
-    over = " and ".join(
-        f"{name} gains {points(test.difference)} points over T, both calibrated (above in {test.up} of {len(cells)} cells; "
-        f"p {'' if test.p_clusters < 0.001 else '= '}{p_value(test.p_clusters)})"
+    over = "; ".join(
+        f"{name} {points(test.difference)} points (above T in {test.up} of {counted(len(cells), 'cell')}, p "
+        f"{'' if test.p_clusters < 0.001 else '= '}{p_value(test.p_clusters)})"
         for name, test in tests.items()
     )
     line = "; ".join(f"{name} {percent(value)}" for name, value in found.items())
     return (
-        f"- **{TITLES[task]}** ({', '.join(languages)}), accuracy on test items: {line}. On all scored items, {over}."
+        f"- **{TITLES[task]}** ({', '.join(languages)}), accuracy on test items: {line}. On all scored items, against T, both "
+        f"calibrated: {over}."
     )
 
 
@@ -166,16 +169,17 @@ def delivered(task: str, languages: Mapping[str, Sequence[Cell]]) -> str:
 def page(tasks: Mapping[str, Mapping[str, Sequence[Cell]]]) -> str:
     """The markdown of docs/results.md."""
     cells = [cell for languages in tasks.values() for some in languages.values() for cell in some]
+    draws = {cell: study_shares.draws(cell) for cell in cells}
     parts = TEXT.split("@")
     filled = {
-        "short": "\n".join(in_short(*pair) for pair in tasks.items()),
+        "short": "\n".join([*(in_short(*pair) for pair in tasks.items()), shares_in_short(draws)]),
         "there": what_there_is(tasks),
         "calibration": "\n\n".join(calibration(*pair) for pair in tasks.items()),
         "gains": gains_by_sign(cells),
         "merging": "\n\n".join(merging(*pair) for pair in tasks.items()),
         "with": goes_with(tasks),
         "delivered": "\n\n".join(delivered(*pair) for pair in tasks.items()),
-        "shares": wrong_shares(cells),
+        "shares": wrong_shares(draws),
         "draws": str(study_shares.DRAWS),
         "choosing": choosing(cells),
     }
