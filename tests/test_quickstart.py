@@ -84,7 +84,7 @@ def test_the_real_quickstart_in_a_few_steps(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ, check=False)
     assert done.returncode == 0, done.stderr
     assert "sl: merging changed accuracy by" in done.stdout
-    assert (tmp_path / "runs/quickstart/merged/es/adamergex/adapter_model.safetensors").is_file()
+    assert (tmp_path / "runs/quickstart/delivered/sl/adapter_model.safetensors").is_file()
 
 
 @pytest.mark.slow

@@ -86,7 +86,7 @@ def test_items_are_those_of_a_folder_wherever_it_lies(tmp_path: Path, monkeypatc
         path = tmp_path / name / "resident/copa/train.jsonl"
         path.parent.mkdir(parents=True)
         path.write_text("".join(json.dumps({**row, "label": i}) + "\n" for i, row in enumerate(rows)))
-    copa = loading.load("quickstart", ["task={benchmark: xcopa, data: resident}"]).task
+    copa = loading.load("own-data", ["task={benchmark: xcopa, data: resident}"]).task
     here, there = (read_items(copa, copa.train, tmp_path / name, "en") for name in ("here", "there/again"))
     assert here == there
     assert here[0].id == "copa/train.jsonl:1"
