@@ -34,18 +34,18 @@ def test_the_python_example_merges(tmp_path: Path, tiny_model: Path, monkeypatch
     from adamergex.storage.checkpoints import Checkpoint
 
     resident = ResidentModel(Checkpoint("tiny", tiny_model, ""), "float32", Lora())
-    for seed, name in enumerate(("task-en", "reference-es", "reference-en")):
+    for seed, name in enumerate(("task-en", "reference-sl", "reference-en")):
         folder = tmp_path / "runs/quickstart/adapters" / name
         folder.mkdir(parents=True)
         resident.start(seed)
         resident.adapter().save(folder)
     monkeypatch.chdir(tmp_path)
     exec(block("python", "import adamergex"), {})
-    assert adapter.load(tmp_path / "merged-es").config["r"] == 8
+    assert adapter.load(tmp_path / "merged-sl").config["r"] == 8
 
 
 def test_the_readme_shows_what_a_run_printed() -> None:
-    assert re.search(r"merged \(t = [\d.]+\) +\d+\.\d +\d+\.\d – \d+\.\d +[+-]\d+\.\d", README)
+    assert re.search(r"AdaMergeX \(t = [\d.]+, chosen\) +\d+\.\d +\d+\.\d – \d+\.\d +[+-]\d+\.\d", README)
     assert not re.search(r"^[A-Z]{5,}$", README, re.MULTILINE)
 
 

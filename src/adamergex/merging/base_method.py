@@ -66,6 +66,7 @@ class MergeMethod(Section):
         adds_updates: whether all trained tensors must be differences to the base model, because the weights of the
             sum do not add up to 1. A trained bias is a whole value, and so is DoRA's magnitude.
         dense: whether LoRA's updates are merged as dense matrices, and brought back to a low rank afterwards.
+        simpler: names of methods that leave a part of this one out, and are tried beside it where t is chosen.
         published: settings of the paper that a recipe uses where it gives none; they are not defaults elsewhere.
     """
 
@@ -78,6 +79,7 @@ class MergeMethod(Section):
     assumes_shared_start: ClassVar[bool] = False
     adds_updates: ClassVar[bool] = False
     dense: ClassVar[bool] = False
+    simpler: ClassVar[tuple[str, ...]] = ()
     published: ClassVar[Mapping[str, Any]] = {}
 
     method: str

@@ -1,6 +1,6 @@
 """The merges of a recipe: of its own method, of the rows beside it, and those among which one is chosen."""
 
-from adamergex.merging.methods import METHODS, AnyMethod, given, settings, task_arithmetic
+from adamergex.merging.methods import METHODS, AnyMethod, given, settings
 from adamergex.models.adapter_settings import Lora
 from adamergex.recipes.fields import RecipeFields
 
@@ -9,11 +9,11 @@ def candidates(recipe: RecipeFields) -> list[AnyMethod]:
     """The merges among which one is chosen: the recipe's method at t = 0 and at each t; T + t·R, too, where it is defined."""
     chosen = recipe.selection
     assert chosen is not None  # Whoever asks has looked.
-    own = recipe.merge.method
-    tried = [(own, 0.0), *((own, t) for t in chosen.scales if t)]
-    other = task_arithmetic.TaskArithmetic
-    if own == "adamergex" and chosen.sum and recipe.structure in other.structures:
-        tried += [("task-arithmetic", t) for t in chosen.scales if t]
+    own: str = recipe.merge.method
+    tried: list[tuple[str, float]] = [(own, 0.0), *((own, t) for t in chosen.scales if t)]
+    for other in METHODS[own].simpler if chosen.sum else ():
+        if recipe.structure in METHODS[other].structures:
+            tried += [(other, t) for t in chosen.scales if t]
     return [settings(given(method_settings(recipe, method)) | {"scale": t}) for method, t in tried]
 
 

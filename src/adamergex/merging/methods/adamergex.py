@@ -97,6 +97,7 @@ class AdaMergeX(LowRankMethod):
     arxiv: ClassVar[str] = "2402.18913"
     label: ClassVar[str] = "merged (t = {scale})"
     needs_source: ClassVar[bool] = True
+    simpler: ClassVar[tuple[str, ...]] = ("task-arithmetic",)
 
     method: Literal["adamergex"] = "adamergex"
     rule: Literal["auto", "additive", "multiplicative", "pseudo-inverse"] = Field(
