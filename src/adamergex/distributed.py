@@ -125,10 +125,14 @@ class Processes:
 
 
 def _leave() -> None:
+    import gc
+
     import torch
 
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+    # What still holds a group would end its threads too late, when the interpreter is gone.
+    gc.collect()
 
 
 @cache
