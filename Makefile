@@ -3,7 +3,7 @@ BIN := .venv/bin
 
 .PHONY: quickstart test slow check benchmark setup
 
-quickstart: setup  ## the whole main job on a real model, English → Spanish
+quickstart: setup  ## the whole main job on a real model, English → Slovene
 	$(BIN)/adamergex run quickstart
 
 test: setup        ## the tests, offline, on tiny models; one process for each core
