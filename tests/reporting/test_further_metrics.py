@@ -86,3 +86,15 @@ def test_reports_without_labels_have_no_such_section() -> None:
     written = Report("run", "en", "t = 0", [WRITTEN])
     assert "Further metrics" not in report.markdown(written, None)
     assert "Further metrics" not in html.page(written)
+
+
+def test_self_training_has_a_verdict_of_its_own() -> None:
+    row = Row("sl", "refined", "refined by self-training", "accuracy", 400, 0.488, 0.439, 0.536, 0.155, 0.0001)
+    refined = replace(row, role="refined")
+    assert report.verdict([refined]) is None
+    assert report.verdict([refined], "refined") == (
+        "sl: self-training changed accuracy by +15.5 points over the source-language adapter alone (400 items, exact McNemar "
+        "p < 0.001): self-training helped."
+    )
+    merged = replace(row, role="merged", label="AdaMergeX (t = 0, chosen)", difference=0.0, p_value=1.0)
+    assert "t = 0 was chosen; nothing is merged" in str(report.verdict([merged]))

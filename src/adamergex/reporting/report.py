@@ -12,7 +12,7 @@ from rich.table import Table
 from adamergex.reporting.metrics import FURTHER, beside, further, metric_name, over_seeds, shown
 from adamergex.scoring.comparison import RIGHT_OR_WRONG
 from adamergex.scoring.label_metrics import COMPARED
-from adamergex.scoring.results import SIGNIFICANT, Row
+from adamergex.scoring.results import SIGNIFICANT, Role, Row
 
 
 @dataclass(frozen=True)
@@ -102,13 +102,15 @@ class Report:
 
 
 def sentences(report: Report, rows: Sequence[Row]) -> list[str]:
-    """The verdicts on one table: raw, and after calibration."""
+    """The verdicts on one table, of merging and of self-training: raw, and after calibration."""
     after = [row for row in report.calibrated if (row.language, row.average) == (rows[0].language, rows[0].average)]
-    calibrated = verdict(after)
-    return [
-        *filter(None, [verdict(rows)]),
-        *([f"After calibration without labels: {calibrated}"] if calibrated else []),
-    ]
+    said: list[str] = []
+    for role in _DID:
+        raw, calibrated = verdict(rows, role), verdict(after, role)
+        said += [raw] if raw else []
+        # Where nothing was merged, calibration changes nothing of that.
+        said += [f"After calibration without labels: {calibrated}"] if calibrated and calibrated != raw else []
+    return said
 
 
 def layouts(what: str, facts: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -122,24 +124,31 @@ def layouts(what: str, facts: Iterable[Mapping[str, Any]]) -> list[str]:
     return [f"sequences of a batch in {what}: {layout}" for layout in lines]
 
 
-def verdict(of_language: Sequence[Row]) -> str | None:
-    """One sentence: did merging help? None where nothing was merged, or compared."""
-    merged = next((row for row in of_language if row.role == "merged"), None)
-    if merged is None or merged.difference is None or merged.p_value is None:
+# In the label of a merge that was chosen to be none.
+NOTHING_MERGED = "(t = 0, chosen)"
+_DID: dict[Role, str] = {"merged": "merging", "refined": "self-training"}
+
+
+def verdict(of_language: Sequence[Row], role: Role = "merged") -> str | None:
+    """One sentence: did merging help, or self-training? None where nothing was merged, or compared."""
+    row = next((row for row in of_language if row.role == role), None)
+    if row is None or row.difference is None or row.p_value is None:
         return None
-    p_value, adjusted = (merged.p_value, "") if merged.p_holm is None else (merged.p_holm, ", Holm-adjusted")
+    if NOTHING_MERGED in row.label:
+        return f"{row.language}: t = 0 was chosen; nothing is merged: the row is the source-language adapter's."
+    p_value, adjusted = (row.p_value, "") if row.p_holm is None else (row.p_holm, ", Holm-adjusted")
     shown = format_p(p_value)
-    items, test = f"{merged.items} items", _test(merged)
-    items += f", {merged.seeds} seeds" if merged.seeds > 1 else ""
+    items, test = f"{row.items} items", _test(row)
+    items += f", {row.seeds} seeds" if row.seeds > 1 else ""
     what = (
-        f"{merged.language}: merging changed {metric_name(merged.metric)} by {100 * merged.difference:+.1f} points over the "
+        f"{row.language}: {_DID[role]} changed {metric_name(row.metric)} by {100 * row.difference:+.1f} points over the "
         f"source-language adapter alone ({items}, {test} p {'' if shown.startswith('<') else '= '}{shown}{adjusted})"
     )
     if p_value >= SIGNIFICANT:
         return f"{what}: no difference that this test can show."
-    if merged.difference > 0:
-        return f"{what}: merging helped."
-    return f"{what}: merging hurt; use the source-language adapter."
+    if row.difference > 0:
+        return f"{what}: {_DID[role]} helped."
+    return f"{what}: {_DID[role]} hurt; use the source-language adapter."
 
 
 def _test(row: Row) -> str:
@@ -192,7 +201,8 @@ def table(title: str, rows: Sequence[Row], start: str = "t = 0") -> Table:
 def _drawn(title: str, rows: Sequence[Row], columns: Sequence[str]) -> Table:
     drawn = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
     for number, heading in enumerate(columns):
-        drawn.add_column(heading, justify="right" if number else "left", no_wrap=True)
+        # Names may take two lines; numbers are never cut.
+        drawn.add_column(heading, justify="right" if number else "left", no_wrap=bool(number))
     for row in rows:
         drawn.add_row(*cells(row, columns), style="bold" if row.role == "merged" else "")
     return drawn

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from adamergex.pipeline.worker import Worker
 
 # What a training or a stage left beside an adapter and nobody needs to use it.
-_LEFT = ("stage.json", "training.jsonl", "training.json", "items.jsonl")
+_LEFT = ("stage.json", "training.jsonl", "training.json", "learned.jsonl", "refine.json")
 
 
 class DeliverParams(Params):
@@ -66,4 +66,4 @@ def make(params: DeliverParams, inputs: Inputs, output: Path, scratch: Path, wor
     usage.write(output, params._usage(calibration))
 
 
-KIND = Kind(DeliverParams, make, revision=1)
+KIND = Kind(DeliverParams, make, revision=2)
