@@ -13,8 +13,9 @@ from adamergex.errors import AdapterError, DataError, RecipeError
 from adamergex.inference.settings import Evaluate
 from adamergex.language_tags import distinct
 from adamergex.pipeline.evaluation_plan import BASE, Comparison, ScoredTask
-from adamergex.recipes.loading import load
+from adamergex.recipes.loading import folder_of, load, shipped
 from adamergex.scoring.systems import Asking
+from adamergex.tasks.benchmarks import BENCHMARKS
 from adamergex.tasks.presets import filled
 from adamergex.tasks.task import Task
 
@@ -147,10 +148,10 @@ def _settings(**given: Any) -> Evaluate:
 
 
 def _task(given: str, data: Path | None, prompts: str, limit: int | None, split: str) -> ScoredTask:
-    """A benchmark by name, or the task of a recipe."""
-    if Path(given).suffix in (".yaml", ".yml"):
+    """A benchmark by name, or the task of a recipe: of a file, or of a shipped one, whose name is no benchmark's."""
+    if Path(given).suffix in (".yaml", ".yml") or (given in shipped() and given not in BENCHMARKS):
         recipe = load(given)
-        scored = ScoredTask(recipe.task, Path(given).parent, recipe.source)
+        scored = ScoredTask(recipe.task, folder_of(given), recipe.source)
     else:
         try:
             folder = None if data is None else str(data.resolve())
