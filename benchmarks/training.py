@@ -7,7 +7,7 @@
     python benchmarks/training.py --trl trl-1.16.0 trl-1.7.1
 
 Workloads: `languages` (which of eight languages is a passage in; about 50 tokens a prompt), `instructed` (the same with
-the question and the choices in front, which every prompt has in common), `emoji` (the quickstart's task; about 10), all
+the question and the choices in front, which every prompt has in common), `emoji` (categories of emoji by their names; about 10), all
 with the loss on the answer and the end of the sequence; `text-512` and `text-128`, windows of Wikipedia of which a seeded
 sample of positions is predicted. LoRA of rank 8 on every linear layer, AdamW, cosine schedule, float32. Every arm runs in
 a process of its own, the arms take turns, and all start from the same adapter, read the same examples in the same order

@@ -49,7 +49,7 @@ def of_instructed() -> Iterator[tuple[str, str]]:
 
 
 def of_emoji() -> Iterator[tuple[str, str]]:
-    """The quickstart's task: an emoji's category from its English name."""
+    """An emoji's category from its English name."""
     for row in packaged.rows("emoji", "en", "train"):
         yield f"Emoji: {row['name']}\nCategory:", f" {row['category'].split()[0]}"
 
