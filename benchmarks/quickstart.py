@@ -8,7 +8,8 @@ shuffled batches to their longest sequence; the model is loaded anew for every s
 by generating up to 16 tokens, one item at a time, as the paper's multiple-choice scripts do. Ours: what
 `adamergex run quickstart` does. Both train on the same examples with the same labelled positions, steps, batch
 size and optimizer settings, in processes of their own, one after the other. "Whole quickstart" adds up its
-stages without calibration and self-training: 4 trainings, 4 evaluations (one of them of the base model, which does not know when to stop), and the
+stages, without calibration and self-training:
+4 trainings, 4 evaluations (one of them of the base model, which does not know when to stop), and the
 model loads between them, each kind measured once and scaled by 1 / part.
 """
 
