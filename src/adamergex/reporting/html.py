@@ -101,6 +101,8 @@ def _results(report: Report) -> str:
     caption = f"Scores ({metric}) with 95 % intervals."
     if any(score_figures.start_of(rows) for _, rows in tables):
         caption += f" The dashed line and the open circle are {report.start}, the diamond is the merged adapter."
+    if any(score_figures.calibrated(row) is not None for row in report.rows):
+        caption += " Triangles: after calibration without labels."
     parts.append(picture(score_figures.scores(tables, metric, "scores"), caption))
     for number, (heading, rows) in enumerate(tables, 1):
         # The verdict on an only language stands at the top of the page.

@@ -132,8 +132,16 @@ def _whisker(axes: Axes, row: Row, y: int, is_start: bool) -> None:
         mfc=PAPER if is_start else colour,
         mew=1.6,
     )
+    if (after := calibrated(row)) is not None:
+        axes.plot([100 * row.score, 100 * after], [y, y], color=colour, lw=1, linestyle=(0, (1, 2)), zorder=0.95)
+        axes.plot(100 * after, y, "^", ms=6.5, color=colour, mfc=PAPER, mew=1.4)
     if is_start:
         axes.axvline(100 * row.score, color=MUTED, lw=1, linestyle=(0, (3, 3)), zorder=0.9)
+
+
+def calibrated(row: Row) -> float | None:
+    """The score after calibration without labels, in 0..1; None where there is none."""
+    return row.others.get(f"calibrated_{row.metric}")
 
 
 def _words(tables: Sequence[tuple[str, Sequence[Row]]], metric: str) -> str:
