@@ -89,6 +89,14 @@ def test_shares_are_those_that_are_stated(recipe: Path, setting: str, expected: 
     np.testing.assert_allclose((shifted / shifted.sum(axis=1, keepdims=True)).mean(axis=0), expected, atol=1e-5)
 
 
+def test_a_part_of_the_bias_is_added(recipe: Path) -> None:
+    biases = []
+    for strength in (1, 0.75):
+        _, run = made(recipe, UNLABELLED, f"evaluate.calibration.strength={strength}", name=str(strength))
+        biases.append(np.array(json.loads((run / "delivered/es/adamergex.json").read_text())["calibration"]["bias"]))
+    np.testing.assert_allclose(biases[1], 0.75 * biases[0], atol=2e-6)
+
+
 def test_batch_calibration_and_none(recipe: Path) -> None:
     _, run = made(recipe, UNLABELLED, "evaluate.calibration=batch")
     answers = np.array([row["choices"] for row in rows(run / "answers/es/adamergex/predictions.jsonl")])

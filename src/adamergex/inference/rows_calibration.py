@@ -90,7 +90,10 @@ class Calibrating:
 
     def bias(self, scores: Sequence[Sequence[float]]) -> np.ndarray:
         """The bias that the scores of the sampled rows call for, float64 (labels,), in nats."""
-        return bias_of(np.array(scores, float), self._prior)
+        saved = self.usage.calibration
+        # Shares that are stated now are no guess of then.
+        strength = saved.strength if saved is not None and self.wish.shares is None else 1.0
+        return strength * bias_of(np.array(scores, float), self._prior)
 
     @property
     def _prior(self) -> np.ndarray | None:

@@ -24,6 +24,12 @@ class Calibration(Section):
         description="prior: the label shares that are expected in the target languages: those of the training items in the "
         "source language, equal ones, or label → its share, or its count in a small sample",
     )
+    strength: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="the share of the bias that is added; less than 1 where the expected shares are no more than a guess",
+    )
     inputs: int = Field(
         500,
         ge=FEWEST,

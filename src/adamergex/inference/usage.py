@@ -102,12 +102,14 @@ class SavedCalibration(Section, extra="ignore"):
         bias: in nats, added to the labels' log-likelihoods.
         expected: the label shares that predictions were calibrated to; None for batch calibration.
         inputs: on how many inputs without labels.
+        strength: the share of the bias that `bias` is.
     """
 
     labels: tuple[str, ...]
     bias: tuple[FiniteFloat, ...]
     expected: tuple[FiniteFloat, ...] | None = None
     inputs: int = 0
+    strength: FiniteFloat = 1.0
 
 
 class Usage(Section, extra="ignore"):

@@ -114,7 +114,10 @@ class Answers:
             return None
         found, log_scores = calibrate.read(self._folder.place(cell.calibration)), self._log_scores(language, system)
         bias = calibrate.bias(found) if cell.apart else None
-        return cross_fitted(log_scores, calibrate.prior(found)) if bias is None else log_scores + bias
+        if bias is not None:
+            return log_scores + bias
+        fitted = cross_fitted(log_scores, calibrate.prior(found))
+        return None if fitted is None else log_scores + found["strength"] * (fitted - log_scores)
 
     def _log_scores(self, language: str, system: str) -> np.ndarray:
         return np.array([row["choices"] for row in self._predictions[language][system]])

@@ -263,7 +263,12 @@ class RunStages:
         """The bias per label that makes a system's answers to inputs without labels have the expected shares."""
         recipe, settings = self.recipe, self.recipe.evaluate.calibration
         assert recipe.task.choices is not None  # Only fixed labels are calibrated.
-        params = CalibrateParams(method=settings.method, shares=settings.shares, labels=tuple(recipe.task.choices))
+        params = CalibrateParams(
+            method=settings.method,
+            shares=settings.shares,
+            labels=tuple(recipe.task.choices),
+            strength=settings.strength,
+        )
         inputs: dict[str, tuple[str, ...]] = {"answers": (answers,)}
         if settings.method == "prior" and settings.shares == "source":
             inputs["learned"] = (f"data/task-{recipe.source}-train",)

@@ -25,11 +25,13 @@ class CalibrateParams(Params):
         method: prior matching, or batch calibration.
         shares: of the labels, which are expected: those of `learned`, equal ones, or as stated.
         labels: of the task, in the order of the choices.
+        strength: the share of the bias that is added.
     """
 
     method: Literal["prior", "batch", "none"]
     shares: Literal["source", "uniform"] | dict[str, float]
     labels: tuple[str, ...]
+    strength: float = 1.0
 
 
 def make(params: CalibrateParams, inputs: Inputs, output: Path, scratch: Path, worker: "Worker") -> None:
@@ -38,13 +40,14 @@ def make(params: CalibrateParams, inputs: Inputs, output: Path, scratch: Path, w
     shares_expected = _expected(params, inputs)
     stated = "stated" if isinstance(params.shares, dict) else params.shares
     found: dict[str, Any] = {"method": params.method, "shares": stated, "labels": params.labels}
-    found["inputs"] = len(log_scores)
+    found |= {"strength": params.strength, "inputs": len(log_scores)}
     predicted = [] if not len(log_scores) else shares(log_scores.argmax(axis=1).tolist(), len(params.labels)).tolist()
     found |= {"predicted": predicted, "expected": None if shares_expected is None else shares_expected.tolist()}
     if len(log_scores) < FEWEST:
         found |= {"bias": None, "why": f"{len(log_scores)} inputs without labels are too few; it takes {FEWEST}"}
     else:
-        found["bias"] = [round(value, 6) for value in bias_of(log_scores, shares_expected).tolist()]
+        whole = bias_of(log_scores, shares_expected)
+        found["bias"] = [round(value, 6) for value in (params.strength * whole).tolist()]
     (output / FILE).write_text(json.dumps(found, ensure_ascii=False, indent=2) + "\n", "utf-8")
 
 
@@ -84,7 +87,8 @@ def sentence(found: Mapping[str, Any], apart: bool) -> str:
     on = f"on {found['inputs']:,} inputs, none of which is scored"
     if not apart or found["bias"] is None:
         on = "for each half of the scored items on the other half"
-    return f"a bias per label is added ({how}){goal}; estimated without labels, {on}"
+    part = f" {found['strength']:.0%} of it is added;" if found["strength"] < 1 else ""
+    return f"a bias per label is added ({how}){goal};{part} estimated without labels, {on}"
 
 
 def bias(found: Mapping[str, Any]) -> np.ndarray | None:
