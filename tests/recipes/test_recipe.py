@@ -32,6 +32,11 @@ def test_numbers_in_scientific_notation_are_numbers() -> None:
     assert loading.load("quickstart", ["train.learning_rate=1e-4"]).train.learning_rate == 1e-4
 
 
+def test_a_batch_size_alone_reads_plain_text_once() -> None:
+    schedule = loading.load("quickstart", ["train.reference={batch_size: 2}"]).train.reference
+    assert (schedule.epochs, schedule.batch_size) == (1, 2)
+
+
 def test_all_problems_are_reported_at_once_with_line_and_suggestion(tmp_path: Path) -> None:
     text = loading.read("quickstart")
     text = (

@@ -14,6 +14,12 @@ class Schedule(Section):
     batch_size: int = Field(16, ge=1, description="sequences per optimizer step, over all processes")
 
 
+class ReferenceSchedule(Schedule):
+    """That of the reference adapters: plain text is read once, whatever else is set."""
+
+    epochs: int = Field(1, ge=1)
+
+
 class EarlyStopping(Section):
     """Stop when the held-out loss no longer falls, and keep the best adapter."""
 
@@ -32,7 +38,7 @@ class Train(Section):
     weight_decay: float = Field(0.0, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
     task: Schedule = Schedule()
-    reference: Schedule = Schedule(epochs=1)
+    reference: ReferenceSchedule = ReferenceSchedule()
     max_length: int | None = Field(
         None,
         ge=8,
