@@ -7,7 +7,7 @@ from pydantic import Field, field_serializer, field_validator, model_validator
 
 from adamergex.inference.systems import NAMES, Name
 from adamergex.merging.methods import METHODS, AnyMethod, Method, given
-from adamergex.scoring.calibration import FEWEST
+from adamergex.scoring.calibration import FEWEST, GUESSED
 from adamergex.storage.yaml_model import Section
 
 
@@ -24,11 +24,12 @@ class Calibration(Section):
         description="prior: the label shares that are expected in the target languages: those of the training items in the "
         "source language, equal ones, or label → its share, or its count in a small sample",
     )
-    strength: float = Field(
-        1.0,
+    strength: float | None = Field(
+        None,
         gt=0,
         le=1,
-        description="the share of the bias that is added; less than 1 where the expected shares are no more than a guess",
+        description="the share of the bias that is added; 0.75 if left out where the source's shares are expected, which are a "
+        "guess, else all of it",
     )
     inputs: int = Field(
         500,
@@ -65,6 +66,12 @@ class Calibration(Section):
         if self.method != "prior" and self.shares != "source":
             raise ValueError(f"shares belong to method: prior; the method is {self.method}")
         return self
+
+    @property
+    def added(self) -> float:
+        """The share of the bias that is added."""
+        guessed = self.method == "prior" and self.shares == "source"
+        return self.strength or (GUESSED if guessed else 1.0)
 
 
 class Evaluate(Section):

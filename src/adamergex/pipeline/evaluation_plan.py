@@ -24,6 +24,7 @@ from adamergex.pipeline.stages.checks import OverlapParams
 from adamergex.pipeline.stages.harness import HarnessParams
 from adamergex.pipeline.stages.items import ItemsParams
 from adamergex.pipeline.stages.predict import ForeignAdapter, PredictParams, VllmEngine
+from adamergex.scoring.calibration import GUESSED
 from adamergex.scoring.results import Role
 from adamergex.scoring.systems import Asking
 from adamergex.tasks.task import Task
@@ -278,7 +279,7 @@ class _Planner:
         learned = f"data/{name}-{self.wanted.tasks[name].source}-train"
         if not task.has_fixed_labels or learned not in self.stages:
             return None
-        params = CalibrateParams(method="prior", shares="source", labels=tuple(task.choices or ()))
+        params = CalibrateParams(method="prior", shares="source", labels=tuple(task.choices or ()), strength=GUESSED)
         id = f"calibration/{name}/{language}/{adapter}"
         self.stages[id] = Stage(id, "calibrate", params, {"answers": (predictions,), "learned": (learned,)})
         return id

@@ -267,7 +267,7 @@ class RunStages:
             method=settings.method,
             shares=settings.shares,
             labels=tuple(recipe.task.choices),
-            strength=settings.strength,
+            strength=settings.added,
         )
         inputs: dict[str, tuple[str, ...]] = {"answers": (answers,)}
         if settings.method == "prior" and settings.shares == "source":

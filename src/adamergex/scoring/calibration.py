@@ -13,6 +13,9 @@ from scipy.special import logsumexp, softmax
 
 # Fewer inputs than this say too little about the shares of predictions.
 FEWEST = 50
+# The share of the bias that is added where expected shares are those of the source language, for want of others: docs/results.md
+# has what all of it costs where they are wrong, and what is lost where they are right.
+GUESSED = 0.75
 
 
 def shares(labels: Sequence[int], count: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from adamergex.merging.methods import AnyMethod, Method
 from adamergex.models.families import longest_item
 from adamergex.pipeline.stages import items, train
 from adamergex.pipeline.stages.base_model import BaseModel
-from adamergex.scoring.calibration import FEWEST, prior_bias, shares
+from adamergex.scoring.calibration import FEWEST, GUESSED, prior_bias, shares
 from adamergex.selection.race import Standing, race, winner
 from adamergex.selection.rule import SCALE, merging_pays, reading
 from adamergex.storage.files import read_json
@@ -192,7 +192,7 @@ def _right(
     if prior is None or len(scores) < FEWEST:
         return list(raw)
     log_scores = np.array(scores)
-    predicted = (log_scores + prior_bias(log_scores, prior)).argmax(axis=1)
+    predicted = (log_scores + GUESSED * prior_bias(log_scores, prior)).argmax(axis=1)
     return [item.choices[label] == item.answer for item, label in zip(asked, predicted, strict=False)]
 
 
