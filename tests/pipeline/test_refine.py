@@ -124,7 +124,7 @@ def test_what_is_learned_are_calibrated_answers(recipe: Path) -> None:
     dev = "task.dev=data/inputs.{language}.jsonl"
     folder = recipe.parent / "data"
     write(folder / "more.es.jsonl", [{"text": f"more {i} {('bueno', 'malo')[i % 2]}"} for i in range(100)])
-    _, run = made(recipe, dev, "refine={inputs: 'data/more.{language}.jsonl'}")
+    _, run = made(recipe, dev, "refine={inputs: 'data/more.{language}.jsonl'}", "evaluate.calibration.strength=1")
     facts = json.loads((run / "refined/es/refine.json").read_text())
     answers = np.array([row["choices"] for row in rows(run / "answers/es/teacher/predictions.jsonl")])
     bias = np.array(json.loads((run / "calibration/es/adamergex/calibration.json").read_text())["bias"])

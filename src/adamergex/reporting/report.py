@@ -109,7 +109,8 @@ def sentences(report: Report, rows: Sequence[Row]) -> list[str]:
         raw, calibrated = verdict(rows, role), verdict(after, role)
         said += [raw] if raw else []
         # Where nothing was merged, calibration changes nothing of that.
-        said += [f"After calibration without labels: {calibrated}"] if calibrated and calibrated != raw else []
+        merges = any(row.role == role and NOTHING_MERGED not in row.label for row in rows)
+        said += [f"After calibration without labels: {calibrated}"] if calibrated and merges else []
     return said
 
 
