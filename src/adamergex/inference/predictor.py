@@ -186,7 +186,8 @@ def predictor(
         answer(["prižgi luč v kuhinji"])      # → [(label, probability)]
 
     Args:
-        adapter: the folder of a run, or of an adapter with its `adamergex.json` (a run's `delivered/LANG`).
+        adapter: the folder of a run, or of an adapter with its `adamergex.json` (a run's `delivered/LANG`); or a published
+            one, `user/name[@revision][:subfolder]` on the Hugging Face hub.
         language: of the answers, a BCP 47 code; needed only where a run has several.
         base_model: a Hugging Face id or a folder, in place of the one that the run had.
         batch_size: sequences per forward pass; halved where memory does not suffice.
@@ -195,10 +196,11 @@ def predictor(
 
     Raises:
         AdapterError: there is no such adapter, or nothing says how it is asked.
+        NetworkError: the hub does not answer.
         ModelError: the base model does not load, has other weights than that of the run, or the adapter does not fit it.
         RecipeError: the language has to be named.
     """
-    folder = usage.find(Path(adapter), language)
+    folder = usage.find(adapter, language)
     known = usage.read(folder)
     checkpoint = resolve(base_model or known.base_model, trust_remote_code)
     if base_model is None and _differ(known.weights, checkpoint.fingerprint):
