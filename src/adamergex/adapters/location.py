@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from adamergex.errors import AdapterError, NetworkError
+from adamergex.errors import AdapterError
 from adamergex.storage import hub
 from adamergex.storage.hub import HubName
 
@@ -61,29 +61,10 @@ def locate(name: str | Path, folder: Path | None = None, optional: Sequence[str]
     # Whoever writes a revision or a subfolder means the hub.
     begin = f"{text}: " + "no such folder here, and " * (text == place.repository)
     with hub.asking(begin, place):
-        return _downloaded(place, optional, begin)
-
-
-def _downloaded(place: HubName, optional: Sequence[str], begin: str) -> Location:
-    """The adapter from the hub, or from the cache of what was downloaded. The client's errors are raised."""
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RemoteEntryNotFoundError
-
-    try:
-        config = hub.fetch(place, CONFIG)
-        pinned = HubName(place.repository, hub.commit_of(config, place, CONFIG), place.subfolder)
-        hub.fetch(pinned, WEIGHTS)
-    except RemoteEntryNotFoundError as error:
-        raise AdapterError(f"{begin}{_lacking(place)}") from error
-    for file in optional:
-        try:
-            hub.fetch(pinned, file)
-        except LocalEntryNotFoundError as error:
-            # Offline a file that is not in the cache may be one that does not exist; a hub that fails is another thing.
-            if not hub.is_offline():
-                raise NetworkError(f"{place}: {file} cannot be downloaded: {error.__cause__ or error}") from error
-        except EntryNotFoundError:
-            pass
-    return Location(config.parent, pinned)
+        pinned, found = hub.snapshot(place, [CONFIG, WEIGHTS, *optional], needed=[CONFIG, WEIGHTS])
+    if not all((found / file).is_file() for file in (CONFIG, WEIGHTS)):
+        raise AdapterError(f"{begin}{_lacking(place)}")
+    return Location(found, pinned)
 
 
 def _lacking(place: HubName) -> str:

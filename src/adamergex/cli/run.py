@@ -81,5 +81,6 @@ def validate(recipe: RecipeName, overrides: Overrides = None, trust_remote_code:
     from adamergex.recipes.preflight import check
 
     loaded = _load(recipe, overrides, trust_remote_code)
-    check(loaded, folder_of(recipe))
+    for line in check(loaded, folder_of(recipe)):
+        typer.echo(f"not looked at: {line}", err=True)
     typer.echo(f"{recipe}: valid; {loaded.source} → {', '.join(loaded.targets)} on {loaded.base_model}")

@@ -19,6 +19,7 @@ from adamergex.inference.settings import Evaluate
 from adamergex.merging.methods import METHODS, AnyMethod, Method, adamergex, given
 from adamergex.merging.scale import Scale
 from adamergex.models.adapter_settings import LEARNING_RATES, AdapterSettings, Lora
+from adamergex.recipes.given import GivenAdapters
 from adamergex.scoring.systems import REFINED, START
 from adamergex.selection.settings import Selection
 from adamergex.storage.yaml_model import Section
@@ -54,7 +55,10 @@ class RecipeFields(Section):
     source: Language = "en"
     targets: list[Language] = Field(min_length=1)
     task: Task
-    reference: Reference
+    reference: Reference = Reference()
+    adapters: GivenAdapters = Field(
+        GivenAdapters(), description="adapters that are there already, and are taken in place of trainings"
+    )
     adapter: AdapterSettings = Lora()
     train: Train = Train()
     merge: Method = Field(
@@ -231,11 +235,21 @@ class RecipeFields(Section):
         more = [code for code in chosen if not any(language_tags.same(code, other) for other in self.languages)]
         return [*self.languages, *more]
 
+    @property
+    def given_adapters(self) -> dict[str, str]:
+        """The adapters that are taken, not trained, by their name in the run, such as `task-en`, as the recipe names them."""
+        return self.adapters.by_name(self.source, self.read_languages)
+
+    @property
+    def trained_languages(self) -> list[str]:
+        """The languages whose reference adapter is trained."""
+        return [code for code in self.read_languages if f"reference-{code}" not in self.given_adapters]
+
     def reference_source(self, language: str) -> Source:
         """The corpus of one language, or the training data of the labelled task that stands in its place."""
         if self.reference.task is not None:
             return self.reference.task.train.in_language(language)
-        assert self.reference.corpus is not None  # The section has one of the two.
+        assert self.reference.corpus is not None  # Where something is trained, the section has one of the two.
         tag = language_tags.match(language, self.reference.corpora)
         return (self.reference.corpus if tag is None else self.reference.corpora[tag]).in_language(language)
 

@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adamergex.errors import AdaMergeXError, AdapterError, NetworkError
@@ -55,30 +55,51 @@ def parse(name: str) -> HubName | None:
     return HubName(match["repository"], match["revision"], subfolder)
 
 
-def fetch(place: HubName, file: str) -> Path:
-    """One file, from the cache if it is there; what the client raises is raised."""
-    import huggingface_hub
+def snapshot(place: HubName, patterns: Sequence[str], needed: Sequence[str] = ()) -> tuple[HubName, Path]:
+    """Download files of a place, unless they were downloaded before: the place at its commit, and the folder that it is in.
 
-    path = huggingface_hub.hf_hub_download(
-        place.repository, place.within(file), revision=place.revision, etag_timeout=TIMEOUT
-    )
-    return Path(path)
+    Where the hub does not answer, or must not be asked, what was downloaded before is taken. What the client raises is raised.
 
-
-def snapshot(place: HubName, patterns: Sequence[str]) -> tuple[HubName, Path]:
-    """The files below a place whose names fit a pattern: the place at its commit, and the folder that it is in.
-
-    What the client raises is raised.
+    Args:
+        place: whose files are wanted.
+        patterns: that their names fit, `*` standing for anything.
+        needed: names without which what was downloaded before does not do.
     """
     import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
-    path = huggingface_hub.snapshot_download(
-        place.repository,
-        revision=place.revision,
-        allow_patterns=[place.within(pattern) for pattern in patterns],
-        etag_timeout=TIMEOUT,
+    if place.is_pinned:
+        with suppress(LocalEntryNotFoundError):
+            found = _snapshot(place, patterns, local_files_only=True)
+            if all((found / place.within(name)).is_file() for name in needed):
+                return place, found / place.subfolder
+    try:
+        # One request, without the retries that a download has.
+        huggingface_hub.HfApi().model_info(place.repository, revision=place.revision, timeout=TIMEOUT)
+        found = _snapshot(place, patterns)
+    except Exception as error:
+        reason = refusal(error, place)
+        if reason is None or not (reason[1] or is_offline()):
+            raise
+        try:
+            found = _snapshot(place, patterns, local_files_only=True)
+        except LocalEntryNotFoundError:
+            raise error from None
+    return replace(place, revision=found.name), found / place.subfolder
+
+
+def _snapshot(place: HubName, patterns: Sequence[str], local_files_only: bool = False) -> Path:
+    import huggingface_hub
+
+    return Path(
+        huggingface_hub.snapshot_download(
+            place.repository,
+            revision=place.revision,
+            allow_patterns=[place.within(pattern) for pattern in patterns],
+            etag_timeout=TIMEOUT,
+            local_files_only=local_files_only,
+        )
     )
-    return HubName(place.repository, Path(path).name, place.subfolder), Path(path, place.subfolder)
 
 
 def listed(place: HubName) -> list[str]:
@@ -174,8 +195,3 @@ def is_offline() -> bool:
     from huggingface_hub import constants
 
     return bool(constants.HF_HUB_OFFLINE)
-
-
-def commit_of(path: Path, place: HubName, file: str) -> str:
-    """The commit that a fetched file is from: the folder of the snapshot that it lies in."""
-    return path.parents[place.within(file).count("/")].name
