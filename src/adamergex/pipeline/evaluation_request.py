@@ -76,8 +76,7 @@ def comparison(
             metric=metric,
             shots=shots,
             length_normalization=length_normalization,
-            batch_size=batch_size,
-            max_new_tokens=max_new_tokens,
+            **{"batch_size": batch_size, "max_new_tokens": max_new_tokens},
         ),
         dtype,
         asking,  # type: ignore[arg-type]  # One of them: see above.

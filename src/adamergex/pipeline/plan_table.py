@@ -8,6 +8,7 @@ from adamergex.execution.run_folder import RunFolder, State
 from adamergex.execution.stage import Stage
 from adamergex.pipeline.kinds import KINDS
 from adamergex.pipeline.run import place, planned_run
+from adamergex.pipeline.stages.given import GivenParams
 from adamergex.progress import Silent
 from adamergex.recipes.preflight import check
 from adamergex.recipes.recipe import Recipe
@@ -35,7 +36,9 @@ def table(recipe: Recipe, folder: Path, output: Path | None = None) -> str:
 
 
 def _needs(stage: Stage) -> str:
-    """What making a stage takes, in words."""
+    """What making a stage takes, in words; or what is taken."""
+    if isinstance(stage.params, GivenParams):
+        return f"from {stage.params.place}"
     needs = KINDS[stage.kind].needs(stage.params)
     return f"model, {needs.memory / 2**30:.1f} GiB" if needs.model else ""
 

@@ -1,15 +1,13 @@
 """The stages of a recipe, one method for each; pure: the recipe and what was resolved are all they look at."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from adamergex.data.settings import Source
 from adamergex.execution.stage import Params, Stage
 from adamergex.merging.methods import AnyMethod
 from adamergex.models.adapter_settings import virtual_tokens
-from adamergex.pipeline.resolve import Contents, Wanted
-from adamergex.pipeline.stages.base_model import BaseModel
+from adamergex.pipeline.resolve import Found, Wanted
 from adamergex.pipeline.stages.calibrate import CalibrateParams
 from adamergex.pipeline.stages.checks import EqualCountsParams, OverlapParams
 from adamergex.pipeline.stages.choose import ChooseParams
@@ -37,10 +35,7 @@ class RunStages:
 
     Args:
         recipe: what to do.
-        model: its base model.
-        contents: of all its sources.
-        folder: what its relative paths are relative to.
-        processes: that train together.
+        found: what there is for it.
 
     Attributes:
         stages: id → stage.
@@ -49,21 +44,25 @@ class RunStages:
         below: what ids of stages that depend on the seed begin with; nothing for the first one.
     """
 
-    def __init__(self, recipe: Recipe, model: BaseModel, contents: Contents, folder: Path, processes: int):
-        self.recipe, self.model, self.contents, self.folder = recipe, model, contents, folder
-        self.processes = processes
+    def __init__(self, recipe: Recipe, found: Found):
+        self.recipe, self.found = recipe, found
+        self.model, self.contents, self.folder, self.given = found.model, found.contents, found.folder, found.given
         self.stages: dict[str, Stage] = {}
         self.drawn, self.below = recipe.seed, ""
 
     def further(self, recipe: Recipe) -> "RunStages":
         """The stages of the same recipe with another seed, beside these and in the same table."""
-        other = RunStages(recipe, self.model, self.contents, self.folder, self.processes)
+        other = RunStages(recipe, self.found)
         other.stages, other.drawn, other.below = self.stages, self.drawn, f"seed-{recipe.seed}/"
         return other
 
     def adapter(self, name: str) -> str:
-        """The id of an adapter that is trained with the recipe's seed."""
-        return f"{self.below}adapters/{name}"
+        """The id of an adapter that is trained with the recipe's seed, or of one that is given, whatever the seed."""
+        return f"adapters/{name}" if name in self.given else f"{self.below}adapters/{name}"
+
+    def taken(self, name: str) -> str:
+        """An adapter that is given."""
+        return self.add(f"adapters/{name}", "given", self.given[name])
 
     def add(
         self, id: str, kind: str, params: Params, inputs: Mapping[str, tuple[str, ...]] | None = None, after: Any = ()
@@ -172,7 +171,7 @@ class RunStages:
             "schedule": schedule,
             "learning_rate": recipe.learning_rate,
             "seed": recipe.seed,
-            "processes": self.processes if dropout else None,
+            "processes": self.found.processes if dropout else None,
         }
 
     def merge(self, language: str, method: str, references: Mapping[str, str], choice: str | None = None) -> str:
@@ -184,14 +183,15 @@ class RunStages:
         self, id: str, language: str, method: AnyMethod, references: Mapping[str, str], choice: str | None = None
     ) -> str:
         """The adapters of a run as one, by a method with its settings."""
-        recipe = self.recipe
-        inputs = {
+        recipe, inputs = self.recipe, dict[str, tuple[str, ...]]()
+        inputs |= {
             "task": (self.adapter(f"task-{recipe.source}"),),
             "reference-target": (self.adapter(f"reference-{language}"),),
             "reference-source": (self.adapter(f"reference-{recipe.source}"),),
-            "corpus-source": (references[recipe.source],),
-            "corpus-target": (references[language],),
         }
+        for side, code in (("source", recipe.source), ("target", language)):
+            if code in references:
+                inputs[f"corpus-{side}"] = (references[code],)
         if not method.needs_source:
             # As they are published: the task's adapter and the language's, and nothing is subtracted.
             del inputs["reference-source"]
