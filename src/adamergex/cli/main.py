@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from adamergex import __version__
-from adamergex.cli import corpus, doctor, evaluate, init, merge, predict, recipes, run
+from adamergex.cli import corpus, doctor, evaluate, init, merge, predict, publish, recipes, run
 from adamergex.errors import AdaMergeXError, RecipeError
 
 app = typer.Typer(
@@ -42,6 +42,7 @@ app.command()(recipes.schema)
 app.command()(corpus.corpus)
 app.command()(evaluate.evaluate)
 app.command()(predict.predict)
+app.command()(publish.publish)
 app.command()(merge.merge)
 app.command()(merge.inspect)
 app.command()(doctor.doctor)

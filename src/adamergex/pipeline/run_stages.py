@@ -189,9 +189,7 @@ class RunStages:
             "reference-target": (self.adapter(f"reference-{language}"),),
             "reference-source": (self.adapter(f"reference-{recipe.source}"),),
         }
-        for side, code in (("source", recipe.source), ("target", language)):
-            if code in references:
-                inputs[f"corpus-{side}"] = (references[code],)
+        inputs |= self.corpora(language, references)
         if not method.needs_source:
             # As they are published: the task's adapter and the language's, and nothing is subtracted.
             del inputs["reference-source"]
@@ -202,6 +200,11 @@ class RunStages:
             model=self.model, method=method, source=recipe.source, target=language, prompt=recipe.task.prompt, **more
         )
         return self.add(id, "merge", params, inputs)
+
+    def corpora(self, language: str, references: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+        """What the two reference adapters were trained on, where they were: role → ids."""
+        codes = {"corpus-source": self.recipe.source, "corpus-target": language}
+        return {role: (references[code],) for role, code in codes.items() if code in references}
 
     def choose(self, language: str, choosing: tuple[str, ...], inputs: Mapping[str, tuple[str, ...]]) -> str:
         """Which merge is delivered for a language."""
@@ -274,8 +277,10 @@ class RunStages:
             inputs["learned"] = (f"data/task-{recipe.source}-train",)
         return self.add(id, "calibrate", params, inputs)
 
-    def deliver(self, language: str, adapter: str, calibration: str | None) -> str:
-        """The adapter that a run is for, with all that it takes to use it."""
+    def deliver(
+        self, language: str, adapter: str, calibration: str | None, merged: str, references: Mapping[str, str]
+    ) -> str:
+        """The adapter that a run is for, with all that it takes to use it, and a card that says what it was made of."""
         recipe = self.recipe
         params = DeliverParams(
             model=self.model,
@@ -284,6 +289,9 @@ class RunStages:
             source=recipe.source,
             language=language,
             max_length=recipe.train.max_length,
+            target_labels=recipe.target_labels,
+            labelled=recipe.reference.task and recipe.reference.task.train,
         )
-        inputs = {"adapter": (adapter,)} | ({"calibration": (calibration,)} if calibration else {})
+        inputs = {"adapter": (adapter,), "merged": (merged,), **self.corpora(language, references)}
+        inputs |= {"calibration": (calibration,)} if calibration else {}
         return self.add(f"delivered/{language}", "deliver", params, inputs)

@@ -220,6 +220,18 @@ class RecipeFields(Section):
         """Inputs without labels that are learned from."""
         return None if self.refine is None else self.refine.inputs or self.task.unlabelled
 
+    @property
+    def target_labels(self) -> tuple[str, ...]:
+        """What of the target languages' labels, or of the scored inputs, has a part in what is delivered, a sentence each."""
+        found = []
+        if self.refine is not None and self.refine.labelled is not None:
+            found.append("a few labelled items were learned, too")
+        if self.refine is not None and self.refine.transductive:
+            found.append("the scored inputs were learned from, without their labels")
+        if self.selection is not None and self.selection.few_shot:
+            found.append(f"t was chosen by at most {self.selection.few_shot:,} labelled items")
+        return tuple(found)
+
     def choosing(self, target: str) -> list[str]:
         """The languages whose labelled items choose t for a target language."""
         if self.selection is None:

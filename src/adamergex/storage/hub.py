@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from adamergex.errors import AdaMergeXError, AdapterError, NetworkError
 
@@ -108,6 +109,14 @@ def listed(place: HubName) -> list[str]:
 
     found: list[str] = huggingface_hub.HfApi().list_repo_files(place.repository, revision=place.revision)
     return found
+
+
+def card_data(place: HubName) -> dict[str, Any]:
+    """The metadata of a repository's card; what the client raises is raised."""
+    import huggingface_hub
+
+    found = huggingface_hub.HfApi().model_info(place.repository, timeout=TIMEOUT).card_data
+    return found.to_dict() if found else {}
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""Delivered adapters for others: their card, and their publication on the Hugging Face hub."""
