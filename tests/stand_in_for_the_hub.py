@@ -155,9 +155,12 @@ class _Handler(BaseHTTPRequestHandler):
             return self._create()
         if path == "validate-yaml":
             return self._answer(200, {"errors": [], "warnings": []})
-        kind, user, repository_name, *rest = path.split("/")
+        kind, user, repository_name, *rest = [*path.split("/"), "", ""]
+        rest = [part for part in rest if part]
         name = f"{user}/{repository_name}"
-        if kind != "models" or (repository := self._repository(name)) is None:
+        if kind != "models":
+            return self._refuse(404, message=f"{path} is nothing that the stand-in knows")
+        if (repository := self._repository(name)) is None:
             return None
         if rest[:1] in (["preupload"], ["commit"], ["branch"]) and not self._known:
             return self._refuse(401, message="Invalid username or password.")
@@ -193,7 +196,9 @@ class _Handler(BaseHTTPRequestHandler):
         given = json.loads(self.body)
         name = f"{given['organization']}/{given['name']}"
         if name in self.hub.repositories:
-            return self._answer(409, {"error": "You already created this model repo"})
+            return self._answer(
+                409, {"error": "You already created this model repo", "url": f"{self.hub.endpoint}/{name}"}
+            )
         if given["organization"] != "me":
             return self._refuse(
                 403, message=f"You don't have the rights to create a model under {given['organization']}"

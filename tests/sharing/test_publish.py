@@ -160,7 +160,8 @@ def test_a_dry_run_shows_all_and_uploads_nothing(hub: Hub, run: Path) -> None:
     assert said.exit_code == 0, said.output
     size = (run / "delivered/es/adapter_model.safetensors").stat().st_size
     assert f"adapter_model.safetensors  {size:>13,} bytes" in said.stdout
-    assert "\n---\nlanguage:\n- es\n" in said.stdout
+    assert "\n\n---\n" in said.stdout
+    assert "\nlanguage:\n- es\n" in said.stdout
     assert "no licence of the base model me/tiny-llama in the card: the hub has no repository" in said.stderr
     assert not [line for line in hub.asked if not line.startswith("GET")]
     assert not hub.repositories
@@ -199,7 +200,7 @@ def test_of_several_seeds_the_adapters_own_scores_are_published(logged_in: Hub, 
 
 def test_a_refined_adapter_has_a_card(own_data: Own, tmp_path: Path, logged_in: Hub) -> None:
     path = own_data(refine={"inputs": "data/inputs.{language}.jsonl"})
-    rows = [{"text": f"unlabelled {number} {'bueno' if number % 2 else 'malo'}"} for number in range(120)]
+    rows = [{"text": f"unlabelled {number} {'bueno' if number % 2 else 'malo'}"} for number in range(300)]
     (tmp_path / "data/inputs.es.jsonl").write_text(jsonl(rows))
     finish(loading.load(str(path)), path.parent, tmp_path / "run")
     text = (tmp_path / "run/delivered/es/README.md").read_text()

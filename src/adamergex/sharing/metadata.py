@@ -102,7 +102,8 @@ def _results(of: Delivered) -> list[Any]:
             task_type=_TASKS.get(of.asked.task.kind, "text-generation"),
             dataset_type=scored.get("dataset", "own-data"),
             dataset_name=f"{scored['name']} ({of.usage['language']})",
-            dataset_config=scored.get("config"),
+            # Results are told apart by it, not by the name.
+            dataset_config=scored.get("config", of.usage["language"]),
             dataset_split=scored.get("split"),
             dataset_revision=scored.get("revision"),
             metric_type=_METRICS.get(plain := name.removeprefix("calibrated_"), plain),
