@@ -26,12 +26,13 @@ def expected(checkpoint: Checkpoint, settings: AdapterSettings, kind: Kind, clas
     Raises:
         ModelError: the model has no module that `settings` names, or its configuration does not load.
     """
-    code = checkpoint.trust_remote_code
     more: dict[str, Any] = {"num_labels": classes} if kind == "classes" else {}
     try:
-        config = transformers.AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=code, **more)
+        config = transformers.AutoConfig.from_pretrained(
+            checkpoint.folder, trust_remote_code=checkpoint.trust_remote_code, **more
+        )
         with torch.device("meta"):
-            base = CLASSES[kind].from_config(config, trust_remote_code=code)
+            base = CLASSES[kind].from_config(config, trust_remote_code=checkpoint.trust_remote_code)
     except Exception as error:  # transformers passes on all kinds of errors
         raise does_not_load(checkpoint, "its configuration does not load", error) from error
     completed = adapter_setup.config(settings, base, kind, checkpoint.name)
