@@ -108,9 +108,9 @@ def sentences(report: Report, rows: Sequence[Row]) -> list[str]:
     for role in _DID:
         raw, calibrated = verdict(rows, role), verdict(after, role)
         said += [raw] if raw else []
-        # Where nothing was merged, calibration changes nothing of that.
-        merges = any(row.role == role and NOTHING_MERGED not in row.label for row in rows)
-        said += [f"After calibration without labels: {calibrated}"] if calibrated and merges else []
+        # Where nothing was done, calibration changes nothing of that.
+        done = any(row.role == role and nothing_done(row) is None for row in rows)
+        said += [f"After calibration without labels: {calibrated}"] if calibrated and done else []
     return said
 
 
@@ -125,9 +125,13 @@ def layouts(what: str, facts: Iterable[Mapping[str, Any]]) -> list[str]:
     return [f"sequences of a batch in {what}: {layout}" for layout in lines]
 
 
-# In the label of a merge that was chosen to be none.
-NOTHING_MERGED = "(t = 0, chosen)"
+# In the label of a merge that was chosen to be none, and of self-training that had nothing to learn from.
+NOTHING_MERGED, NOT_REFINED = "(t = 0, chosen)", "(not refined)"
 _DID: dict[Role, str] = {"merged": "merging", "refined": "self-training"}
+_NOTHING_DONE = {
+    NOTHING_MERGED: "t = 0 was chosen; nothing is merged: the row is the source-language adapter's.",
+    NOT_REFINED: "no self-training took place (why is said under the facts): the row is the merged adapter's.",
+}
 
 
 def verdict(of_language: Sequence[Row], role: Role = "merged") -> str | None:
@@ -135,8 +139,8 @@ def verdict(of_language: Sequence[Row], role: Role = "merged") -> str | None:
     row = next((row for row in of_language if row.role == role), None)
     if row is None or row.difference is None or row.p_value is None:
         return None
-    if NOTHING_MERGED in row.label:
-        return f"{row.language}: t = 0 was chosen; nothing is merged: the row is the source-language adapter's."
+    if (nothing := nothing_done(row)) is not None:
+        return f"{row.language}: {nothing}"
     p_value, adjusted = (row.p_value, "") if row.p_holm is None else (row.p_holm, ", Holm-adjusted")
     shown = format_p(p_value)
     items, test = f"{row.items} items", _test(row)
@@ -150,6 +154,11 @@ def verdict(of_language: Sequence[Row], role: Role = "merged") -> str | None:
     if row.difference > 0:
         return f"{what}: {_DID[role]} helped."
     return f"{what}: {_DID[role]} hurt; use the source-language adapter."
+
+
+def nothing_done(row: Row) -> str | None:
+    """Why the row of a merge, or of self-training, is another adapter's; None where it is one of its own."""
+    return next((why for mark, why in _NOTHING_DONE.items() if row.label.endswith(mark)), None)
 
 
 def _test(row: Row) -> str:
