@@ -99,6 +99,7 @@ class Planned:
             self.given,
             self.references,
             self.merged,
+            self.refined,
             self.delivered,
             self.chosen,
             self.harness,

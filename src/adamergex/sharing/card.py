@@ -11,7 +11,8 @@ import langcodes
 from adamergex.inference.usage import Usage
 from adamergex.merging.model_card import CITATION, PACKAGED_NOTE
 from adamergex.reporting.metrics import metric_name
-from adamergex.reporting.report import markdown_table, verdict
+from adamergex.reporting.report import markdown_table
+from adamergex.reporting.verdict import verdict
 from adamergex.scoring.results import TESTS, Row
 from adamergex.sharing.data_names import described
 

@@ -69,7 +69,7 @@ def _tags(of: Delivered) -> list[str]:
         "adamergex",
         "cross-lingual-transfer",
         *merged,
-        *(["self-training"] if of.made.get("refined") else []),
+        *(["self-training"] if of.made["self_trained"] else []),
     ]
 
 

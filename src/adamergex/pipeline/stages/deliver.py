@@ -91,7 +91,7 @@ def _made(params: DeliverParams, inputs: Inputs) -> dict[str, Any]:
     """How the adapter came about, as plain JSON without a path."""
     (adapter,), (merged,) = inputs["adapter"], inputs["merged"]
     figures, (train, scored) = merge.figures(merged), params._sources()
-    refined = refine.sentence(refine.facts(adapter)) if (adapter / refine.FACTS).is_file() else None
+    learned = refine.facts(adapter) if (adapter / refine.FACTS).is_file() else None
     corpora = {
         code: _read_from(inputs[f"corpus-{side}"][0], params.labelled)
         for code, side in ((params.source, "source"), (params.language, "target"))
@@ -102,7 +102,8 @@ def _made(params: DeliverParams, inputs: Inputs) -> dict[str, Any]:
         "source": params.source,
         "method": {key: figures[key] for key in ("title", "arxiv", "formula")}
         | {"scale": f"{scale:g}" if isinstance(scale, int | float) else "by layer or module"},
-        "refined": refined,
+        "refined": None if learned is None else refine.sentence(learned),
+        "self_trained": learned is not None and learned["refused"] is None,
         "train": _public(train),
         "scored": None if scored is None else _public(scored),
         "corpora": {code: sentence for code, (sentence, _) in corpora.items()},
