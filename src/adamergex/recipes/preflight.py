@@ -8,7 +8,7 @@ from pathlib import Path
 from adamergex.data import sources
 from adamergex.data.settings import Source
 from adamergex.errors import AdaMergeXError, DataError, RecipeError
-from adamergex.models.families import OBJECTIVES, Family, family, refuse_code
+from adamergex.models.families import OBJECTIVES, Family, family, has_its_code, refuse_code
 from adamergex.recipes import encoders, taken_adapters
 from adamergex.recipes.recipe import Recipe
 from adamergex.storage import checkpoints
@@ -72,7 +72,9 @@ def check(recipe: Recipe, folder: Path) -> list[str]:
     taken = taken_adapters.find(recipe, folder)
     opened = taken.opened()
     problems += taken.problems
-    attempt(lambda: problems.extend(taken_adapters.unfit(recipe, opened, model)))
+    # Of a model on the hub the configuration alone is here, and not the code that may have to be run to read it.
+    readable = model if model is None or not model.trust_remote_code or has_its_code(model) else None
+    attempt(lambda: problems.extend(taken_adapters.unfit(recipe, opened, readable)))
     if problems:
         raise RecipeError(problems)
     return taken.unreachable
