@@ -53,7 +53,12 @@ class DeliverParams(Params):
         train, scored = self._sources()
         data = {"train": train, "scored": scored, "labelled": self.labelled}
         named = {role: None if source is None else public(source) for role, source in data.items()}
-        return {"usage": self._usage(None), "source": self.source, "data": named, "target_labels": self.target_labels}
+        return {
+            "usage": self._usage(None),
+            "source": self.source,
+            "data": named,
+            "target_labels": list(self.target_labels),
+        }
 
     def _sources(self) -> tuple[Source, Source | None]:
         """Where labels and scored items are from."""
