@@ -52,6 +52,8 @@ def comparison(
     vllm: Mapping[str, Any] | None = None,
     seed: int = 0,
     trust_remote_code: bool = False,
+    chat: bool = False,
+    system: str | None = None,
 ) -> Comparison:
     """Check what is to be compared; `adamergex.evaluate` says what the arguments mean.
 
@@ -65,11 +67,19 @@ def comparison(
     _check(asking=asking, dtype=dtype, backend=backend)
     if start not in (BASE, *folders):
         raise RecipeError([f"baseline {start}: expected one of {', '.join((BASE, *folders))}"])
+    scored = {name: _task(which, data, prompts, limit, split) for name, which in tasks.items()}
+    scored = {name: _asked(name, one, chat, system) for name, one in scored.items()}
+    if harness and (asked := [name for name, one in scored.items() if one.task.chat]):
+        raise RecipeError(
+            [
+                f"harness: asks in its own words, without the chat template that {', '.join(asked)} has; leave one of them out"
+            ]
+        )
     return Comparison(
         base_model or _base_model(folders),
         folders,
         start,
-        {name: _task(which, data, prompts, limit, split) for name, which in tasks.items()},
+        scored,
         _languages(languages),
         _settings(
             split=split,
@@ -145,6 +155,17 @@ def _settings(**given: Any) -> Evaluate:
             f"{'-'.join(map(str, e['loc'])).replace('_', '-')}: {e['msg']}, got {e['input']}" for e in error.errors()
         ]
         raise RecipeError(problems) from None
+
+
+def _asked(name: str, scored: ScoredTask, chat: bool, system: str | None) -> ScoredTask:
+    """A task as it is asked: through the chat template, with a system message; or as the task itself says."""
+    given = ({"chat": True} if chat else {}) | ({} if system is None else {"system": system})
+    if not given:
+        return scored
+    try:
+        return replace(scored, task=Task.model_validate(scored.task.model_dump() | given))
+    except ValidationError as error:
+        raise RecipeError([f"task {name}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()]) from None
 
 
 def _task(given: str, data: Path | None, prompts: str, limit: int | None, split: str) -> ScoredTask:

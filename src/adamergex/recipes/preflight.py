@@ -8,8 +8,9 @@ from pathlib import Path
 from adamergex.data import sources
 from adamergex.data.settings import Source
 from adamergex.errors import AdaMergeXError, DataError, RecipeError
+from adamergex.models import chat
 from adamergex.models.families import OBJECTIVES, Family, family, refuse_code
-from adamergex.recipes import encoders
+from adamergex.recipes import chats, encoders
 from adamergex.recipes.recipe import Recipe
 from adamergex.storage import checkpoints
 from adamergex.tasks.items import Item, read_items, refuse_overlap, refuse_unequal
@@ -61,13 +62,20 @@ def check(recipe: Recipe, folder: Path) -> None:
             scored = read.get((recipe.scored.model_dump_json(), language), [])
             seen = read.get((source.model_dump_json(), language), [])
             attempt(partial(refuse_overlap, seen, scored, language, "the unlabelled inputs"))
-    model = checkpoints.model_at_hand(recipe.base_model, recipe.trust_remote_code)
+    model = model_at_hand(recipe)
     if model is not None:
         attempt(lambda: refuse_code(model))
         attempt(lambda: problems.extend(unsuited(recipe, family(model), recipe.base_model)))
         attempt(lambda: encoders.without_new_head(recipe, model))
+        asked = [item for found in read.values() for item in found]
+        attempt(lambda: problems.extend(chats.of_recipe(recipe, model, asked)))
     if problems:
         raise RecipeError(problems)
+
+
+def model_at_hand(recipe: Recipe) -> checkpoints.Checkpoint | None:
+    """A recipe's base model without its weights; None where it is not available quickly."""
+    return checkpoints.model_at_hand(recipe.base_model, recipe.trust_remote_code, also=chat.FILES)
 
 
 def unsuited(recipe: Recipe, family: Family, name: str) -> list[str]:
