@@ -77,12 +77,12 @@ def plan(
 
 def validate(recipe: RecipeName, overrides: Overrides = None, trust_remote_code: TrustRemoteCode = False) -> None:
     """Check a recipe and the data it names, and say all that is wrong."""
-    from adamergex.recipes.chats import hint
+    from adamergex.recipes.chats import HINT, may_chat
     from adamergex.recipes.loading import folder_of
-    from adamergex.recipes.preflight import check, model_at_hand
+    from adamergex.recipes.preflight import check
 
     loaded = _load(recipe, overrides, trust_remote_code)
     check(loaded, folder_of(recipe))
     typer.echo(f"{recipe}: valid; {loaded.source} → {', '.join(loaded.targets)} on {loaded.base_model}")
-    if (line := hint(loaded, model_at_hand(loaded))) is not None:
-        typer.echo(f"note: {line}")
+    if not loaded.task.chat and may_chat(loaded.base_model, loaded.trust_remote_code):
+        typer.echo(f"note: {HINT}")

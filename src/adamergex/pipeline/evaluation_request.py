@@ -67,28 +67,18 @@ def comparison(
     _check(asking=asking, dtype=dtype, backend=backend)
     if start not in (BASE, *folders):
         raise RecipeError([f"baseline {start}: expected one of {', '.join((BASE, *folders))}"])
-    scored = {name: _task(which, data, prompts, limit, split) for name, which in tasks.items()}
-    scored = {name: _asked(name, one, chat, system) for name, one in scored.items()}
-    if harness and (asked := [name for name, one in scored.items() if one.task.chat]):
-        raise RecipeError(
-            [
-                f"harness: asks in its own words, without the chat template that {', '.join(asked)} has; leave one of them out"
-            ]
-        )
+    scored = {
+        name: _asked(name, _task(which, data, prompts, limit, split), chat, system) for name, which in tasks.items()
+    }
+    _refuse_harness(harness, scored)
+    numbers = {"metric": metric, "shots": shots, "batch_size": batch_size, "max_new_tokens": max_new_tokens}
     return Comparison(
         base_model or _base_model(folders),
         folders,
         start,
         scored,
         _languages(languages),
-        _settings(
-            split=split,
-            metric=metric,
-            shots=shots,
-            length_normalization=length_normalization,
-            batch_size=batch_size,
-            max_new_tokens=max_new_tokens,
-        ),
+        _settings(split=split, length_normalization=length_normalization, **numbers),
         dtype,
         asking,  # type: ignore[arg-type]  # One of them: see above.
         seed,
@@ -115,6 +105,14 @@ def by_name(arguments: Sequence[str]) -> dict[str, str]:
             raise RecipeError([f"two tasks are called {name}; give one another name: --task NAME=TASK"])
         tasks[name] = which
     return tasks
+
+
+def _refuse_harness(harness: Sequence[str], tasks: Mapping[str, ScoredTask]) -> None:
+    """Raises RecipeError where lm-evaluation-harness would ask otherwise than the tasks beside it."""
+    if harness and (chats := [name for name, one in tasks.items() if one.task.chat]):
+        raise RecipeError(
+            [f"harness: asks without a chat template, {', '.join(chats)} through it; score them one after the other"]
+        )
 
 
 def _check(**given: str) -> None:

@@ -43,6 +43,7 @@ class RunStages:
         processes: that train together.
 
     Attributes:
+        asked: the model, with its chat template where the task is chat.
         stages: id → stage.
         drawn: the seed with which data is drawn: plain text, inputs, examples. It is the first one of several, so that
             what is drawn is made once.
@@ -51,7 +52,6 @@ class RunStages:
 
     def __init__(self, recipe: Recipe, model: BaseModel, contents: Contents, folder: Path, processes: int):
         self.recipe, self.contents, self.folder = recipe, contents, folder
-        # What is asked goes through the chat template; plain text, and what merges, does not.
         self._resolved, self.asked, self.model = model, model.asked(recipe.task.chat), model.asked(False)
         self.processes = processes
         self.stages: dict[str, Stage] = {}
@@ -155,28 +155,26 @@ class RunStages:
         **more: Any,
     ) -> str:
         """An adapter that is trained, on items of a task, or else on plain text."""
-        chat = task is not None and task.chat
-        params = TrainParams(**self.training(name, schedule, cut="corpus" not in inputs, chat=chat), **more)
+        params = TrainParams(**self.training(name, schedule, task), **more)
         return self.add(f"adapters/{name}", "train", params, inputs, checks)
 
-    def training(self, name: str, schedule: Schedule, cut: bool, chat: bool) -> dict[str, Any]:
+    def training(self, name: str, schedule: Schedule, task: Task | None) -> dict[str, Any]:
         """The parameters that all trainings have.
 
         Args:
             name: of the adapter.
             schedule: epochs and batch size.
-            cut: whether items may be too long; plain text is never cut.
-            chat: whether items are asked through the chat template.
+            task: whose items are learned; None for plain text, which is never cut.
         """
         recipe = self.recipe
         dropout = bool(getattr(recipe.adapter, "dropout", 0))
         # Parts of a batch differ by rounding alone, unless each draws its own dropout.
         unkeyed = {key for key in COMPUTED if not (dropout and key == "micro_batch")} | {"task", "reference"}
-        unkeyed |= set() if cut else {"max_length"}
+        unkeyed |= set() if task is not None else {"max_length"}
         settings = recipe.train.model_copy(update={key: Train.model_fields[key].get_default() for key in unkeyed})
         return {
             "name": f"{self.below}{name}",
-            "model": self._resolved.asked(chat),
+            "model": self._resolved.asked(task is not None and task.chat),
             "adapter": recipe.adapter,
             "train": settings,
             "schedule": schedule,
@@ -236,9 +234,7 @@ class RunStages:
         recipe = self.recipe
         assert recipe.refine is not None  # Whoever asks has looked.
         more: dict[str, Any] = {"classes": recipe.task.outputs, "share": recipe.refine.share}
-        params = RefineParams(
-            **self.training(f"refined-{language}", recipe.train.task, cut=True, chat=recipe.task.chat), **more
-        )
+        params = RefineParams(**self.training(f"refined-{language}", recipe.train.task, recipe.task), **more)
         return self.add(f"refined/{language}", "refine", params, inputs, checks)
 
     def answers(

@@ -62,7 +62,7 @@ def check(recipe: Recipe, folder: Path) -> None:
             scored = read.get((recipe.scored.model_dump_json(), language), [])
             seen = read.get((source.model_dump_json(), language), [])
             attempt(partial(refuse_overlap, seen, scored, language, "the unlabelled inputs"))
-    model = model_at_hand(recipe)
+    model = checkpoints.model_at_hand(recipe.base_model, recipe.trust_remote_code, also=chat.FILES)
     if model is not None:
         attempt(lambda: refuse_code(model))
         attempt(lambda: problems.extend(unsuited(recipe, family(model), recipe.base_model)))
@@ -71,11 +71,6 @@ def check(recipe: Recipe, folder: Path) -> None:
         attempt(lambda: problems.extend(chats.of_recipe(recipe, model, asked)))
     if problems:
         raise RecipeError(problems)
-
-
-def model_at_hand(recipe: Recipe) -> checkpoints.Checkpoint | None:
-    """A recipe's base model without its weights; None where it is not available quickly."""
-    return checkpoints.model_at_hand(recipe.base_model, recipe.trust_remote_code, also=chat.FILES)
 
 
 def unsuited(recipe: Recipe, family: Family, name: str) -> list[str]:
