@@ -68,13 +68,11 @@ def test_run_evaluation_and_prediction_ask_the_same(own_data: Write, model: Path
     answers, _ = loaded.answers([loaded._item(number, row) for number, row in enumerate(test)])
     for item, answer in zip(scored, answers, strict=True):
         assert list(answer.scores) == evaluated[item.id]["choices"]
-    arguments = ["--task", f"own={path}", "--language", "es", "--adapter", f"it={run / 'delivered/es'}"]
     other = own_data(base_model=str(model), task=TASK).rename(tmp_path / "plain.yaml")
-    for name, more in {"recipe": arguments, "flags": [*arguments, "--chat", "--system", CHAT["system"]]}.items():
-        more = [argument.replace(str(path), str(other if name == "flags" else path)) for argument in more]
-        if name == "recipe":
-            own_data(base_model=str(model), task=TASK | CHAT)
-        done = CliRunner().invoke(app, ["evaluate", *more, "--output", str(tmp_path / name)])
+    own_data(base_model=str(model), task=TASK | CHAT)
+    for name, recipe, more in (("recipe", path, ()), ("flags", other, ("--chat", "--system", "Say yes or no."))):
+        arguments = ["--task", f"own={recipe}", "--language", "es", "--adapter", f"it={run / 'delivered/es'}", *more]
+        done = CliRunner().invoke(app, ["evaluate", *arguments, "--output", str(tmp_path / name)])
         assert done.exit_code == 0, done.output
         found = rows(tmp_path / name / "predictions/own/es/it/predictions.jsonl")
         assert [row["choices"] for row in found] == [evaluated[item.id]["choices"] for item in scored]
@@ -142,13 +140,19 @@ def test_choosing_calibrating_and_refining_go_through_the_template(
             (path.parent / f"data/{name}.{language}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in some))
     monkeypatch.setattr("adamergex.inference.answering.XLT_TOKENS", 8)
     read: list[str] = []
-    encoded = chat._encoded
-    monkeypatch.setattr(chat, "_encoded", lambda made, texts: read.extend(texts) or encoded(made, texts))
     plain: list[Any] = []
-    monkeypatch.setattr(
-        "adamergex.models.encode.text_tokens",
-        lambda made, texts, target=False: plain.append(texts) or [[] for _ in texts],
-    )
+    encoded = chat._encoded
+
+    def as_chat(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+        read.extend(texts)
+        return encoded(tokenizer, texts)
+
+    def as_text(tokenizer: Any, texts: list[str], target: bool = False) -> list[list[int]]:
+        plain.append(texts)
+        return [[] for _ in texts]
+
+    monkeypatch.setattr(chat, "_encoded", as_chat)
+    monkeypatch.setattr("adamergex.models.encode.text_tokens", as_text)
     run = made(path, tmp_path / "run")
     assert not plain
     assert all(text.startswith("<bos><start_of_turn>user\nSay yes or no.\n\n") for text in read)
@@ -294,10 +298,13 @@ def test_vllm_reads_the_same_tokens_and_stops_at_the_same_ones(
     written = {key: value for key, value in TASK.items() if key != "choices"} | {"kind": "generation"}
     path = own_data(base_model=str(model), task=TASK if kind == "choice" else written)
     read: list[list[int]] = []
-    encoded = sequences
-    monkeypatch.setattr(
-        "adamergex.inference.engines.vllm.sequences", lambda *given: read.extend(ids := encoded(*given)) or ids
-    )
+
+    def prompts(*given: Any) -> list[list[int]]:
+        ids = sequences(*given)
+        read.extend(ids)
+        return ids
+
+    monkeypatch.setattr("adamergex.inference.engines.vllm.sequences", prompts)
     found = {}
     for backend in ("transformers", "vllm"):
         arguments = [

@@ -57,8 +57,8 @@ def test_labels_may_be_what_the_assistant_says(tmp_path: Path) -> None:
     items = read(tmp_path, [{"messages": one} for one in said], task(choices=["pos", "neg"], system="Say one word."))
     assert [(item.answer, item.choices) for item in items] == [("pos", ("pos", "neg")), ("neg", ("pos", "neg"))]
     assert items[0].turns == (("system", "Say one word."),)
+    said[0][1]["content"] = "good"
     with pytest.raises(DataError, match="unknown label 'good'; task.choices has pos, neg"):
-        said[0][1]["content"] = "good"
         read(tmp_path, [{"messages": said[0]}], task(choices=["pos", "neg"]))
 
 
@@ -163,5 +163,5 @@ def test_a_language_may_have_a_system_message_of_its_own() -> None:
 
 
 def test_a_conversation_is_parsed_alone() -> None:
-    assert conversation("x:1", "m", SAID) == (list(TURNS) + [("user", "Since when?")], "Since May.\n\nOr June.")
+    assert conversation("x:1", "m", SAID) == ([*TURNS, ("user", "Since when?")], "Since May.\n\nOr June.")
     assert conversation("x:1", "m", SAID[:-1])[1] is None

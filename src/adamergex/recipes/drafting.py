@@ -184,7 +184,7 @@ def _task(given: Draft) -> list[str]:
         f"  answer: {scalar(given.answer)}",
     ]
     if given.may_chat:
-        # Not taken for granted: base checkpoints come with templates, too, that they were never trained with.
+        # Not taken for granted: base checkpoints may come with a template, too.
         lines.append("  # chat: true   # through the base model's chat template; for an instruction-tuned model")
     if given.labels:
         lines.append("  choices:   # a label as in the file: the words that the model is asked for")
