@@ -78,6 +78,8 @@ def test_run_evaluation_and_prediction_ask_the_same(own_data: Write, model: Path
         assert [row["choices"] for row in found] == [evaluated[item.id]["choices"] for item in scored]
         report = (tmp_path / name / "report.md").read_text()
         assert "chat template, after the system message 'Say yes or no.'" in report
+    said_of_run = "asked through the base model's chat template, after the system message 'Say yes or no.'"
+    assert said_of_run in (run / "report.md").read_text()
     card = (run / "merged/es/adamergex/README.md").read_text()
     assert "chat template, after the system message 'Say yes or no.'" in card
     plain = made(other, tmp_path / "without")

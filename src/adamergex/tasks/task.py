@@ -134,12 +134,15 @@ class Conversational(Wording):
         return value | meant
 
     @property
-    def described(self) -> str:
-        """The prompt, and that it is asked in chat, for a reader."""
+    def in_chat(self) -> str:
+        """How it is asked, for a reader; empty without chat."""
         system = f", after the system message {self.system!r}" if self.system else ""
-        return (
-            f"{self.prompt}\n(the user's turn in the base model's chat template{system})" if self.chat else self.prompt
-        )
+        return f"asked through the base model's chat template{system}" if self.chat else ""
+
+    @property
+    def described(self) -> str:
+        """The prompt, and how it is asked, for a reader."""
+        return f"{self.prompt}\n({self.in_chat})" if self.chat else self.prompt
 
     @model_validator(mode="after")
     def _system_belongs_to_chat(self) -> Self:
