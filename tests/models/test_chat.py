@@ -245,6 +245,11 @@ def test_the_template_is_found_as_the_tokenizer_finds_it(tmp_path: Path) -> None
         == type(made).from_pretrained(tmp_path / "several").get_chat_template()
     )
     assert chat.template_of(tmp_path) is None
-    (tmp_path / "chat_template.jinja").write_bytes(b"\xff")
-    with pytest.raises(ModelError, match="chat template cannot be read"):
-        chat.template_of(tmp_path)
+    for name, content in {
+        "tokenizer_config.json": [b"[]", b"{", b'{"chat_template": [{"name": "default"}]}'],
+        "chat_template.jinja": [b"\xff"],
+    }.items():
+        for broken in content:
+            (tmp_path / name).write_bytes(broken)
+            with pytest.raises(ModelError, match="chat template cannot be read"):
+                chat.template_of(tmp_path)

@@ -77,10 +77,10 @@ def template_of(folder: Path) -> str | None:
         if not (folder / _CONFIG).is_file():
             return None
         found = json.loads((folder / _CONFIG).read_bytes()).get("chat_template")
-    except (OSError, ValueError) as error:
+        if isinstance(found, list):
+            found = {one["name"]: one["template"] for one in found}
+    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
         raise ModelError(f"{folder}: its chat template cannot be read: {error}") from error
-    if isinstance(found, list):
-        found = {one["name"]: one["template"] for one in found}
     if isinstance(found, dict):
         found = found.get("default")
     return found if isinstance(found, str) else None
