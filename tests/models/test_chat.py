@@ -216,10 +216,12 @@ def test_what_a_template_refuses_or_leaves_out_is_said() -> None:
     asked: list[tuple[Any, ...]] = [("user",), ("system", "user"), ("user", "assistant", "user")]
     assert [chat.problems(tokenizer(name), asked) for name in NAMES] == [[]] * len(NAMES)
     assert chat.problems(tokenizer("gemma3", GEMMA2), asked) == [
-        "the chat template does not render: System role not supported (in a system message)"
+        "the chat template does not render: System role not supported, of a conversation of system, user; say what the system "
+        "message says in the prompt, and leave it out"
     ]
     assert chat.problems(tokenizer("qwen3", WORDS), asked) == [
-        "the chat template leaves out what the system says, in a system message"
+        "the chat template leaves out what the system says, of a conversation of system, user; say what the system message says "
+        "in the prompt, and leave it out"
     ]
     without = tokenizer("qwen3")
     without.chat_template = None

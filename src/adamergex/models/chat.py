@@ -175,14 +175,16 @@ def problems(tokenizer: Any, shapes: Iterable[tuple[Role, ...]]) -> list[str]:
     found = []
     for roles in shapes:
         said: list[Turn] = [(role, f"{_SYSTEM if role == 'system' else _QUESTION} {n}") for n, role in enumerate(roles)]
-        what = "a system message" if roles[:2] == ("system", "user") else f"a conversation of {', '.join(roles)}"
+        what = f"of a conversation of {', '.join(roles)}"
+        if "system" in roles:
+            what += "; say what the system message says in the prompt, and leave it out"
         try:
             text = _render(tokenizer, [said], True)[0]
         except ModelError as error:
-            found.append(f"{error} (in {what})")
+            found.append(f"{error}, {what}")
         else:
             if missing := [role for role, words in said if words not in text]:
-                found.append(f"the chat template leaves out what the {missing[0]} says, in {what}")
+                found.append(f"the chat template leaves out what the {missing[0]} says, {what}")
     return list(dict.fromkeys(found))
 
 
