@@ -10,7 +10,7 @@ import pytest
 
 from adamergex.models import chat
 from adamergex.recipes import chats
-from adamergex.storage.checkpoints import model_at_hand
+from adamergex.storage.checkpoints import Checkpoint, model_at_hand
 from adamergex.tasks.task import Task
 from tests.chat_templates import QWEN3
 
@@ -65,6 +65,14 @@ def test_what_small_files_tell(files: dict[str, Any], may: bool, says: list[str]
     assert found is not None
     assert chats.problems(found, TASKS) == says
     assert chats.problems(found, {"task": TASKS["task"].model_copy(update={"chat": False})}) == []
+
+
+def test_what_a_whole_checkpoint_lacks_it_does_not_have(hub: Callable[..., Path]) -> None:
+    folder = hub({"config.json": LLAMA})
+    model_at_hand("some/model")
+    assert chats.problems(Checkpoint("some/model", folder, "commit 1"), TASKS) == [
+        f"base_model some/model: {chat.NO_TEMPLATE}"
+    ]
 
 
 def test_a_model_that_is_not_there_is_nobodys_problem_yet(hub: Callable[..., Path]) -> None:

@@ -25,9 +25,17 @@ def of_recipe(recipe: Recipe, checkpoint: Checkpoint, items: Iterable[Item] = ()
         checkpoint: its base model, or those of its files that are at hand.
         items: that will be asked, as far as they are known.
     """
+    return problems(checkpoint, _tasks(recipe), "few-shot" if "few-shot" in recipe.evaluate.methods else "plain", items)
+
+
+def files(recipe: Recipe) -> tuple[str, ...]:
+    """The small files of a base model that a recipe is checked with: none where nothing is asked in chat."""
+    return chat.FILES if any(task.chat for task in _tasks(recipe).values()) else ()
+
+
+def _tasks(recipe: Recipe) -> dict[str, Task]:
     labelled = recipe.reference.task
-    tasks = {"task": recipe.task} | ({} if labelled is None else {"reference.task": labelled})
-    return problems(checkpoint, tasks, "few-shot" if "few-shot" in recipe.evaluate.methods else "plain", items)
+    return {"task": recipe.task} | ({} if labelled is None else {"reference.task": labelled})
 
 
 def problems(
@@ -52,7 +60,7 @@ def problems(
         return [f"base_model {checkpoint.name} is of the {found} family. {names}: chat is for causal models; remove it"]
     if chat.template_of(checkpoint.folder) is None:
         return [f"base_model {checkpoint.name}: {chat.NO_TEMPLATE}"]
-    if not (_is_local(checkpoint) or (checkpoint.folder / "tokenizer.json").is_file()):
+    if not (_is_whole(checkpoint) or (checkpoint.folder / "tokenizer.json").is_file()):
         return []
     shapes = {shape: None for task in tasks.values() for shape in _shapes(task, asking)}
     shapes |= {(*(role for role, _ in item.turns), "user"): None for item in items if item.chat}
@@ -74,10 +82,12 @@ def _shapes(task: Task, asking: Asking) -> list[tuple[Role, ...]]:
     return [(*(("system",) if system else ()), *shown, "user") for system in sorted(systems)]
 
 
-def _is_local(checkpoint: Checkpoint) -> bool:
-    return checkpoint.name == PACKAGED or Path(checkpoint.name).expanduser().is_dir()
+def _is_whole(checkpoint: Checkpoint) -> bool:
+    """Whether all files of a checkpoint are here that it has: of a model on the hub that is at hand, a few small ones are."""
+    is_local = checkpoint.name == PACKAGED or Path(checkpoint.name).expanduser().is_dir()
+    return bool(checkpoint.fingerprint) or is_local
 
 
 def _is_known(checkpoint: Checkpoint) -> bool:
-    """Whether it can be told if there is a template: of a model on the hub, some files may be here alone."""
-    return _is_local(checkpoint) or (checkpoint.folder / "tokenizer_config.json").is_file()
+    """Whether it can be told if there is a template."""
+    return _is_whole(checkpoint) or (checkpoint.folder / "tokenizer_config.json").is_file()

@@ -8,7 +8,6 @@ from pathlib import Path
 from adamergex.data import sources
 from adamergex.data.settings import Source
 from adamergex.errors import AdaMergeXError, DataError, RecipeError
-from adamergex.models import chat
 from adamergex.models.families import OBJECTIVES, Family, family, refuse_code
 from adamergex.recipes import chats, encoders
 from adamergex.recipes.recipe import Recipe
@@ -62,7 +61,7 @@ def check(recipe: Recipe, folder: Path) -> None:
             scored = read.get((recipe.scored.model_dump_json(), language), [])
             seen = read.get((source.model_dump_json(), language), [])
             attempt(partial(refuse_overlap, seen, scored, language, "the unlabelled inputs"))
-    model = checkpoints.model_at_hand(recipe.base_model, recipe.trust_remote_code, also=chat.FILES)
+    model = checkpoints.model_at_hand(recipe.base_model, recipe.trust_remote_code, also=chats.files(recipe))
     if model is not None:
         attempt(lambda: refuse_code(model))
         attempt(lambda: problems.extend(unsuited(recipe, family(model), recipe.base_model)))
