@@ -77,6 +77,7 @@ def plan(
 
 def validate(recipe: RecipeName, overrides: Overrides = None, trust_remote_code: TrustRemoteCode = False) -> None:
     """Check a recipe and the data it names, and say all that is wrong."""
+    from adamergex.recipes.chats import HINT, may_chat
     from adamergex.recipes.loading import folder_of
     from adamergex.recipes.preflight import check
 
@@ -84,3 +85,5 @@ def validate(recipe: RecipeName, overrides: Overrides = None, trust_remote_code:
     for line in check(loaded, folder_of(recipe)):
         typer.echo(f"not looked at: {line}", err=True)
     typer.echo(f"{recipe}: valid; {loaded.source} → {', '.join(loaded.targets)} on {loaded.base_model}")
+    if not loaded.task.chat and may_chat(loaded.base_model, loaded.trust_remote_code):
+        typer.echo(f"note: {HINT}")

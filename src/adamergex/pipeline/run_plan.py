@@ -106,7 +106,7 @@ class _Planner(RunData):
     def _adapter(self, name: str, train: Callable[[], str]) -> None:
         """An adapter: taken where it is given, else trained."""
         if name in self.add.given:
-            self.given[name] = self.add.taken(name)
+            self.given[name] = self.add.add(f"adapters/{name}", "given", self.add.given[name])
         else:
             self.adapters[name] = train()
 
@@ -116,7 +116,9 @@ class _Planner(RunData):
         if len(learned) > 1:
             inputs["dev"] = learned[1:]
         recipe = self.recipe
-        return self.add.train(f"task-{language}", recipe.train.task, inputs, self.checks, classes=recipe.task.outputs)
+        return self.add.train(
+            f"task-{language}", recipe.train.task, inputs, self.checks, recipe.task, classes=recipe.task.outputs
+        )
 
     def _references(self, labelled: Mapping[str, str]) -> dict[str, str]:
         """The reference task in every language; returns the ids of its data, where an adapter is trained on it."""
@@ -136,7 +138,7 @@ class _Planner(RunData):
             more = {"heldout": recipe.reference.heldout, "classes": task.outputs}
             inputs = {"items": (data[language],)}
         schedule = recipe.train.reference
-        return self.add.train(f"reference-{language}", schedule, inputs, self.checks, keep_head=False, **more)
+        return self.add.train(f"reference-{language}", schedule, inputs, self.checks, task, keep_head=False, **more)
 
     def _choose(self, language: str) -> str:
         """Which merge is delivered for a language, by labels that are not scored, or by a rule."""

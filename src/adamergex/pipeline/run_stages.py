@@ -38,6 +38,7 @@ class RunStages:
         found: what there is for it.
 
     Attributes:
+        asked: the model, with its chat template where the task is chat.
         stages: id → stage.
         drawn: the seed with which data is drawn: plain text, inputs, examples. It is the first one of several, so that
             what is drawn is made once.
@@ -46,7 +47,8 @@ class RunStages:
 
     def __init__(self, recipe: Recipe, found: Found):
         self.recipe, self.found = recipe, found
-        self.model, self.contents, self.folder, self.given = found.model, found.contents, found.folder, found.given
+        self.contents, self.folder, self.given = found.contents, found.folder, found.given
+        self.asked, self.model = found.model.asked(recipe.task.chat), found.model.asked(False)
         self.stages: dict[str, Stage] = {}
         self.drawn, self.below = recipe.seed, ""
 
@@ -59,10 +61,6 @@ class RunStages:
     def adapter(self, name: str) -> str:
         """The id of an adapter that is trained with the recipe's seed, or of one that is given, whatever the seed."""
         return f"adapters/{name}" if name in self.given else f"{self.below}adapters/{name}"
-
-    def taken(self, name: str) -> str:
-        """An adapter that is given."""
-        return self.add(f"adapters/{name}", "given", self.given[name])
 
     def add(
         self, id: str, kind: str, params: Params, inputs: Mapping[str, tuple[str, ...]] | None = None, after: Any = ()
@@ -143,29 +141,35 @@ class RunStages:
         return self.add(f"data/corpus-{language}", "corpus", params)
 
     def train(
-        self, name: str, schedule: Schedule, inputs: Mapping[str, tuple[str, ...]], checks: list[str], **more: Any
+        self,
+        name: str,
+        schedule: Schedule,
+        inputs: Mapping[str, tuple[str, ...]],
+        checks: list[str],
+        task: Task | None,
+        **more: Any,
     ) -> str:
-        """An adapter that is trained."""
-        params = TrainParams(**self.training(name, schedule, cut="corpus" not in inputs), **more)
+        """An adapter that is trained, on items of a task, or else on plain text."""
+        params = TrainParams(**self.training(name, schedule, task), **more)
         return self.add(f"adapters/{name}", "train", params, inputs, checks)
 
-    def training(self, name: str, schedule: Schedule, cut: bool) -> dict[str, Any]:
+    def training(self, name: str, schedule: Schedule, task: Task | None) -> dict[str, Any]:
         """The parameters that all trainings have.
 
         Args:
             name: of the adapter.
             schedule: epochs and batch size.
-            cut: whether items may be too long; plain text is never cut.
+            task: whose items are learned; None for plain text, which is never cut.
         """
         recipe = self.recipe
         dropout = bool(getattr(recipe.adapter, "dropout", 0))
         # Parts of a batch differ by rounding alone, unless each draws its own dropout.
         unkeyed = {key for key in COMPUTED if not (dropout and key == "micro_batch")} | {"task", "reference"}
-        unkeyed |= set() if cut else {"max_length"}
+        unkeyed |= set() if task is not None else {"max_length"}
         settings = recipe.train.model_copy(update={key: Train.model_fields[key].get_default() for key in unkeyed})
         return {
             "name": f"{self.below}{name}",
-            "model": self.model,
+            "model": self.found.model.asked(task is not None and task.chat),
             "adapter": recipe.adapter,
             "train": settings,
             "schedule": schedule,
@@ -183,13 +187,13 @@ class RunStages:
         self, id: str, language: str, method: AnyMethod, references: Mapping[str, str], choice: str | None = None
     ) -> str:
         """The adapters of a run as one, by a method with its settings."""
-        recipe, inputs = self.recipe, dict[str, tuple[str, ...]]()
-        inputs |= {
+        recipe = self.recipe
+        inputs = {
             "task": (self.adapter(f"task-{recipe.source}"),),
             "reference-target": (self.adapter(f"reference-{language}"),),
             "reference-source": (self.adapter(f"reference-{recipe.source}"),),
+            **self.corpora(language, references),
         }
-        inputs |= self.corpora(language, references)
         if not method.needs_source:
             # As they are published: the task's adapter and the language's, and nothing is subtracted.
             del inputs["reference-source"]
@@ -197,7 +201,7 @@ class RunStages:
         if choice is not None:
             inputs["choice"], more["candidates"] = (choice,), tuple(candidates(recipe))
         params = MergeParams(
-            model=self.model, method=method, source=recipe.source, target=language, prompt=recipe.task.prompt, **more
+            model=self.model, method=method, source=recipe.source, target=language, prompt=recipe.task.described, **more
         )
         return self.add(id, "merge", params, inputs)
 
@@ -211,7 +215,7 @@ class RunStages:
         recipe = self.recipe
         assert recipe.selection is not None  # Whoever asks has looked.
         params = ChooseParams(
-            model=self.model,
+            model=self.asked,
             task=recipe.task,
             evaluate=recipe.evaluate,
             candidates=tuple(candidates(recipe)),
@@ -229,7 +233,7 @@ class RunStages:
         recipe = self.recipe
         assert recipe.refine is not None  # Whoever asks has looked.
         more: dict[str, Any] = {"classes": recipe.task.outputs, "share": recipe.refine.share}
-        params = RefineParams(**self.training(f"refined-{language}", recipe.train.task, cut=True), **more)
+        params = RefineParams(**self.training(f"refined-{language}", recipe.train.task, recipe.task), **more)
         return self.add(f"refined/{language}", "refine", params, inputs, checks)
 
     def answers(
@@ -250,7 +254,7 @@ class RunStages:
         if asking == "few-shot":
             inputs["examples"] = examples
         params = PredictParams(
-            model=self.model,
+            model=self.asked,
             task=recipe.task,
             evaluate=recipe.evaluate,
             language=language,
@@ -283,7 +287,7 @@ class RunStages:
         """The adapter that a run is for, with all that it takes to use it, and a card that says what it was made of."""
         recipe = self.recipe
         params = DeliverParams(
-            model=self.model,
+            model=self.asked,
             task=recipe.task,
             evaluate=recipe.evaluate,
             source=recipe.source,
