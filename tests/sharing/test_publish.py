@@ -19,12 +19,18 @@ from typer.testing import CliRunner
 import adamergex
 from adamergex.cli.main import app
 from adamergex.errors import AdaMergeXError, AdapterError, NetworkError, RecipeError
+from adamergex.inference import usage
+from adamergex.inference.settings import Evaluate
 from adamergex.pipeline.run import finish
 from adamergex.recipes import loading
 from adamergex.scoring.results import Row
+from adamergex.sharing import metadata
+from adamergex.sharing.card import Delivered, body
+from adamergex.sharing.data_names import OWN
 from adamergex.sharing.publication import Publication, prepared
 from adamergex.sharing.upload import upload
 from adamergex.storage.files import jsonl, read_jsonl
+from adamergex.tasks.task import Task
 from tests.stand_in_for_the_hub import TOKEN, Hub
 
 BASE = "me/tiny-llama"
@@ -199,6 +205,35 @@ def test_the_python_of_a_card_is_python(logged_in: Hub, run: Path) -> None:
         assert card.data.base_model == (None if is_packaged else name)
         assert (f'from_pretrained(resolve("{name}").folder)' in blocks[1]) == is_packaged
         assert not is_packaged or publication.notes == ()
+
+
+def test_a_card_says_how_chat_is_asked() -> None:
+    task = {"prompt": "Rate {text}", "system": "Be brief.", "chat": True, "choices": {"pos": "yes", "neg": "no"}}
+    described = usage.described(
+        Task.model_validate(task | {"answer": "label", "train": "x.jsonl"}),
+        Evaluate(),
+        "es",
+        base_model=BASE,
+        weights="",
+        dtype="float32",
+    )
+    method = {"title": "AdaMergeX", "arxiv": "2402.18913", "formula": "T", "scale": "0"}
+    made = {"source": "en", "method": method, "train": {"name": OWN}, "corpora": {}, "references": [], "taken": {}}
+    made |= {"target_labels": ["t was chosen by 8 labelled items"], "self_trained": False, "versions": {}}
+    of = Delivered(described | {"made": made}, {"peft_type": "LORA", "r": 2, "task_type": "CAUSAL_LM"})
+    card = ModelCard(metadata.card(body(of), [of]))
+    assert card.data.widget == [
+        {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Rate [text]"}]}
+    ]
+    assert (
+        "chat template, as the turn of a user.\n\nBefore it stands the system message\n\n```\nBe brief.\n```"
+        in card.text
+    )
+    assert "Between prompt and answer" not in card.text
+    assert "made without labels" not in card.text
+    assert "Of Spanish, t was chosen by 8 labelled items." in card.text
+    assert "nothing was merged (t = 0)" in card.text
+    assert "merge" not in card.data.tags
 
 
 def test_of_several_seeds_the_adapters_own_scores_are_published(logged_in: Hub, run: Path) -> None:

@@ -40,8 +40,7 @@ class RunStages:
     Attributes:
         asked: the model, with its chat template where the task is chat.
         stages: id → stage.
-        drawn: the seed with which data is drawn: plain text, inputs, examples. It is the first one of several, so that
-            what is drawn is made once.
+        drawn: the seed with which plain text, inputs and examples are drawn: the first of several, so that it is done once.
         below: what ids of stages that depend on the seed begin with; nothing for the first one.
     """
 

@@ -223,9 +223,12 @@ def _prompt(of: Delivered) -> str:
     task = of.asked.task
     parts = [fenced(task.prompt)]
     columns = ", ".join(f"`{name}`" for name in dict.fromkeys(task.columns))
-    parts.append(
-        f"In braces are the columns of a row ({columns}). Between prompt and answer stands {json.dumps(task.separator)}."
-    )
+    about = f"In braces are the columns of a row ({columns})."
+    if task.chat:
+        parts.append(f"{about} It is asked through the base model's chat template, as the turn of a user.")
+        parts += ["Before it stands the system message", fenced(task.system)] if task.system else []
+    else:
+        parts.append(f"{about} Between prompt and answer stands {json.dumps(task.separator)}.")
     if task.choices:
         rows = "\n".join(f"| {cell(label)} | {cell(words)} |" for label, words in task.choices.items())
         parts.append(f"| label | answer |\n|---|---|\n{rows}")

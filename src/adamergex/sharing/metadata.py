@@ -51,7 +51,7 @@ def _metadata(of: Sequence[Delivered]) -> Any:
         pipeline_tag="text-classification" if is_classifier else "text-generation",
         tags=_tags(first),
         datasets=list(dict.fromkeys(datasets)) or None,
-        widget=[{"text": _example(one)} for one in of],
+        widget=[_example(one) for one in of],
         **_licence(first.licence),
         **more,
     )
@@ -83,10 +83,14 @@ def _data(of: Delivered) -> list[Mapping[str, str]]:
     return [*train, *of.made["references"]]
 
 
-def _example(of: Delivered) -> str:
+def _example(of: Delivered) -> dict[str, Any]:
     """The prompt with its columns' names in brackets: no row of anybody's data is put into a card."""
-    columns = {name: f"[{name}]" for name in of.asked.task.columns}
-    return of.asked.task.prompt.format_map(columns)
+    task = of.asked.task
+    text = task.prompt.format_map({name: f"[{name}]" for name in task.columns})
+    if not task.chat:
+        return {"text": text}
+    turns = [("system", task.system), ("user", text)]
+    return {"messages": [{"role": role, "content": content} for role, content in turns if content]}
 
 
 def _results(of: Delivered) -> list[Any]:
