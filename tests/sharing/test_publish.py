@@ -208,7 +208,12 @@ def test_the_python_of_a_card_is_python(logged_in: Hub, run: Path) -> None:
 
 
 def test_a_card_says_how_chat_is_asked() -> None:
-    task = {"prompt": "Rate {text}", "system": "Be brief.", "chat": True, "choices": {"pos": "yes", "neg": "no"}}
+    task: dict[str, Any] = {
+        "prompt": "Rate {text}",
+        "system": "Be brief.",
+        "chat": True,
+        "choices": {"pos": "yes", "neg": "no"},
+    }
     described = usage.described(
         Task.model_validate(task | {"answer": "label", "train": "x.jsonl"}),
         Evaluate(),
@@ -218,7 +223,14 @@ def test_a_card_says_how_chat_is_asked() -> None:
         dtype="float32",
     )
     method = {"title": "AdaMergeX", "arxiv": "2402.18913", "formula": "T", "scale": "0"}
-    made = {"source": "en", "method": method, "train": {"name": OWN}, "corpora": {}, "references": [], "taken": {}}
+    made: dict[str, Any] = {
+        "source": "en",
+        "method": method,
+        "train": {"name": OWN},
+        "corpora": {},
+        "references": [],
+        "taken": {},
+    }
     made |= {"target_labels": ["t was chosen by 8 labelled items"], "self_trained": False, "versions": {}}
     of = Delivered(described | {"made": made}, {"peft_type": "LORA", "r": 2, "task_type": "CAUSAL_LM"})
     card = ModelCard(metadata.card(body(of), [of]))

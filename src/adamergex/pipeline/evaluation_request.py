@@ -67,9 +67,8 @@ def comparison(
     _check(asking=asking, dtype=dtype, backend=backend)
     if (start := baseline or next(iter(folders), BASE)) not in (BASE, *folders):
         raise RecipeError([f"baseline {start}: expected one of {', '.join((BASE, *folders))}"])
-    scored = {
-        name: _asked(name, _task(which, data, prompts, limit, split), chat, system) for name, which in tasks.items()
-    }
+    given = {name: _task(which, data, prompts, limit, split) for name, which in tasks.items()}
+    scored = {name: _asked(name, one, chat, system) for name, one in given.items()}
     _refuse_harness(harness, scored)
     numbers = {"metric": metric, "shots": shots, "batch_size": batch_size, "max_new_tokens": max_new_tokens}
     return Comparison(

@@ -72,14 +72,18 @@ def check(recipe: Recipe, folder: Path) -> list[str]:
         asked = [item for found in read.values() for item in found]
         attempt(lambda: problems.extend(chats.of_recipe(recipe, model, asked)))
     taken = taken_adapters.find(recipe, folder)
-    opened = taken.opened()
-    problems += taken.problems
-    # Of a model on the hub the configuration alone is here, and not the code that may have to be run to read it.
-    readable = model if model is None or not model.trust_remote_code or has_its_code(model) else None
-    attempt(lambda: problems.extend(taken_adapters.unfit(recipe, opened, readable)))
+    attempt(lambda: problems.extend(_misfits(recipe, taken, model)))
     if problems:
         raise RecipeError(problems)
     return taken.unreachable
+
+
+def _misfits(recipe: Recipe, taken: taken_adapters.Taken, model: checkpoints.Checkpoint | None) -> list[str]:
+    """What is wrong with the adapters that a recipe takes, a line each."""
+    opened = taken.opened()
+    # Of a model on the hub the configuration alone is here, and not the code that may have to be run to read it.
+    readable = model if model is None or not model.trust_remote_code or has_its_code(model) else None
+    return [*taken.problems, *taken_adapters.unfit(recipe, opened, readable)]
 
 
 def unsuited(recipe: Recipe, family: Family, name: str) -> list[str]:
