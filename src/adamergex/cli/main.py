@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from adamergex import __version__
-from adamergex.cli import corpus, doctor, evaluate, init, merge, predict, recipes, run
+from adamergex.cli import corpus, doctor, evaluate, fuse, init, merge, predict, recipes, run
 from adamergex.errors import AdaMergeXError, RecipeError
 
 app = typer.Typer(
@@ -44,6 +44,7 @@ app.command()(evaluate.evaluate)
 app.command()(predict.predict)
 app.command()(merge.merge)
 app.command()(merge.inspect)
+app.command()(fuse.fuse)
 app.command()(doctor.doctor)
 
 

