@@ -104,8 +104,10 @@ def test_the_command_reports_this_machine(monkeypatch: pytest.MonkeyPatch, capsy
             main.main()
         shown = capsys.readouterr().out
         assert "transformers" in shown
-    listed = json.loads(shown)
+    document = json.loads(shown)
+    listed = document["findings"]
     problems = [one for one in listed if one["status"] == "problem"]
+    assert [line.split(":")[0] for line in document["problems"]] == [one["name"] for one in problems]
     assert caught.value.code == (1 if problems else 0)
     assert {"Python", "torch", "together", "device", "memory", "models", "Hugging Face hub"} <= {
         one["name"] for one in listed

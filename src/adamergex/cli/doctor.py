@@ -1,6 +1,5 @@
 """`adamergex doctor`: what a run needs of this machine, what there is, and what to do about the difference."""
 
-import json
 import os
 import platform
 import shutil
@@ -17,6 +16,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from adamergex.cli import documents
 
 if TYPE_CHECKING:
     from adamergex.models.machine import Machine
@@ -52,7 +53,7 @@ class Finding:
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print a list of findings.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="All findings, as one JSON document.")] = False,
 ) -> None:
     """Look at this machine and at what is installed, and say what to do about each problem; status 1 where there is one."""
     from adamergex.models.machine import machine
@@ -67,7 +68,8 @@ def doctor(
         *extras(metadata.requires(_NAME) or [], metadata.metadata(_NAME).get_all("Provides-Extra") or [], installed),
     ]
     if as_json:
-        typer.echo(json.dumps([asdict(finding) for finding in found], ensure_ascii=False, indent=2))
+        problems = [f"{one.name}: {one.value}; {one.advice}" for one in found if one.status == "problem"]
+        documents.show({"findings": [asdict(finding) for finding in found], "problems": problems})
     else:
         _show(found)
     if any(finding.status == "problem" for finding in found):
