@@ -1,7 +1,7 @@
 # Each target does all its own set-up, in .venv.
 BIN := .venv/bin
 
-.PHONY: quickstart test slow check benchmark setup
+.PHONY: quickstart test slow check package benchmark setup
 
 quickstart: setup  ## the whole main job on a real model, English → Slovene
 	$(BIN)/adamergex run quickstart
@@ -16,6 +16,9 @@ check: setup       ## lint, format and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+package: setup     ## the wheel and the sdist, and a run with the wheel where nothing else of this repository is
+	$(BIN)/python scripts/package.py
 
 benchmark: setup   ## ours against the paper's way, and merging against copying and against PEFT
 	$(BIN)/python benchmarks/quickstart.py

@@ -20,6 +20,8 @@ from rich.table import Table
 from adamergex.cli import documents
 
 if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
     from adamergex.models.machine import Machine
 
 _NAME = "adamergex"
@@ -136,17 +138,10 @@ def together(requires: Callable[[str], list[str]], installed: Installed) -> Iter
 
 def extras(requires: list[str], names: list[str], installed: Installed) -> Iterator[Finding]:
     """Which extras are installed, with all that they need."""
-    from packaging.requirements import Requirement
-
     for extra in names:
-        needed = [
-            one
-            for one in map(Requirement, requires)
-            if one.marker and one.marker.evaluate({"extra": extra}) and not one.marker.evaluate({"extra": ""})
-        ]
         missing = [
             str(one.name)
-            for one in needed
+            for one in _needed(requires, extra)
             if (version := installed(one.name)) is None or not one.specifier.contains(version, prereleases=True)
         ]
         if not missing:
@@ -158,6 +153,19 @@ def extras(requires: list[str], names: list[str], installed: Installed) -> Itera
                 "ok",
                 f"where it is wanted: pip install '{_NAME}[{extra}]'",
             )
+
+
+def _needed(requires: list[str], extra: str) -> "Iterator[Requirement]":
+    """What an extra needs that the package alone does not, with what the extras need that it names itself."""
+    from packaging.requirements import Requirement
+
+    for one in map(Requirement, requires):
+        if one.marker and one.marker.evaluate({"extra": extra}) and not one.marker.evaluate({"extra": ""}):
+            if one.name == _NAME:
+                for other in sorted(one.extras):
+                    yield from _needed(requires, other)
+            else:
+                yield one
 
 
 def hub(environment: Mapping[str, str], reaches: Callable[[str], str | None]) -> Finding:
