@@ -1,7 +1,7 @@
 # Each target does all its own set-up, in .venv.
 BIN := .venv/bin
 
-.PHONY: quickstart test slow check package benchmark setup
+.PHONY: quickstart test slow check docs package benchmark setup
 
 quickstart: setup  ## the whole main job on a real model, English → Slovene
 	$(BIN)/adamergex run quickstart
@@ -16,6 +16,10 @@ check: setup       ## lint, format and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+docs: setup        ## the documentation as a site, in site/; every warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "docs: site/index.html"
 
 package: setup     ## the wheel and the sdist, and a run with the wheel where nothing else of this repository is
 	$(BIN)/python scripts/package.py

@@ -27,8 +27,8 @@ TOPICS = ("science/technology", "travel", "politics", "sports", "health", "enter
 SIB200 = {"en": "eng_Latn", "yo": "yor_Latn", "ha": "hau_Latn", "ig": "ibo_Latn", "sw": "swh_Latn", "es": "spa_Latn"}
 SIB200 |= {"fi": "fin_Latn", "hu": "hun_Latn", "sl": "slv_Latn", "el": "ell_Grek"}
 CELLS = [
-    *("sib200-yo", "commands-sl", "commands-lv", "sib200-ha", "commands-hu", "sib200-sl", "sib200-ig", "commands-cy"),
-    *("sib200-sw", "commands-el", "sib200-fi", "commands-fi", "commands-eu", "sib200-el", "commands-ga", "sib200-es"),
+    *("sib200-yo", "commands-sl", "commands-lv", "sib200-ha", "commands-hu", "sib200-ig", "commands-lt", "sib200-sl"),
+    *("sib200-sw", "commands-el", "sib200-fi", "commands-fi", "commands-bn", "sib200-el", "commands-th", "sib200-es"),
 ]
 # What is merged beside T itself: name → method and scale.
 MERGES = {

@@ -209,7 +209,11 @@ def test_text_in_columns_and_in_a_wikipedia_of_another_code(run: Run, tmp_path: 
             ["--source", "sw"],
             "targets lists sw, which is the source language",
         ),
-        ("text,label\none thing,a\nanother thing,b\n", ["--encoding", "utf-9"], "--encoding or --delimiter: expected"),
+        (
+            "text,label\none thing,a\nanother thing,b\n",
+            ["--encoding", "utf-9"],
+            "--encoding utf-9: expected the name of one",
+        ),
         ("text,label\none thing,a\nanother thing,b\n", ["--output", "a.txt"], "expected a name that ends in .yaml"),
         ("text,label\none thing,a\nanother thing,b\n", ["--test", "test.csv"], "test.csv:2: unknown label 'c'"),
         (

@@ -14,6 +14,7 @@ from adamergex.errors import RecipeError
 from adamergex.pipeline.run import Finished, finish
 from adamergex.recipes import loading
 from adamergex.recipes.merges import candidates
+from adamergex.reporting.report import sentences
 from adamergex.scoring.calibration import prior_bias
 
 INPUTS = 120
@@ -156,6 +157,14 @@ def test_too_few_inputs_leave_the_merge_as_it_is(recipe: Path) -> None:
     assert [row.method for row in finished.report.rows] == [
         "base", "source-adapter", "adamergex", "refined", "ceiling"
     ]  # fmt: skip
+    (row,) = [row for row in finished.report.rows if row.method == "refined"]
+    assert row.label == "refined by self-training (not refined)"
+    said = sentences(finished.report, [row for row in finished.report.rows if row.language == "es"])
+    assert not [sentence for sentence in said if "self-training changed" in sentence]
+    assert (
+        said.count("es: no self-training took place (why is said under the facts): the row is the merged adapter's.")
+        == 1
+    )
 
 
 def test_scored_inputs_are_learned_only_where_the_recipe_says_so(recipe: Path) -> None:
@@ -165,7 +174,7 @@ def test_scored_inputs_are_learned_only_where_the_recipe_says_so(recipe: Path) -
         made(recipe, "refine={inputs: 'data/same.{language}.jsonl'}")
     finished, run = made(recipe, UNLABELLED, "refine={transductive: true}", name="transductive")
     (row,) = [row for row in finished.report.rows if row.method == "refined"]
-    assert row.label == "refined by self-training, the scored inputs among what it learned from"
+    assert row.label.startswith("refined by self-training, the scored inputs among what it learned from")
     assert json.loads((run / "refined/es/refine.json").read_text())["inputs"] == 96 + 8
 
 
@@ -208,6 +217,19 @@ def test_a_few_labels_of_the_target_choose_only_what_is_significantly_better(rec
     choice = json.loads((run / "choice/es/choice.json").read_text())
     assert max(one["items"] for one in choice["tried"]) == 10
     assert "significantly better on 10 labelled items (es)" in choice["why"]
+
+
+def test_candidates_are_compared_after_the_calibration_that_the_recipe_asks_for(recipe: Path) -> None:
+    # All but certain of one label: expected shares decide which items of the other language are right.
+    write(recipe.parent / "data/dev.es.jsonl", [{"text": f"{i}", "label": "pos"} for i in range(60)])
+    few = ("merge={scale: auto, selection: {few_shot: 60}}", "task.dev=data/dev.{language}.jsonl")
+    scores = {}
+    for wanted, shares in (("many", "{pos: 0.999, neg: 0.001}"), ("few", "{pos: 0.001, neg: 0.999}")):
+        _, run = made(recipe, *few, f"evaluate.calibration.shares={shares}", name=wanted)
+        tried = json.loads((run / "choice/es/choice.json").read_text())["tried"]
+        scores[wanted] = max(one["score"] for one in tried if one["items"] == 60)
+    assert scores["many"] > 0.9
+    assert scores["few"] < 0.1
 
 
 def test_every_t_of_a_list_is_scored_and_drawn(recipe: Path) -> None:

@@ -6,7 +6,7 @@ from scipy.stats import beta, binomtest, norm, permutation_test, ttest_1samp
 
 from adamergex.reporting import report
 from adamergex.scoring import statistics
-from adamergex.scoring.results import AVERAGE, Role, Row, Scores
+from adamergex.scoring.results import AVERAGE, Role, Row, Scores, shared_label
 from adamergex.scoring.results import rows as table
 
 ROLES: dict[str, Role] = {"base": "base", "adamergex": "merged", "ceiling": "ceiling"}
@@ -340,3 +340,11 @@ def test_holm_by_hand() -> None:
         statistics.holm([0.5, 1.2])
     with pytest.raises(ValueError, match="outside"):
         statistics.holm([float("nan")])
+
+
+def test_over_languages_a_system_is_called_what_its_names_have_in_common() -> None:
+    assert shared_label("adamergex", ["AdaMergeX (t = 0, chosen)", "AdaMergeX (t = 0.5, chosen)"]) == "AdaMergeX"
+    assert shared_label("adamergex", ["AdaMergeX (t = 0.5, chosen)"] * 2) == "AdaMergeX (t = 0.5, chosen)"
+    # Two methods were chosen, or the name is the language's.
+    assert shared_label("adamergex", ["AdaMergeX (t = 0, chosen)", "T + t·R (t = 0.5, chosen)"]) == "adamergex"
+    assert shared_label("ceiling", ["sl adapter (ceiling)", "hu adapter (ceiling)"]) == "ceiling"

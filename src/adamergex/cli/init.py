@@ -69,7 +69,7 @@ def init(
 
     adamergex init reviews.csv --target sw --text texts/ --inputs unlabelled-sw.csv
     """
-    from adamergex.data.settings import Source
+    from adamergex.data import detection
     from adamergex.models.machine import machine
     from adamergex.recipes.drafting import draft
     from adamergex.recipes.interview import Interview, Wanted
@@ -84,12 +84,7 @@ def init(
         raise StorageError(f"{output} exists already; choose another --output, or add --overwrite")
     for option, code in (("--target", target), ("--source", source)):
         _check_language(option, code)
-    try:
-        Source(files=["x"], encoding=encoding, delimiter=delimiter)
-    except ValueError:
-        raise RecipeError(
-            [f"{_FLAG}: --encoding or --delimiter: expected an encoding's name, and one character"]
-        ) from None
+    detection.check_options(delimiter, encoding)
     wanted = Wanted(
         Path(data),
         target,

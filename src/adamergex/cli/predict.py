@@ -53,6 +53,16 @@ def predict(
         ),
     ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Add no bias.")] = False,
+    columns: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN=NAME,…", help="What the prompt's columns are called in the files."),
+    ] = None,
+    delimiter: Annotated[
+        str | None, typer.Option(metavar="CHAR", help="Of .csv and .tsv, where it is not found rightly.")
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of .csv, .tsv and .txt, where it is not found rightly.")
+    ] = None,
     base_model: Annotated[
         str | None, typer.Option(metavar="MODEL", help="In place of the one that the run had.")
     ] = None,
@@ -68,14 +78,19 @@ def predict(
 
     adamergex predict runs/quickstart commands.csv
     """
+    from adamergex.data import detection
     from adamergex.inference import usage
     from adamergex.inference.answer_jobs import prepared
+    from adamergex.inference.row_file import Reading, named_columns
     from adamergex.inference.rows_calibration import Wish, stated
     from adamergex.progress import display
 
     used = usage.read(usage.find(adapter, language))
     wish = Wish(calibrate, None if shares is None else stated(shares, used.task.labels), raw)
-    jobs = prepared(used, files, output, wish, overwrite=overwrite, limit=limit)
+    detection.check_options(delimiter, encoding)
+    names = {} if columns is None else named_columns(columns, used.task)
+    reading = Reading(used.language, names, delimiter, encoding)
+    jobs = prepared(used, files, output, wish, reading=reading, overwrite=overwrite, limit=limit)
     from adamergex.inference.answer_files import answer
     from adamergex.inference.predictor import predictor
 

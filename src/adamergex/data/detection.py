@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from langcodes import Language
+from pydantic import ValidationError
 
 from adamergex.data.readers import READERS, Format, ending, lines, opened, unpacked
-from adamergex.errors import DataError
+from adamergex.data.settings import Source
+from adamergex.errors import DataError, RecipeError
 
 # Bytes that are looked at for the encoding; rows, and lines, for the delimiter.
 _BYTES, _ROWS, _LINES = 1 << 24, 5_000, 20_000
@@ -72,6 +74,17 @@ def detect(path: Path, language: str, delimiter: str | None = None, encoding: st
     separator = delimiter or delimiter_of(text, default)
     header = has_header(_table(text, separator)[0])
     return Format(None if separator == default else separator, found, header)
+
+
+def check_options(delimiter: str | None, encoding: str | None) -> None:
+    """Check what a user says of a file. Raises RecipeError where it is no delimiter, or no encoding that Python knows."""
+    try:
+        Source(files=["x"], encoding=encoding, delimiter=delimiter)
+    except ValidationError as error:
+        option = error.errors()[0]["loc"][0]
+        expected = "one character" if option == "delimiter" else "the name of one that Python knows, such as cp1252"
+        given = delimiter if option == "delimiter" else encoding
+        raise RecipeError([f"--{option} {given}: expected {expected}"]) from None
 
 
 def options(form: Format) -> dict[str, Any]:

@@ -22,7 +22,13 @@ _IN_JSON = (bool, int, float, list, tuple, dict)
 
 @contextmanager
 def writing(
-    path: Path, ending: str, columns: Sequence[str], *, mark: bool = False, schema: Any = None
+    path: Path,
+    ending: str,
+    columns: Sequence[str],
+    *,
+    mark: bool = False,
+    schema: Any = None,
+    delimiter: str | None = None,
 ) -> Iterator[Write]:
     """Write a file within this context: yields a function that adds rows to it.
 
@@ -32,6 +38,7 @@ def writing(
         columns: of a table (CSV, TSV), in their order; a row that lacks one has an empty field there.
         mark: whether a table begins with a byte order mark, as spreadsheets write and want it.
         schema: of Parquet, a `pyarrow.Schema`.
+        delimiter: of a table; None: a comma, in .tsv a tab.
 
     Raises:
         DataError: a value cannot be written in the format.
@@ -52,7 +59,7 @@ def writing(
             with _json(file) as write:
                 yield write
         else:
-            yield _table(file, "\t" if ending == ".tsv" else ",", columns, mark)
+            yield _table(file, delimiter or ("\t" if ending == ".tsv" else ","), columns, mark)
 
 
 def json_lines(file: BinaryIO | gzip.GzipFile, rows: Rows) -> None:

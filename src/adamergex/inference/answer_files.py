@@ -23,7 +23,6 @@ from adamergex.inference.rows_calibration import Calibrating, Wish
 from adamergex.inference.usage import Usage
 from adamergex.progress import Display
 from adamergex.storage.files import remove, sha256, storage, sync
-from adamergex.tasks.items import question
 
 
 def filled(usage: Usage, answer: Answer, bias: np.ndarray | None) -> dict[str, Any]:
@@ -99,10 +98,11 @@ class _Work:
             self._write(self._answered(journal), bias)
         self._display.end()
         cut = f"; {self._shortened:,} were too long and lost a part of a column" if self._shortened else ""
-        return f"{self._job.name}: {self._count:,} rows{cut}; {self._calibrating.sentence()}"
+        form = f" ({words})" if (words := self._job.rows.form_in_words) else ""
+        return f"{self._job.name}: {self._count:,} rows{form}{cut}; {self._calibrating.sentence()}"
 
     def _key(self, looked: Looked) -> str:
-        parts = [__version__, self._predictor.key, looked.digest, looked.count, self._job.rows.ending, self._chunk]
+        parts = [__version__, self._predictor.key, looked.digest, looked.count, self._job.rows.key, self._chunk]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def _saved(self) -> np.ndarray | None:
@@ -131,9 +131,9 @@ class _Work:
             yield rows, found
 
     def _chunk_of(self, rows: list[Row], number: int, journal: ChunkJournal | None) -> Chunk:
-        usage, before = self._predictor.usage, self._count
+        before = self._count
         total = self._job.looked.count if self._job.looked else 0
-        items = [question(usage.task, usage.task.labels, location, row) for location, row in rows]
+        items = [self._job.rows.item(location, row) for location, row in rows]
         begun = journal.begun(number, len(rows)) if journal else None
         found = Chunk(
             *self._predictor.answers(
@@ -155,6 +155,11 @@ class _Work:
                 pairs = zip(rows, chunk.answers, strict=True)
                 write([{**row, **filled(usage, answer, bias)} for (_, row), answer in pairs])
 
+    @property
+    def _delimiter(self) -> str | None:
+        """Of a table: that of the rows, where they are one of the same ending."""
+        return self._job.rows.form.delimiter if self._job.ending == self._job.rows.ending else None
+
     @contextmanager
     def _writing(self, columns: Mapping[str, type]) -> Iterator[writers.Write]:
         job = self._job
@@ -166,7 +171,9 @@ class _Work:
         schema = None if looked.schema is None else writers.extended(looked.schema, columns)
         with storage(job.output):
             names = (*looked.columns, *columns)
-            with writers.writing(partial, job.ending, names, mark=looked.mark, schema=schema) as write:
+            with writers.writing(
+                partial, job.ending, names, mark=looked.mark, schema=schema, delimiter=self._delimiter
+            ) as write:
                 yield write
             if job.looked is not None and sha256(job.rows.path) != looked.digest:
                 raise DataError(f"{job.rows.name}: was changed while it was read; run the same command again")

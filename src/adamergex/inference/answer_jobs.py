@@ -6,7 +6,7 @@ from pathlib import Path
 
 from adamergex.data import writers
 from adamergex.errors import RecipeError
-from adamergex.inference.row_file import STANDARD, Looked, RowFile
+from adamergex.inference.row_file import FOUND, STANDARD, Looked, Reading, RowFile
 from adamergex.inference.rows_calibration import Calibrating, Wish
 from adamergex.inference.usage import Usage
 
@@ -59,6 +59,7 @@ def prepared(
     output: str | None,
     wish: Wish,
     *,
+    reading: Reading = FOUND,
     overwrite: bool = False,
     limit: int | None = None,
 ) -> list[Job]:
@@ -69,6 +70,7 @@ def prepared(
         names: files, or `-` for standard input.
         output: the file to write, or `-`; None for one beside each input.
         wish: of calibration.
+        reading: how files are read.
         overwrite: whether a file that is there already is replaced.
         limit: of rows, the first ones of each file.
 
@@ -82,7 +84,7 @@ def prepared(
         raise RecipeError(["--output and standard input are for one file; give one, or leave out --output"])
     jobs = []
     for name in names:
-        rows = RowFile(name, usage.task, limit)
+        rows = RowFile(name, usage.task, reading, limit)
         wish.check(usage, not rows.is_standard)
         job = Job(rows, _output(rows, output, overwrite), overwrite)
         if not rows.is_standard:

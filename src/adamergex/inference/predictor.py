@@ -122,7 +122,7 @@ class Predictor:
     def _item(self, number: int, row: str | Mapping[str, object]) -> Item:
         location, task = f"rows[{number}]", self.usage.task
         if not isinstance(row, str):
-            return question(task, self.labels, location, row)
+            return question(task, self.labels, location, task.named(row))
         columns = list(dict.fromkeys(task.columns))
         if len(columns) > 1:
             raise DataError(

@@ -1,23 +1,62 @@
 """Rows to be answered: those of a file, or of standard input, as often as they are needed."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from adamergex.data import readers, writers
-from adamergex.data.readers import Row
-from adamergex.errors import DataError
+from adamergex.data import detection, readers, writers
+from adamergex.data.readers import Format, Row
+from adamergex.errors import DataError, RecipeError
 from adamergex.inference.usage import Asked
 from adamergex.storage.files import sha256, storage
-from adamergex.tasks.items import question
+from adamergex.tasks.items import Item, question
 
 # The name of standard input and output.
 STANDARD = "-"
 # Rows that are read, answered and written together; within them, batches are of similar lengths.
 CHUNK = 1024
 _TEXT = "text"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files are read, as far as it is not found by looking at them.
+
+    Attributes:
+        language: that their text is in; says in which code page it is, if it is not UTF-8.
+        columns: column of the prompt → its name in the files.
+        delimiter: of tables.
+        encoding: of tables and plain text.
+    """
+
+    language: str = "en"
+    columns: Mapping[str, str] = field(default_factory=dict)
+    delimiter: str | None = None
+    encoding: str | None = None
+
+
+# Everything as it is found.
+FOUND = Reading()
+
+
+def named_columns(text: str, asked: Asked) -> dict[str, str]:
+    """The names of columns that a user gives as `COLUMN=NAME,…`.
+
+    Raises:
+        RecipeError: it is not of that form, or the prompt has no such column.
+    """
+    found: dict[str, str] = {}
+    for part in text.split(","):
+        column, equals, name = (piece.strip() for piece in part.partition("="))
+        known = list(dict.fromkeys(asked.columns))
+        if not equals or not name:
+            raise RecipeError([f"--columns {part}: expected COLUMN=NAME, such as {known[0]}=NAME"])
+        if column not in known:
+            raise RecipeError([f"--columns {part}: the prompt has no column {column!r}; it has {', '.join(known)}"])
+        found[column] = name
+    return found
 
 
 @dataclass(frozen=True)
@@ -29,7 +68,8 @@ class Looked:
         columns: of all rows, in the order in which they first appear.
         digest: SHA-256 of the file.
         schema: of its rows as Parquet, a `pyarrow.Schema`, where that is what will be written.
-        mark: whether it begins with a byte order mark.
+        mark: whether a table that is written begins with a byte order mark: where this one does, and where it is in another
+            encoding than UTF-8, whose readers may look for one.
     """
 
     count: int
@@ -45,15 +85,20 @@ class RowFile:
     Args:
         name: the path, or `-`.
         asked: how rows become items.
+        reading: how the file is read.
         limit: only so many rows, the first ones.
+
+    Attributes:
+        form: how the file is written.
 
     Raises:
         DataError: there is no such file, or it is of a format that is not read, or of plain text where the prompt has
             several columns.
     """
 
-    def __init__(self, name: str, asked: Asked, limit: int | None = None):
+    def __init__(self, name: str, asked: Asked, reading: Reading = FOUND, limit: int | None = None):
         self.name, self.path, self._asked, self._limit = name, Path(name), asked, limit
+        self._reading, self.form = reading, Format()
         self._renamed: str | None = None
         if name == STANDARD:
             return
@@ -70,6 +115,29 @@ class RowFile:
                     f"{name}: plain text has one column, the prompt has {', '.join(columns)}; use .jsonl or .csv"
                 )
             self._renamed = columns[0]
+        if self.ending in (".csv", ".tsv", ".txt", ".txt.gz"):
+            self.form = self._found()
+
+    def _found(self) -> Format:
+        """How a table or plain text is written. Names that are known are a header, whatever they look like."""
+        form = detection.detect(self.path, self._reading.language, self._reading.delimiter, self._reading.encoding)
+        if not form.header:
+            named = replace(form, header=True)
+            try:
+                _, first = next(readers.rows(self.path, named))
+            except (DataError, StopIteration):
+                return form
+            known = self._asked.named(dict.fromkeys(first, ""), self._reading.columns)
+            return named if set(self._asked.columns) <= set(known) else form
+        return form
+
+    @property
+    def form_in_words(self) -> str:
+        """What is not usual in how the file is written; empty where nothing is."""
+        parts = [f"read as {self.form.encoding}"] if self.form.encoding != Format.encoding else []
+        parts += [f"{self.form.delimiter!r} between fields"] if self.form.delimiter else []
+        parts += ["no names of columns"] if not self.form.header else []
+        return ", ".join(parts)
 
     @property
     def is_standard(self) -> bool:
@@ -82,15 +150,32 @@ class RowFile:
         return ".jsonl" if self.is_standard else readers.ending(self.path)
 
     @property
+    def key(self) -> list[Any]:
+        """What its items depend on, beside its bytes."""
+        return [self.ending, *astuple(self.form), sorted(self._reading.columns.items())]
+
+    @property
     def is_text(self) -> bool:
         """Whether it is plain text, whose paragraphs are its rows."""
         return self.ending.startswith(".txt")
 
     def rows(self) -> Iterator[Row]:
         """The rows with their locations. Raises DataError where one is malformed."""
-        found = readers.standard_input() if self.is_standard else readers.rows(self.path)
+        found = readers.standard_input() if self.is_standard else readers.rows(self.path, self.form)
         for location, row in islice(found, self._limit):
             yield location, row if self._renamed is None else {self._renamed: row[_TEXT]}
+
+    def item(self, location: str, row: Mapping[str, Any]) -> Item:
+        """The item that a row is. Raises DataError where it lacks a column of the prompt."""
+        named = self._asked.named(row, self._reading.columns)
+        for column in self._asked.columns:
+            if column not in named and row:
+                name = self._reading.columns.get(column, column)
+                raise DataError(
+                    f"{location}: no column {name!r}; the row has {', '.join(map(str, row))}; say which one the prompt's "
+                    f"{column!r} is with --columns {column}=NAME"
+                )
+        return question(self._asked, self._asked.labels, location, named)
 
     def chunks(self, size: int = CHUNK) -> Iterator[list[Row]]:
         """The rows, so many at a time."""
@@ -115,7 +200,7 @@ class RowFile:
             schema = writers.schema_of(self.path)
         for chunk in self.chunks():
             for location, row in chunk:
-                question(self._asked, self._asked.labels, location, row)
+                self.item(location, row)
                 columns |= dict.fromkeys(row)
             self.refuse_added(chunk, added)
             count += len(chunk)
@@ -124,7 +209,7 @@ class RowFile:
         if not count:
             raise DataError(f"{self.name}: holds no rows")
         with storage(self.path), self.path.open("rb") as file:
-            mark = file.read(3) == b"\xef\xbb\xbf"
+            mark = file.read(3) == b"\xef\xbb\xbf" or self.form.encoding != Format.encoding
         return Looked(count, tuple(columns), sha256(self.path), schema, mark)
 
     def refuse_added(self, chunk: list[Row], added: Mapping[str, type]) -> None:

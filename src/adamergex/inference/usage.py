@@ -52,7 +52,7 @@ def described(
     # In the order of the task, which a classification head has, too.
     words = wording.choices or {}
     asked |= {"choices": {label: words[label] for label in task.choices} if task.choices else None}
-    asked |= {"marker": wording.marker, "max_length": max_length}
+    asked |= {"marker": wording.marker, "max_length": max_length, "column_names": _column_names(task) or None}
     if task.choices:
         asked["length_normalization"] = evaluate.length_normalization
     else:
@@ -69,15 +69,30 @@ def described(
     }
 
 
+def _column_names(task: Task) -> dict[str, list[str]]:
+    """Column of a prompt → what it is called in the files of the task, where that is something else."""
+    found: dict[str, dict[str, None]] = {}
+    for source in (task.train, task.dev, task.test, task.unlabelled):
+        for column, name in ((source.columns if source else None) or {}).items():
+            if name != column:
+                found.setdefault(column, {})[name] = None
+    return {column: list(names) for column, names in found.items()}
+
+
 def write(folder: Path, usage: Mapping[str, Any]) -> None:
     """Write `adamergex.json` into an adapter's folder."""
     (folder / FILE).write_text(json.dumps(usage, ensure_ascii=False, indent=2) + "\n", "utf-8")
 
 
 class Asked(Wording):
-    """How an adapter is asked: its prompt and its choices, and how answers are computed; see `Evaluate` and `Task`."""
+    """How an adapter is asked: its prompt and its choices, and how answers are computed; see `Evaluate` and `Task`.
+
+    Attributes:
+        column_names: column of the prompt → what it is called, too, in the files that the adapter was made of.
+    """
 
     kind: AnswerKind
+    column_names: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     length_normalization: Literal["none", "tokens", "characters"] = "none"
     max_new_tokens: int | None = Field(None, ge=1)
     max_length: int | None = Field(None, ge=1)
@@ -86,6 +101,21 @@ class Asked(Wording):
     def labels(self) -> tuple[str, ...]:
         """The labels in the order of the choices; none where answers are written."""
         return tuple(self.choices or ())
+
+    def named(self, row: Mapping[str, Any], given: Mapping[str, str] | None = None) -> Mapping[str, Any]:
+        """A row with the columns of the prompt, which may be called otherwise in it.
+
+        Args:
+            row: its columns.
+            given: column of the prompt → its name in the row, where that is known; it goes first.
+        """
+        found = dict(row)
+        for column in self.columns:
+            names = (given[column],) if given and column in given else (column, *self.column_names.get(column, ()))
+            value = next((row[name] for name in names if row.get(name) is not None), None)
+            found.pop(column, None)
+            found |= {} if value is None else {column: value}
+        return found
 
     @model_validator(mode="after")
     def _choices_fit_the_kind(self) -> Self:

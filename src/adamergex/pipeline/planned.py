@@ -96,6 +96,7 @@ class Planned:
             self.adapters,
             self.references,
             self.merged,
+            self.refined,
             self.delivered,
             self.chosen,
             self.harness,

@@ -47,12 +47,12 @@ class RecipeFields(Section):
     trust_remote_code: bool = Field(
         False, strict=True, description="run Python code that comes with the base model; read that code before"
     )
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="of the base model's weights")
     quantization: Literal["4bit", "8bit"] | None = Field(
         None, description="hold the frozen weights in 4 (NF4) or 8 bits; needs the extra quantized"
     )
-    source: Language = "en"
-    targets: list[Language] = Field(min_length=1)
+    source: Language = Field("en", description="the language that there are labels in, a BCP 47 code")
+    targets: list[Language] = Field(min_length=1, description="the languages that an adapter is made for")
     task: Task
     reference: Reference
     adapter: AdapterSettings = Lora()

@@ -10,9 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from adamergex.reporting.metrics import FURTHER, beside, further, metric_name, over_seeds, shown
-from adamergex.scoring.comparison import RIGHT_OR_WRONG
-from adamergex.scoring.label_metrics import COMPARED
-from adamergex.scoring.results import SIGNIFICANT, Role, Row
+from adamergex.reporting.verdict import DID, format_p, nothing_done, verdict
+from adamergex.scoring.results import Row
 
 
 @dataclass(frozen=True)
@@ -105,12 +104,12 @@ def sentences(report: Report, rows: Sequence[Row]) -> list[str]:
     """The verdicts on one table, of merging and of self-training: raw, and after calibration."""
     after = [row for row in report.calibrated if (row.language, row.average) == (rows[0].language, rows[0].average)]
     said: list[str] = []
-    for role in _DID:
+    for role in DID:
         raw, calibrated = verdict(rows, role), verdict(after, role)
         said += [raw] if raw else []
-        # Where nothing was merged, calibration changes nothing of that.
-        merges = any(row.role == role and NOTHING_MERGED not in row.label for row in rows)
-        said += [f"After calibration without labels: {calibrated}"] if calibrated and merges else []
+        # Where nothing was done, calibration changes nothing of that.
+        done = any(row.role == role and nothing_done(row) is None for row in rows)
+        said += [f"After calibration without labels: {calibrated}"] if calibrated and done else []
     return said
 
 
@@ -123,47 +122,6 @@ def layouts(what: str, facts: Iterable[Mapping[str, Any]]) -> list[str]:
     """
     lines = dict.fromkeys(fact["layout"] for fact in facts if fact.get("layout"))
     return [f"sequences of a batch in {what}: {layout}" for layout in lines]
-
-
-# In the label of a merge that was chosen to be none.
-NOTHING_MERGED = "(t = 0, chosen)"
-_DID: dict[Role, str] = {"merged": "merging", "refined": "self-training"}
-
-
-def verdict(of_language: Sequence[Row], role: Role = "merged") -> str | None:
-    """One sentence: did merging help, or self-training? None where nothing was merged, or compared."""
-    row = next((row for row in of_language if row.role == role), None)
-    if row is None or row.difference is None or row.p_value is None:
-        return None
-    if NOTHING_MERGED in row.label:
-        return f"{row.language}: t = 0 was chosen; nothing is merged: the row is the source-language adapter's."
-    p_value, adjusted = (row.p_value, "") if row.p_holm is None else (row.p_holm, ", Holm-adjusted")
-    shown = format_p(p_value)
-    items, test = f"{row.items} items", _test(row)
-    items += f", {row.seeds} seeds" if row.seeds > 1 else ""
-    what = (
-        f"{row.language}: {_DID[role]} changed {metric_name(row.metric)} by {100 * row.difference:+.1f} points over the "
-        f"source-language adapter alone ({items}, {test} p {'' if shown.startswith('<') else '= '}{shown}{adjusted})"
-    )
-    if p_value >= SIGNIFICANT:
-        return f"{what}: no difference that this test can show."
-    if row.difference > 0:
-        return f"{what}: {_DID[role]} helped."
-    return f"{what}: {_DID[role]} hurt; use the source-language adapter."
-
-
-def _test(row: Row) -> str:
-    """What the test of a row's difference is called."""
-    if row.metric in COMPARED:
-        return "permutation test of swapped answers" + (", those to an item with all seeds at once," * (row.seeds > 1))
-    if row.seeds > 1:
-        return "sign-flip permutation test of the items' differences, averaged over the seeds,"
-    return "exact McNemar" if row.metric in RIGHT_OR_WRONG and not row.average else "sign-flip permutation test"
-
-
-def format_p(p: float) -> str:
-    """A p-value for a reader."""
-    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
 
 def headings(rows: Sequence[Row], start: str = "t = 0") -> list[str]:

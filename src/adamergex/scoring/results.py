@@ -150,8 +150,8 @@ def mean_rows(
         return language_rows
     # A label that names a language, or what was chosen for it, is no label of the average.
     everywhere = {
-        method: label if all(by_method[method] == label for by_method in labels.values()) else method
-        for method, label in next(iter(labels.values())).items()
+        method: shared_label(method, [by_method[method] for by_method in labels.values()])
+        for method in next(iter(labels.values()))
         if all(method in by_method for by_method in labels.values())
     }
     return _with_holm(language_rows) + of(AVERAGE, everywhere, list(labels))
@@ -243,6 +243,19 @@ def _clusters(items: Sequence[Sequence[str]]) -> list[np.ndarray]:
     """The items of each language as cluster indices, equal for equal ids."""
     numbers: dict[str, int] = {}
     return [np.array([numbers.setdefault(name, len(numbers)) for name in names], int) for names in items]
+
+
+def shared_label(method: str, labels: Sequence[str]) -> str:
+    """What a method is called over all languages or seeds, where it is called otherwise in some.
+
+    Args:
+        method: its name in the recipe.
+        labels: of each language or seed; what is in brackets at the end may differ, such as what was chosen.
+    """
+    if len(set(labels)) == 1:
+        return labels[0]
+    names = {label.partition(" (")[0] for label in labels}
+    return names.pop() if len(names) == 1 else method
 
 
 def _with_holm(rows: list[Row]) -> list[Row]:

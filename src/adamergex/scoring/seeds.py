@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import stdev
 
-from adamergex.scoring.results import Role, Row, Scores, mean_rows, rows
+from adamergex.scoring.results import Role, Row, Scores, mean_rows, rows, shared_label
 
 
 def rows_over_seeds(
@@ -19,8 +19,8 @@ def rows_over_seeds(
 
     Args:
         metric: as in `results.rows`.
-        labels: seed → language → method → its name in the report. In rows of means a method whose name depends on the seed
-            (it says what was chosen) has the name that it has in the recipe.
+        labels: seed → language → method → its name in the report. In rows of means it is
+            `results.shared_label`, where the name depends on the seed (it says what was chosen).
         scores: seed → language → method → its scores, of the same items for all seeds.
         start: as in `results.rows`.
         roles: as in `results.rows`.
@@ -43,7 +43,7 @@ def rows_over_seeds(
     ]
     everywhere = {
         language: {
-            method: label if all(other[language][method] == label for other in others) else method
+            method: shared_label(method, [label, *(other[language][method] for other in others)])
             for method, label in by_method.items()
         }
         for language, by_method in first.items()

@@ -37,7 +37,7 @@ class CalibrateParams(Params):
 def make(params: CalibrateParams, inputs: Inputs, output: Path, scratch: Path, worker: "Worker") -> None:
     """Write `calibration.json`: the labels, the bias of each in nats, how many inputs, and shares before and after."""
     log_scores = np.array([row["choices"] for folder in inputs["answers"] for row in predict.read(folder)], float)
-    shares_expected = _expected(params, inputs)
+    shares_expected = expected_shares(params, inputs)
     stated = "stated" if isinstance(params.shares, dict) else params.shares
     found: dict[str, Any] = {"method": params.method, "shares": stated, "labels": params.labels}
     found |= {"strength": params.strength, "inputs": len(log_scores)}
@@ -51,7 +51,8 @@ def make(params: CalibrateParams, inputs: Inputs, output: Path, scratch: Path, w
     (output / FILE).write_text(json.dumps(found, ensure_ascii=False, indent=2) + "\n", "utf-8")
 
 
-def _expected(params: CalibrateParams, inputs: Inputs) -> np.ndarray | None:
+def expected_shares(params: CalibrateParams, inputs: Inputs) -> np.ndarray | None:
+    """The label shares that predictions are to have, float64 (labels,); None for batch calibration."""
     count = len(params.labels)
     if params.method != "prior":
         return None

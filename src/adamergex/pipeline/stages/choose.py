@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +14,10 @@ from adamergex.inference.settings import Evaluate
 from adamergex.merging.base_method import ROLES
 from adamergex.merging.methods import AnyMethod, Method
 from adamergex.models.families import longest_item
-from adamergex.pipeline.stages import items, train
+from adamergex.pipeline.stages import calibrate, items, train
 from adamergex.pipeline.stages.base_model import BaseModel
-from adamergex.scoring.calibration import FEWEST, GUESSED, prior_bias, shares
+from adamergex.pipeline.stages.calibrate import CalibrateParams
+from adamergex.scoring.calibration import FEWEST, bias_of
 from adamergex.selection.race import Standing, race, winner
 from adamergex.selection.rule import SCALE, merging_pays, reading
 from adamergex.storage.files import read_json
@@ -66,6 +67,7 @@ class ChooseParams(Params):
                 include={"prompt", "separator", "choices"}
             )
             described["length_normalization"] = self.evaluate.length_normalization
+            described["calibration"] = self.evaluate.calibration.model_dump(exclude={"inputs"})
         return described
 
 
@@ -150,7 +152,7 @@ def _raced(params: ChooseParams, inputs: Inputs, worker: "Worker", stays: int) -
     places = sorted((number / len(of), code, number) for code, of in asked.items() for number in range(len(of)))
     opened = {role: load(inputs[role][0]) for role in ROLES if role in inputs and role != "reference-target"}
     references = {code: load(inputs[f"reference-{code}"][0]) for code in params.labels}
-    prior = _prior(params, inputs)
+    calibrated = _calibration(params, inputs)
     scores: dict[tuple[int, str], list[Sequence[float]]] = {}
     rights: dict[tuple[int, str], list[bool]] = {}
 
@@ -170,7 +172,9 @@ def _raced(params: ChooseParams, inputs: Inputs, worker: "Worker", stays: int) -
             rights.setdefault(key, []).extend(next(iter(one.scores.values())) == 1 for one in found)
         worker.display.step(end, len(places))
         parts = {
-            code: iter(_right(asked[code], scores.get((candidate, code), []), rights.get((candidate, code), []), prior))
+            code: iter(
+                _right(asked[code], scores.get((candidate, code), []), rights.get((candidate, code), []), calibrated)
+            )
             for code in params.labels
         }
         return [next(parts[language]) for _, language, _ in places[:end]]
@@ -178,21 +182,27 @@ def _raced(params: ChooseParams, inputs: Inputs, worker: "Worker", stays: int) -
     return race(len(params.candidates), len(places), answer, stays)
 
 
-def _prior(params: ChooseParams, inputs: Inputs) -> np.ndarray | None:
-    if not params.task.has_fixed_labels or params.evaluate.calibration.method == "none":
+def _calibration(params: ChooseParams, inputs: Inputs) -> Callable[[np.ndarray], np.ndarray] | None:
+    """How log scores (inputs, labels) are calibrated on themselves: as the recipe's rows are. None where these are not."""
+    settings = params.evaluate.calibration
+    if not params.task.has_fixed_labels or settings.method == "none":
         return None
-    learned, count = items.read_all(inputs["learned"]), len(params.task.choices or ())
-    return shares([item.choices.index(item.answer) for item in learned], count)
+    labels = tuple(params.task.choices or ())
+    how = CalibrateParams(method=settings.method, shares=settings.shares, labels=labels, strength=settings.added)
+    prior = calibrate.expected_shares(how, inputs)
+    return lambda log_scores: log_scores + how.strength * bias_of(log_scores, prior)
 
 
 def _right(
-    asked: Sequence[Item], scores: Sequence[Sequence[float]], raw: Sequence[bool], prior: np.ndarray | None
+    asked: Sequence[Item],
+    scores: Sequence[Sequence[float]],
+    raw: Sequence[bool],
+    calibrated: Callable[[np.ndarray], np.ndarray] | None,
 ) -> list[bool]:
     """Which of the first items are answered rightly: after calibration on these inputs, where there are enough of them."""
-    if prior is None or len(scores) < FEWEST:
+    if calibrated is None or len(scores) < FEWEST:
         return list(raw)
-    log_scores = np.array(scores)
-    predicted = (log_scores + GUESSED * prior_bias(log_scores, prior)).argmax(axis=1)
+    predicted = calibrated(np.array(scores)).argmax(axis=1)
     return [item.choices[label] == item.answer for item, label in zip(asked, predicted, strict=False)]
 
 
@@ -204,7 +214,7 @@ def read(folder: Path) -> dict[str, Any]:
 KIND = Kind(
     ChooseParams,
     make,
-    revision=1,
+    revision=2,
     packages=lambda params: (*params.model.packages, "scipy") if params.labels else (),
     together=True,
     needs=lambda params: params.model.needs,
