@@ -109,7 +109,7 @@ def check_declared(wheel: Path) -> None:
         sys.exit("package: " + "\npackage: ".join(sorted(problems)))
 
 
-def environment(folder: Path, python: str | None, wheel: Path) -> Path:
+def environment(folder: Path, python: str | None, constraint: Path, wheel: Path) -> Path:
     """An environment with the wheel and what it needs; the path of its interpreter."""
     # Without pip, which brings a setuptools of its own; this environment's pip works in the other.
     call(python or sys.executable, "-m", "venv", "--without-pip", folder, cwd=folder.parent)
@@ -143,7 +143,7 @@ def environment(folder: Path, python: str | None, wheel: Path) -> Path:
             "install",
             "--quiet",
             "--constraint",
-            ROOT / "constraints.txt",
+            constraint,
             wheel,
             cwd=folder,
         )
@@ -198,12 +198,18 @@ def main() -> None:
     """Build, check, install, run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", help="another interpreter, in whose environment pip installs all that is needed")
+    parser.add_argument(
+        "--constraint",
+        type=Path,
+        default=ROOT / "constraints.txt",
+        help="for pip, with --python; such as another torch",
+    )
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="adamergex-package-") as name:
         folder = Path(name).resolve()
         wheel, sdist = build(folder)
         check_declared(wheel)
-        inside = environment(folder / "environment", given.python, wheel)
+        inside = environment(folder / "environment", given.python, given.constraint.resolve(), wheel)
         call(sys.executable, "-m", "pip", "--python", inside, "check", cwd=folder)
         try_out(inside, folder / "elsewhere")
         version = call(inside, "--version", cwd=folder).strip()
