@@ -100,6 +100,25 @@ def test_whatever_a_lora_folder_holds_is_folded_in(name: str, tmp_path: Path) ->
     torch.testing.assert_close(zoo.logits(again), wanted, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        zoo.lora(use_dora=True),
+        peft.IA3Config(
+            target_modules=["k_proj", "v_proj", "down_proj"], feedforward_modules=["down_proj"], task_type="CAUSAL_LM"
+        ),
+    ],
+    ids=["DoRA", "(IA)³ with what enters a layer"],
+)
+def test_what_multiplies_is_folded_in(config: peft.PeftConfig, tmp_path: Path) -> None:
+    zoo.base(zoo.llama).float().save_pretrained(tmp_path / "base")  # type: ignore[operator]
+    folder = zoo.train(zoo.llama, config, tmp_path / "adapter", 1)
+    wanted = zoo.logits(zoo.loaded(zoo.llama, folder))
+    assert (wanted - zoo.logits(zoo.base(zoo.llama))).abs().max() > 0.01
+    found = fuse(load(folder), resolve(str(tmp_path / "base"))).model
+    torch.testing.assert_close(zoo.logits(found.double()), wanted, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("target", ["embed_tokens", "lm_head"])
 @pytest.mark.parametrize("whole", [False, True])
 def test_tied_embeddings_are_two_matrices_where_the_adapter_changes_one(
@@ -182,6 +201,13 @@ def test_a_classifier_is_what_autopeft_loads(tmp_path: Path) -> None:
     found = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "fused")
     assert found.config.id2label == {0: "yes", 1: "no", 2: "so"}
     torch.testing.assert_close(logits(found), logits(wanted), rtol=1e-5, atol=1e-5)
+    rows = [f"row {number}" for number in range(9)]
+    answers, of_adapter = (
+        adamergex.predictor(tmp_path / "fused")(rows),
+        adamergex.predictor(tmp_path / "adapter", base_model=str(base))(rows),
+    )
+    assert [label for label, _ in answers] == [label for label, _ in of_adapter]
+    assert [p for _, p in answers] == pytest.approx([p for _, p in of_adapter], abs=1e-5)
 
 
 def test_added_tokens_are_kept_with_their_tokenizer(tmp_path: Path) -> None:
