@@ -10,13 +10,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 from rich.prompt import Prompt
 
 from adamergex.cli import init, main
 from adamergex.cli.init import _Asking
-from adamergex.recipes import loading, preflight
+from adamergex.models.machine import machine
+from adamergex.recipes import drafting, loading, preflight
+from adamergex.recipes.interview import Interview, Wanted
 from adamergex.recipes.recipe import Recipe
 from adamergex.tasks.items import read_items
+from tests.chat_templates import save
 
 GOOD = "I loved this café, the staff were kind to all of us"
 BAD = "The room was dirty and loud, and nobody came to help"
@@ -235,6 +239,32 @@ def test_what_cannot_be_learned_is_one_line(
     assert len(errors.splitlines()) == 1, errors
     assert says in errors
     assert not (tmp_path / "recipe.yaml").exists()
+
+
+def test_a_chat_template_is_pointed_to_and_conversations_to_their_recipe(run: Run, tmp_path: Path) -> None:
+    write_texts(tmp_path)
+    (tmp_path / "a.csv").write_bytes(sheet(reviews(), ",").encode())
+    options = ("--text", "sw", "--source-text", "en", "--source", "en", "--yes")
+    status, out, _ = run("init", "a.csv", *options)
+    assert (status, "chat template" in out, "chat:" in (tmp_path / "recipe.yaml").read_text()) == (0, False, False)
+    model = save("gemma3", tmp_path / "chat-model")
+    recipe = tmp_path / "recipe.yaml"
+    interview = Interview(
+        Wanted(tmp_path / "a.csv", "sw", tmp_path, "en", "sw", "en", model=str(model)),
+        _Asking(Console(), False),
+        machine(),
+    )
+    drafted = drafting.draft(interview.draft())
+    assert [note for note in interview.notes if note.startswith("the base model has a chat template")]
+    recipe.write_text(drafted)
+    assert not loading.load(str(recipe)).task.chat
+    recipe.write_text(drafted.replace("  # chat: true ", "  chat: true "))
+    assert loading.load(str(recipe)).task.chat
+    (tmp_path / "b.jsonl").write_text(json.dumps({"messages": [{"role": "user", "content": "a"}]}) + "\n")
+    status, _, err = run("init", "b.jsonl", *options, "--overwrite")
+    assert status == 2
+    assert "b.jsonl: column 'messages' holds conversations" in err
+    assert "messages: messages in place of its prompt" in err
 
 
 def test_a_recipe_is_replaced_only_where_that_is_said(run: Run, tmp_path: Path) -> None:

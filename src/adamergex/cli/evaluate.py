@@ -41,6 +41,15 @@ def evaluate(
         str, typer.Option(metavar="WHICH", help="Of a benchmark: english, target or paper.")
     ] = "english",
     asking: Annotated[str, typer.Option(metavar="HOW", help="plain, few-shot or xlt.")] = "plain",
+    chat: Annotated[
+        bool,
+        typer.Option(
+            "--chat", help="Ask through the base model's chat template, as instruction-tuned models are asked."
+        ),
+    ] = False,
+    system: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="With --chat: the system message.", show_default=False)
+    ] = None,
     shots: Annotated[int, typer.Option(metavar="N", min=1, max=32, help="Examples in few-shot prompts.")] = 4,
     split: Annotated[str, typer.Option(metavar="NAME", help="test or dev.")] = "test",
     metric: Annotated[
@@ -95,6 +104,8 @@ def evaluate(
         metric=metric,
         limit=limit,
         asking=asking,
+        chat=chat,
+        system=system,
         shots=shots,
         length_normalization=length_normalization,
         batch_size=batch_size,

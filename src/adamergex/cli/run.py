@@ -92,14 +92,18 @@ def validate(
     as_json: AsJson = False,
 ) -> None:
     """Check a recipe and the data it names, and say all that is wrong."""
+    from adamergex.recipes.chats import HINT, may_chat
     from adamergex.recipes.loading import folder_of
     from adamergex.recipes.preflight import check
 
     with documents.problems_shown(as_json):
         loaded = _load(recipe, overrides, trust_remote_code)
         check(loaded, folder_of(recipe))
+        notes = [HINT] if not loaded.task.chat and may_chat(loaded.base_model, loaded.trust_remote_code) else []
     if as_json:
         about = {"recipe": recipe, "name": loaded.name, "source": loaded.source, "targets": list(loaded.targets)}
-        documents.show(about | {"base_model": loaded.base_model, "problems": []})
-    else:
-        typer.echo(f"{recipe}: valid; {loaded.source} → {', '.join(loaded.targets)} on {loaded.base_model}")
+        documents.show(about | {"base_model": loaded.base_model, "notes": notes, "problems": []})
+        return
+    typer.echo(f"{recipe}: valid; {loaded.source} → {', '.join(loaded.targets)} on {loaded.base_model}")
+    for note in notes:
+        typer.echo(f"note: {note}")

@@ -7,9 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
-from typing import Annotated, Any, Protocol, Self
+from typing import Annotated, Any, ClassVar, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, PlainSerializer, SerializationInfo
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    PlainSerializer,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 from adamergex.distributed import Processes
 from adamergex.progress import Display
@@ -31,9 +38,22 @@ Place = Annotated[Path, Unkeyed]
 
 
 class Params(BaseModel):
-    """The parameters of one kind of stage: all that determines its result, except for its inputs."""
+    """The parameters of one kind of stage: all that determines its result, except for its inputs.
+
+    Attributes:
+        optional: names of parameters that a key depends on only where they are given, so that results without them keep
+            their keys when such a parameter is added.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    optional: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_optional(self, fields: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        """All parameters; for a key, without the optional ones that are not given."""
+        row: dict[str, Any] = fields(self)
+        left_out = self.optional if info.context == _KEY else ()
+        return {name: value for name, value in row.items() if name not in left_out or value is not None}
 
     def identity(self) -> dict[str, Any]:
         """The parameters that a key depends on, without paths and other `Unkeyed` ones; plain JSON."""

@@ -113,7 +113,8 @@ def rounds(
         evaluate.batch_size,
         spec.new_tokens,
         evaluate.length_normalization,
-        ending=BETWEEN if spec.asking == "few-shot" else "",
+        # In chat the examples are turns, which end as the assistant's does.
+        ending=BETWEEN if spec.asking == "few-shot" and not spec.task.chat else "",
     )
     if spec.asking == "xlt":
         plain = [replace(item, choices=()) for item in items]

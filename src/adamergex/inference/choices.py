@@ -1,14 +1,14 @@
 """Which of several answers a model finds likeliest: by the log-likelihood of the whole answer, never by parsing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
 import torch
 
-from adamergex.data.special_tokens import end_of_sequence
 from adamergex.models import likelihood
+from adamergex.models.chat import prompts
 from adamergex.models.encode import answered
 from adamergex.models.encoded import EncodedExample
 from adamergex.models.families import PromptReader
@@ -57,29 +57,25 @@ def options(reader: PromptReader, items: Sequence[Item], ending: str = "") -> li
         reader: the model that will read them.
         items: with choices.
         ending: what ends the answers of solved examples in the prompts, and by that the choices of a causal model;
-            by default an answer ends as it is learned, with the end-of-sequence token.
+            by default an answer ends as it is learned, with the end-of-sequence token or that of the assistant's turn.
     """
     encoded = _encoded(reader, items)
     nested = [number for number, choices in enumerate(encoded) if _one_begins_another(choices)]
-    if ending and reader.kind == "causal":
-        ended = _encoded(reader, [items[number] for number in nested], ending)
-    else:
-        end = end_of_sequence(reader.tokenizer)
-        assert end is not None
-        ended = [
-            [replace(e, ids=[*e.ids, end], targets=[*e.targets, len(e.ids)]) for e in encoded[number]]
-            for number in nested
-        ]
+    written = ending if reader.kind == "causal" else ""
+    ended = _encoded(reader, [items[number] for number in nested], written, ended=not written)
     for number, choices in zip(nested, ended, strict=True):
         encoded[number] = choices
     return [_options(choices, reader.pad) for choices in encoded]
 
 
-def _encoded(reader: PromptReader, items: Sequence[Item], ending: str = "") -> list[list[EncodedExample]]:
+def _encoded(
+    reader: PromptReader, items: Sequence[Item], ending: str = "", ended: bool = False
+) -> list[list[EncodedExample]]:
     """The choices of every item, each after its prompt."""
-    pairs = [(item.prompt, choice + ending) for item in items for choice in item.choices]
-    prompts, choices = [prompt for prompt, _ in pairs], [choice for _, choice in pairs]
-    encoded = iter(answered(reader.tokenizer, prompts, choices, reader.kind, reader.decoder_start))
+    asked = prompts(reader.tokenizer, items)
+    pairs = [(prompt, choice + ending) for prompt, item in zip(asked, items, strict=True) for choice in item.choices]
+    each, choices = [prompt for prompt, _ in pairs], [choice for _, choice in pairs]
+    encoded = iter(answered(reader.tokenizer, each, choices, reader.kind, reader.decoder_start, ended))
     return [[next(encoded) for _ in item.choices] for item in items]
 
 

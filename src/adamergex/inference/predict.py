@@ -9,6 +9,7 @@ from adamergex.errors import ModelError
 from adamergex.inference import choices, generation
 from adamergex.inference.journal import Journal
 from adamergex.models import encode
+from adamergex.models.chat import prompts
 from adamergex.models.resident import ResidentModel
 from adamergex.scoring.scorers import read_answer, score_completion
 from adamergex.tasks.items import Item
@@ -43,6 +44,11 @@ class PredictionRequest:
     normalization: choices.Normalization = "none"
     until: str | None = None
     ending: str = ""
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether items are asked through the model's chat template."""
+        return any(item.chat for item in self.items)
 
 
 @dataclass(frozen=True)
@@ -187,11 +193,18 @@ def _answering(resident: ResidentModel, questions: PredictionRequest) -> Answeri
     """What answers a batch of items, and of each item how long its longest sequence is and how many it has."""
     items = questions.items
     if questions.kind != "choice":
-        encoded = encode.sequences(resident.tokenizer, [item.prompt for item in items], resident.kind)
+        encoded = encode.sequences(resident.tokenizer, prompts(resident.tokenizer, items), resident.kind)
+        ending = generation.ends(resident, items)
 
         def written(batch: list[int]) -> list[Prediction]:
             texts = generation.generate(
-                resident, [encoded[i] for i in batch], questions.kind, questions.max_new_tokens, questions.until
+                resident,
+                [encoded[i] for i in batch],
+                questions.kind,
+                questions.max_new_tokens,
+                questions.until,
+                ending,
+                questions.is_chat,
             )
             return [marked(items[i], text, questions) for i, text in zip(batch, texts, strict=True)]
 
@@ -229,7 +242,7 @@ def chosen(item: Item, scores: Sequence[float]) -> Prediction:
 def marked(item: Item, text: str, questions: PredictionRequest) -> Prediction:
     """What was written in answer to an item, read and compared as its kind wants it; without right answers only read."""
     assert questions.kind != "choice"
-    answer = generation.completion(text, questions.kind)
+    answer = generation.completion(text, questions.kind, item.chat)
     if not item.golds:
         prediction, readable = read_answer(questions.kind, answer, questions.language, questions.marker)
         return Prediction(item.id, prediction, (), {}, readable, written=text)

@@ -15,6 +15,7 @@ from adamergex.errors import DataError, ModelError, RecipeError
 from adamergex.inference import usage
 from adamergex.inference.journal import Journal
 from adamergex.inference.predict import NEW_TOKENS, Prediction, PredictionRequest, predict
+from adamergex.models import chat
 from adamergex.models.adapter_settings import Lora
 from adamergex.models.device import keep_freed_memory
 from adamergex.models.encode import fitted
@@ -80,6 +81,7 @@ class Predictor:
         self._batch_size = batch_size
         adapter = None if usage.is_whole(folder) else adapters.load(folder)
         kind = KINDS[family(checkpoint)]["task"]
+        template = _template(self.usage, checkpoint)
         keep_freed_memory()
         self._resident = ResidentModel(
             checkpoint,
@@ -95,7 +97,7 @@ class Predictor:
         prefix = adapter.config.get("num_virtual_tokens") or 0 if adapter is not None else 0
         self._longest = longest_item(self._resident, self.usage.task.max_length, prefix)
         names = (usage.FILE, *(() if adapter is None else (adapters.CONFIG, adapters.WEIGHTS)))
-        parts = [files.sha256(folder / name) for name in names]
+        parts = [*(files.sha256(folder / name) for name in names), *([template] if template else ())]
         self.key = sha256(json.dumps([*parts, checkpoint.fingerprint, batch_size]).encode()).hexdigest()
 
     def __call__(self, rows: Iterable[str | Mapping[str, object]]) -> list[tuple[str, float | None]]:
@@ -218,7 +220,27 @@ def predictor(
             f"base_model {known.base_model}: its weights are {checkpoint.fingerprint}, those of the adapter's run were "
             f"{known.weights}; name the model to use it all the same (--base-model)"
         )
+    template = None if base_model is not None else known.chat_template
+    if template is not None and template != _template(known, checkpoint):
+        raise ModelError(
+            f"base_model {known.base_model}: its chat template is not the one that the adapter's run asked through; name the "
+            "model to use it all the same (--base-model)"
+        )
     return Predictor(folder, checkpoint, batch_size, raw)
+
+
+def _template(known: usage.Usage, checkpoint: Checkpoint) -> str | None:
+    """SHA-256 of the chat template that an adapter is asked through; None where it is asked without one.
+
+    Raises:
+        ModelError: the base model has none.
+    """
+    if not known.task.chat:
+        return None
+    found = chat.template_of(checkpoint.folder)
+    if found is None:
+        raise ModelError(f"base_model {checkpoint.name}: {chat.NO_TEMPLATE}")
+    return chat.digest(found)
 
 
 def differ(one: str, other: str) -> bool:

@@ -12,7 +12,7 @@ from adamergex import language_tags
 from adamergex.errors import AdapterError, RecipeError
 from adamergex.inference.settings import Evaluate
 from adamergex.storage.yaml_model import Section
-from adamergex.tasks.task import AnswerKind, Task, Wording
+from adamergex.tasks.task import AnswerKind, Conversational, Task
 
 FILE = "adamergex.json"
 # Raised when a reader of the older form would misread it.
@@ -32,6 +32,7 @@ def described(
     quantization: str | None = None,
     max_length: int | None = None,
     calibration: Mapping[str, Any] | None = None,
+    chat_template: str | None = None,
 ) -> dict[str, Any]:
     """What it takes to use an adapter, as plain JSON.
 
@@ -46,6 +47,7 @@ def described(
         max_length: the most tokens of an item; None where the model's context alone limits it.
         calibration: `labels` and the `bias` of each, in nats, which is added to their log-likelihoods; and how it was
             estimated.
+        chat_template: SHA-256 of the base model's, where the adapter is asked through it.
     """
     wording = task.wording(language)
     asked: dict[str, Any] = {"kind": task.answer_kind, "prompt": wording.prompt, "separator": wording.separator}
@@ -53,6 +55,8 @@ def described(
     words = wording.choices or {}
     asked |= {"choices": {label: words[label] for label in task.choices} if task.choices else None}
     asked |= {"marker": wording.marker, "max_length": max_length, "column_names": _column_names(task) or None}
+    if task.chat:
+        asked |= {"chat": True, "system": wording.system, "messages": task.messages}
     if task.choices:
         asked["length_normalization"] = evaluate.length_normalization
     else:
@@ -63,6 +67,7 @@ def described(
         "weights": weights,
         "dtype": dtype,
         **({} if quantization is None else {"quantization": quantization}),
+        **({} if chat_template is None else {"chat_template": chat_template}),
         "language": language,
         "task": {key: value for key, value in asked.items() if value is not None},
         "calibration": dict(calibration) if calibration is not None else None,
@@ -84,7 +89,7 @@ def write(folder: Path, usage: Mapping[str, Any]) -> None:
     (folder / FILE).write_text(json.dumps(usage, ensure_ascii=False, indent=2) + "\n", "utf-8")
 
 
-class Asked(Wording):
+class Asked(Conversational):
     """How an adapter is asked: its prompt and its choices, and how answers are computed; see `Evaluate` and `Task`.
 
     Attributes:
@@ -150,6 +155,7 @@ class Usage(Section, extra="ignore"):
     weights: str
     dtype: Literal["float32", "bfloat16", "float16"]
     quantization: Literal["4bit", "8bit"] | None = None
+    chat_template: str | None = None
     language: str
     task: Asked
     calibration: SavedCalibration | None = None

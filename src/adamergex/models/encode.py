@@ -6,57 +6,82 @@ from typing import Any
 
 from adamergex.data.special_tokens import around, end_of_sequence, text_tokens
 from adamergex.errors import DataError
+from adamergex.models.chat import Rendered, prompt_tokens, prompts, whole_tokens
 from adamergex.models.encoded import EncodedExample
 from adamergex.models.families import Kind
 from adamergex.tasks.items import Item
 
 
-def sequences(tokenizer: Any, texts: Sequence[str], kind: Kind = "causal") -> list[list[int]]:
-    """Prompts as the tokens that a model reads (`around`).
+def sequences(tokenizer: Any, texts: Sequence[str | Rendered], kind: Kind = "causal") -> list[list[int]]:
+    """Prompts as the tokens that a model reads (`around`); of chat, those that the template writes, and no others.
 
     No special tokens follow the prompt of a causal model, which continues it. An empty prompt becomes the
     beginning-of-sequence token, or end-of-sequence without one: a model needs at least one token.
     """
+    chat = [text for text in texts if isinstance(text, Rendered)]
+    if chat:
+        return prompt_tokens(tokenizer, chat)
     before, behind = around(tokenizer)
-    whole = [[*before, *ids, *(behind if kind != "causal" else ())] for ids in text_tokens(tokenizer, texts)]
+    plain = [text for text in texts if isinstance(text, str)]
+    whole = [[*before, *ids, *(behind if kind != "causal" else ())] for ids in text_tokens(tokenizer, plain)]
     first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else end_of_sequence(tokenizer)
     return [ids or [first] for ids in whole]
 
 
 def answered(
-    tokenizer: Any, prompts: Sequence[str], answers: Sequence[str], kind: Kind = "causal", start: int | None = None
+    tokenizer: Any,
+    prompts: Sequence[str | Rendered],
+    answers: Sequence[str],
+    kind: Kind = "causal",
+    start: int | None = None,
+    ended: bool = False,
 ) -> list[EncodedExample]:
-    """Prompts and answers as examples, the answer's tokens being the targets; without an end-of-sequence token.
+    """Prompts and answers as examples, the answer's tokens being the targets.
 
     A causal model reads both as one text. The answer starts where the tokens of the whole differ from those of
     the prompt alone, so a token that spans both counts as the answer's. The first token of a sequence cannot be
     predicted, so where it would have to be (`Ans`, `wer`, and no BOS token) both are encoded separately.
     A sequence-to-sequence model reads the prompt in its encoder, and the answer after `start` in its decoder.
+
+    Args:
+        tokenizer: the model's.
+        prompts: as `chat.prompts` makes them.
+        answers: one for each.
+        kind: how the model predicts.
+        start: the token that a decoder starts with.
+        ended: whether the end of the answer is a target, too: the end-of-sequence token, or what ends the assistant's turn.
     """
     if not prompts:
         return []
     # Many answers may share a prompt.
     unique = list(dict.fromkeys(prompts))
     alone = dict(zip(unique, sequences(tokenizer, unique, kind), strict=True))
+    closing = end_of_sequence(tokenizer)
+    end = [closing] if ended and closing is not None else []
     if kind == "seq2seq":
         assert start is not None
         begun, _ = around(tokenizer, target=True)
         written = text_tokens(tokenizer, [answer.strip() for answer in answers], target=True)
-        decoded = [[start, *begun, *ids] for ids in written]
+        decoded = [[start, *begun, *ids, *end] for ids in written]
         return [
             EncodedExample(ids, list(range(1, len(ids))), source=tuple(alone[prompt]))
             for prompt, ids in zip(prompts, decoded, strict=True)
         ]
-    begun, _ = around(tokenizer)
-    whole = text_tokens(tokenizer, [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)])
+    if isinstance(prompts[0], Rendered):
+        chat = [prompt for prompt in prompts if isinstance(prompt, Rendered)]
+        whole = whole_tokens(tokenizer, chat, answers, ended)
+    else:
+        begun, _ = around(tokenizer)
+        texts = text_tokens(tokenizer, [f"{prompt}{answer}" for prompt, answer in zip(prompts, answers, strict=True)])
+        whole = [[*begun, *text, *end] for text in texts]
     examples = []
-    for prompt, answer, text in zip(prompts, answers, whole, strict=True):
-        before, ids = alone[prompt], [*begun, *text]
+    for prompt, answer, read in zip(prompts, answers, whole, strict=True):
+        before, ids = alone[prompt], read
         begin = next(
             (i for i, (a, b) in enumerate(zip(before, ids, strict=False)) if a != b), min(len(before), len(ids))
         )
         if begin == 0:
-            ids, begin = [*before, *text_tokens(tokenizer, [answer])[0]], len(before)
+            ids, begin = [*before, *text_tokens(tokenizer, [answer])[0], *end], len(before)
         examples.append(EncodedExample(ids, list(range(begin, len(ids)))))
     return examples
 
@@ -104,7 +129,7 @@ def _pairs(tokenizer: Any, texts: Sequence[tuple[str, str]]) -> list[EncodedExam
 def for_training(
     tokenizer: Any, items: Sequence[Item], kind: Kind = "causal", start: int | None = None, longest: int | None = None
 ) -> tuple[list[EncodedExample], int]:
-    """Items as training examples; the end-of-sequence token that follows the answer is learned, too.
+    """Items as training examples; what ends the answer is learned, too (`answered`).
 
     Args:
         tokenizer: the model's.
@@ -122,14 +147,9 @@ def for_training(
     items, shortened = fitted(tokenizer, items, kind, start, longest)
     if kind == "classes":
         return classified(tokenizer, items), shortened
-    plain = answered(tokenizer, [item.prompt for item in items], [item.answer for item in items], kind, start)
-    end = end_of_sequence(tokenizer)
-    assert end is not None
-    examples = [
-        EncodedExample([*e.ids, end], [*e.targets, len(e.ids)], source=e.source, id=item.id)
-        for e, item in zip(plain, items, strict=True)
-    ]
-    return examples, shortened
+    answers = [item.answer for item in items]
+    examples = answered(tokenizer, prompts(tokenizer, items), answers, kind, start, ended=True)
+    return [replace(example, id=item.id) for example, item in zip(examples, items, strict=True)], shortened
 
 
 def fitted(
@@ -163,16 +183,20 @@ def fitted(
         return result, 0
 
     def taken(items: Sequence[Item]) -> list[int]:
-        prompts = [item.prompt for item in items]
         if kind == "classes":
             return [example.longest for example in classified(tokenizer, items)]
+        asked = prompts(tokenizer, items)
         if written is not None:
             more = 0 if kind != "causal" else written
-            return [len(ids) + more for ids in sequences(tokenizer, prompts, kind)]
-        pairs = [(item.prompt, answer) for item in items for answer in item.choices or (item.answer,)]
-        read = answered(tokenizer, [prompt for prompt, _ in pairs], [answer for _, answer in pairs], kind, start)
-        # One more for the end of the answer. Encoder and decoder have a context each.
-        lengths = iter([max(len(e.source), len(e.ids) + 1) for e in read])
+            return [len(ids) + more for ids in sequences(tokenizer, asked, kind)]
+        pairs = [
+            (prompt, answer)
+            for prompt, item in zip(asked, items, strict=True)
+            for answer in item.choices or (item.answer,)
+        ]
+        read = answered(tokenizer, [prompt for prompt, _ in pairs], [answer for _, answer in pairs], kind, start, True)
+        # Encoder and decoder have a context each.
+        lengths = iter([max(len(e.source), len(e.ids)) for e in read])
         return [max(next(lengths) for _ in item.choices or (item.answer,)) for item in items]
 
     long = [(i, length) for i, length in enumerate(taken(result) if result else []) if length > longest]

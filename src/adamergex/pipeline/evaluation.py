@@ -21,7 +21,7 @@ from adamergex.pipeline.run_report import PAGE, Facts, write_report
 from adamergex.pipeline.stages import checks, predict
 from adamergex.pipeline.worker import Options, Worker
 from adamergex.progress import Display, Silent
-from adamergex.recipes import encoders
+from adamergex.recipes import chats, encoders
 from adamergex.reporting.report import Report, layouts
 from adamergex.reporting.results import Results
 from adamergex.scoring.results import TESTS
@@ -54,7 +54,7 @@ def evaluate(
         settings: the options of `adamergex evaluate`, with underscores: `base_model`, `baseline` (what others are compared
             with), `data` (a benchmark's files), `metric`, `prompts`, `split`, `limit`, `asking`, `shots`, `length_normalization`,
             `batch_size`, `max_new_tokens`, `dtype`, `harness`, `harness_folder`, `backend`, `vllm`, `seed`,
-            `trust_remote_code`.
+            `trust_remote_code`, `chat`, `system`.
 
     Returns:
         A sequence of rows, one for each adapter, task and language; with `.table` and `.scores` (data frames), `.report` and
@@ -113,7 +113,8 @@ def _planned(request: Comparison, checkpoint: Checkpoint, adapters: Mapping[str,
     model = base_model(checkpoint, request.dtype)
     tasks = {name: scored.task for name, scored in request.tasks.items()}
     asked = (request.adapters, request.asking, request.start, bool(request.harness))
-    if problems := encoders.unscorable(checkpoint, tasks, *asked):
+    problems = encoders.unscorable(checkpoint, tasks, *asked) + chats.problems(checkpoint, tasks, request.asking)
+    if problems:
         raise RecipeError(problems)
     version = None
     if request.backend == "vllm":
@@ -160,7 +161,7 @@ def _facts(request: Comparison, checkpoint: Checkpoint, planned: Planned, output
         *(f"{name}: the base model {encoders.NEW_HEAD}" for name in planned.without_base),
         f"scored on the {request.evaluate.split} split, prompts {request.asking}{shots}; {TESTS}",
         *(f"{name}: {folder}" for name, folder in request.adapters.items()),
-        *(f"prompt of {name}: {scored.task.prompt!r}" for name, scored in request.tasks.items()),
+        *(f"prompt of {name}: {scored.task.described!r}" for name, scored in request.tasks.items()),
     ]
     scales: Mapping[str, float] = tried(request.adapters)
     return Facts(output.resolve().name, None, request.start, lines, scales, request.evaluate.metric)

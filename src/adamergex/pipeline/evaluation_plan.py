@@ -179,7 +179,7 @@ class _Planner:
     """The stages of a comparison, as they are added."""
 
     def __init__(self, wanted: Comparison, model: BaseModel, contents: Contents, engines: Engines):
-        self.wanted, self.model, self.contents, self.engines = wanted, model, contents, engines
+        self.wanted, self.contents, self.engines, self._resolved = wanted, contents, engines, model
         self.stages: dict[str, Stage] = {}
 
     def plan(self) -> Planned:
@@ -255,7 +255,7 @@ class _Planner:
         id = f"predictions/{name}/{language}/{adapter}"
         version = self.engines.vllm
         params = PredictParams(
-            model=self.model,
+            model=self._resolved.asked(task.chat),
             task=task,
             evaluate=wanted.evaluate,
             language=language,
@@ -287,7 +287,7 @@ class _Planner:
     def _harness(self, name: str, foreign: ForeignAdapter | None) -> str:
         id = f"harness/{name}"
         params = HarnessParams(
-            model=self.model,
+            model=self._resolved.asked(False),
             tasks=tuple(self.wanted.harness),
             adapter=foreign,
             files=self.engines.harness_files,

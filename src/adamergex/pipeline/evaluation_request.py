@@ -52,6 +52,8 @@ def comparison(
     vllm: Mapping[str, Any] | None = None,
     seed: int = 0,
     trust_remote_code: bool = False,
+    chat: bool = False,
+    system: str | None = None,
 ) -> Comparison:
     """Check what is to be compared; `adamergex.evaluate` says what the arguments mean.
 
@@ -65,20 +67,18 @@ def comparison(
     _check(asking=asking, dtype=dtype, backend=backend)
     if start not in (BASE, *folders):
         raise RecipeError([f"baseline {start}: expected one of {', '.join((BASE, *folders))}"])
+    scored = {
+        name: _asked(name, _task(which, data, prompts, limit, split), chat, system) for name, which in tasks.items()
+    }
+    _refuse_harness(harness, scored)
+    numbers = {"metric": metric, "shots": shots, "batch_size": batch_size, "max_new_tokens": max_new_tokens}
     return Comparison(
         base_model or _base_model(folders),
         folders,
         start,
-        {name: _task(which, data, prompts, limit, split) for name, which in tasks.items()},
+        scored,
         _languages(languages),
-        _settings(
-            split=split,
-            metric=metric,
-            shots=shots,
-            length_normalization=length_normalization,
-            batch_size=batch_size,
-            max_new_tokens=max_new_tokens,
-        ),
+        _settings(split=split, length_normalization=length_normalization, **numbers),
         dtype,
         asking,  # type: ignore[arg-type]  # One of them: see above.
         seed,
@@ -105,6 +105,14 @@ def by_name(arguments: Sequence[str]) -> dict[str, str]:
             raise RecipeError([f"two tasks are called {name}; give one another name: --task NAME=TASK"])
         tasks[name] = which
     return tasks
+
+
+def _refuse_harness(harness: Sequence[str], tasks: Mapping[str, ScoredTask]) -> None:
+    """Raises RecipeError where lm-evaluation-harness would ask otherwise than the tasks beside it."""
+    if harness and (chats := [name for name, one in tasks.items() if one.task.chat]):
+        raise RecipeError(
+            [f"harness: asks without a chat template, {', '.join(chats)} through it; score them one after the other"]
+        )
 
 
 def _check(**given: str) -> None:
@@ -145,6 +153,17 @@ def _settings(**given: Any) -> Evaluate:
             f"{'-'.join(map(str, e['loc'])).replace('_', '-')}: {e['msg']}, got {e['input']}" for e in error.errors()
         ]
         raise RecipeError(problems) from None
+
+
+def _asked(name: str, scored: ScoredTask, chat: bool, system: str | None) -> ScoredTask:
+    """A task as it is asked: through the chat template, with a system message; or as the task itself says."""
+    given = ({"chat": True} if chat else {}) | ({} if system is None else {"system": system})
+    if not given:
+        return scored
+    try:
+        return replace(scored, task=Task.model_validate(scored.task.model_dump() | given))
+    except ValidationError as error:
+        raise RecipeError([f"task {name}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()]) from None
 
 
 def _task(given: str, data: Path | None, prompts: str, limit: int | None, split: str) -> ScoredTask:

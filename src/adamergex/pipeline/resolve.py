@@ -9,6 +9,7 @@ from typing import Any
 from adamergex.data import sources
 from adamergex.data.settings import Source
 from adamergex.errors import DataError
+from adamergex.models.chat import digest, template_of
 from adamergex.models.families import family
 from adamergex.pipeline.stages.base_model import BaseModel
 from adamergex.storage.checkpoints import Checkpoint
@@ -71,7 +72,12 @@ def contents(wanted: Iterable[Wanted]) -> Contents:
 
 
 def base_model(checkpoint: Checkpoint, dtype: str, quantization: str | None = None) -> BaseModel:
-    """A base model as a parameter of stages. Raises ModelError where its configuration cannot be read."""
+    """A base model as a parameter of stages, with its chat template (`BaseModel.asked`).
+
+    Raises:
+        ModelError: its configuration cannot be read.
+    """
+    template = template_of(checkpoint.folder)
     weights = (path for pattern in ("*.safetensors", "*.bin") for path in checkpoint.folder.glob(pattern))
     return BaseModel(
         name=checkpoint.name,
@@ -81,4 +87,5 @@ def base_model(checkpoint: Checkpoint, dtype: str, quantization: str | None = No
         quantization=quantization,
         trust_remote_code=checkpoint.trust_remote_code,
         weight_bytes=sum(path.stat().st_size for path in weights),
+        template=None if template is None else digest(template),
     )

@@ -18,7 +18,7 @@ from adamergex.pipeline.run_sources import sources
 from adamergex.pipeline.run_stages import COMPUTED
 from adamergex.pipeline.worker import Options, Worker
 from adamergex.progress import Display, Silent
-from adamergex.recipes import encoders
+from adamergex.recipes import chats, encoders
 from adamergex.recipes.loading import dump, folder_of, load
 from adamergex.recipes.preflight import check, unsplittable, unsuited
 from adamergex.recipes.recipe import Recipe
@@ -139,7 +139,7 @@ def planned_run(
     # The first process downloads or converts; the others find it done.
     checkpoint: Checkpoint = processes.first_does(lambda: resolve(recipe.base_model, recipe.trust_remote_code))
     model = base_model(checkpoint, recipe.dtype, recipe.quantization)
-    problems = unsuited(recipe, model.family, checkpoint.name)
+    problems = unsuited(recipe, model.family, checkpoint.name) + chats.of_recipe(recipe, checkpoint)
     if problems := problems + (unsplittable(recipe) if processes.split_the_model else []):
         raise RecipeError(problems)
     whole, recipe = recipe, encoders.without_new_head(recipe, checkpoint)

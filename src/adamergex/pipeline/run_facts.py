@@ -24,6 +24,8 @@ def facts(recipe: Recipe, planned: Planned, folder: RunFolder) -> list[str]:
     lines = []
     if planned.cells:
         lines.append(f"scored on the {recipe.evaluate.split} split, and compared with t = 0; {TESTS}")
+    if recipe.task.chat:
+        lines.append(recipe.task.in_chat)
     if planned.further:
         lines += _of_seeds([str(of_seed.seed) for of_seed in planned.seeds], scored=bool(planned.cells))
     # What is asked, and in which layout, is the same with every seed.

@@ -161,7 +161,9 @@ class _Planner:
         if len(learned) > 1:
             inputs["dev"] = learned[1:]
         recipe = self.recipe
-        return self.add.train(f"task-{language}", recipe.train.task, inputs, self.checks, classes=recipe.task.outputs)
+        return self.add.train(
+            f"task-{language}", recipe.train.task, inputs, self.checks, recipe.task, classes=recipe.task.outputs
+        )
 
     def _labelled_references(self) -> dict[str, str]:
         """The items of a labelled reference task, by language; none where it is plain text."""
@@ -186,7 +188,7 @@ class _Planner:
                 more = {"heldout": recipe.reference.heldout, "classes": task.outputs}
                 inputs = {"items": (data[language],)}
             self.adapters[name] = self.add.train(
-                name, recipe.train.reference, inputs, self.checks, keep_head=False, **more
+                name, recipe.train.reference, inputs, self.checks, task, keep_head=False, **more
             )
         return data
 

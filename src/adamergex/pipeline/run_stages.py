@@ -43,6 +43,7 @@ class RunStages:
         processes: that train together.
 
     Attributes:
+        asked: the model, with its chat template where the task is chat.
         stages: id → stage.
         drawn: the seed with which data is drawn: plain text, inputs, examples. It is the first one of several, so that
             what is drawn is made once.
@@ -50,14 +51,15 @@ class RunStages:
     """
 
     def __init__(self, recipe: Recipe, model: BaseModel, contents: Contents, folder: Path, processes: int):
-        self.recipe, self.model, self.contents, self.folder = recipe, model, contents, folder
+        self.recipe, self.contents, self.folder = recipe, contents, folder
+        self._resolved, self.asked, self.model = model, model.asked(recipe.task.chat), model.asked(False)
         self.processes = processes
         self.stages: dict[str, Stage] = {}
         self.drawn, self.below = recipe.seed, ""
 
     def further(self, recipe: Recipe) -> "RunStages":
         """The stages of the same recipe with another seed, beside these and in the same table."""
-        other = RunStages(recipe, self.model, self.contents, self.folder, self.processes)
+        other = RunStages(recipe, self._resolved, self.contents, self.folder, self.processes)
         other.stages, other.drawn, other.below = self.stages, self.drawn, f"seed-{recipe.seed}/"
         return other
 
@@ -144,29 +146,35 @@ class RunStages:
         return self.add(f"data/corpus-{language}", "corpus", params)
 
     def train(
-        self, name: str, schedule: Schedule, inputs: Mapping[str, tuple[str, ...]], checks: list[str], **more: Any
+        self,
+        name: str,
+        schedule: Schedule,
+        inputs: Mapping[str, tuple[str, ...]],
+        checks: list[str],
+        task: Task | None,
+        **more: Any,
     ) -> str:
-        """An adapter that is trained."""
-        params = TrainParams(**self.training(name, schedule, cut="corpus" not in inputs), **more)
+        """An adapter that is trained, on items of a task, or else on plain text."""
+        params = TrainParams(**self.training(name, schedule, task), **more)
         return self.add(f"adapters/{name}", "train", params, inputs, checks)
 
-    def training(self, name: str, schedule: Schedule, cut: bool) -> dict[str, Any]:
+    def training(self, name: str, schedule: Schedule, task: Task | None) -> dict[str, Any]:
         """The parameters that all trainings have.
 
         Args:
             name: of the adapter.
             schedule: epochs and batch size.
-            cut: whether items may be too long; plain text is never cut.
+            task: whose items are learned; None for plain text, which is never cut.
         """
         recipe = self.recipe
         dropout = bool(getattr(recipe.adapter, "dropout", 0))
         # Parts of a batch differ by rounding alone, unless each draws its own dropout.
         unkeyed = {key for key in COMPUTED if not (dropout and key == "micro_batch")} | {"task", "reference"}
-        unkeyed |= set() if cut else {"max_length"}
+        unkeyed |= set() if task is not None else {"max_length"}
         settings = recipe.train.model_copy(update={key: Train.model_fields[key].get_default() for key in unkeyed})
         return {
             "name": f"{self.below}{name}",
-            "model": self.model,
+            "model": self._resolved.asked(task is not None and task.chat),
             "adapter": recipe.adapter,
             "train": settings,
             "schedule": schedule,
@@ -199,7 +207,7 @@ class RunStages:
         if choice is not None:
             inputs["choice"], more["candidates"] = (choice,), tuple(candidates(recipe))
         params = MergeParams(
-            model=self.model, method=method, source=recipe.source, target=language, prompt=recipe.task.prompt, **more
+            model=self.model, method=method, source=recipe.source, target=language, prompt=recipe.task.described, **more
         )
         return self.add(id, "merge", params, inputs)
 
@@ -208,7 +216,7 @@ class RunStages:
         recipe = self.recipe
         assert recipe.selection is not None  # Whoever asks has looked.
         params = ChooseParams(
-            model=self.model,
+            model=self.asked,
             task=recipe.task,
             evaluate=recipe.evaluate,
             candidates=tuple(candidates(recipe)),
@@ -226,7 +234,7 @@ class RunStages:
         recipe = self.recipe
         assert recipe.refine is not None  # Whoever asks has looked.
         more: dict[str, Any] = {"classes": recipe.task.outputs, "share": recipe.refine.share}
-        params = RefineParams(**self.training(f"refined-{language}", recipe.train.task, cut=True), **more)
+        params = RefineParams(**self.training(f"refined-{language}", recipe.train.task, recipe.task), **more)
         return self.add(f"refined/{language}", "refine", params, inputs, checks)
 
     def answers(
@@ -247,7 +255,7 @@ class RunStages:
         if asking == "few-shot":
             inputs["examples"] = examples
         params = PredictParams(
-            model=self.model,
+            model=self.asked,
             task=recipe.task,
             evaluate=recipe.evaluate,
             language=language,
@@ -278,7 +286,7 @@ class RunStages:
         """The adapter that a run is for, with all that it takes to use it."""
         recipe = self.recipe
         params = DeliverParams(
-            model=self.model,
+            model=self.asked,
             task=recipe.task,
             evaluate=recipe.evaluate,
             source=recipe.source,

@@ -92,6 +92,16 @@ def read(path: Path, form: Format, most: int | None = None) -> Table:
     return Table(path, form, rows, [str(name) for name in columns if str(name).strip()])
 
 
+def conversations(table: Table) -> str | None:
+    """The column that holds conversations (`tasks.conversations`); None where there is none."""
+    _, row = table.rows[0]
+    for name in table.columns:
+        value = row.get(name)
+        if isinstance(value, list) and value and isinstance(value[0], dict) and {"role", "from"} & value[0].keys():
+            return name
+    return None
+
+
 def require(table: Table, column: str, option: str) -> str:
     """A column that the user names. Raises DataError where the table has none such."""
     if column not in table.columns:

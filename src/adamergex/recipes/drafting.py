@@ -54,6 +54,7 @@ class Draft:
         rows: label → how many rows have it.
         train, inputs, test: sources as a recipe writes them.
         inputs_rows: how many inputs there are.
+        may_chat: whether the base model has a chat template.
         corpora: the plain text of the source language, and of the target language.
     """
 
@@ -73,6 +74,7 @@ class Draft:
     inputs: dict[str, Any] | None = None
     inputs_rows: int = 0
     test: dict[str, Any] | None = None
+    may_chat: bool = False
     corpora: tuple[Corpus, Corpus] = field(default=(Corpus(), Corpus()))
 
     @property
@@ -181,6 +183,9 @@ def _task(given: Draft) -> list[str]:
         f"  prompt: {_quoted(template)}   # {{{given.text}}} is a column",
         f"  answer: {scalar(given.answer)}",
     ]
+    if given.may_chat:
+        # Not taken for granted: base checkpoints may come with a template, too.
+        lines.append("  # chat: true   # through the base model's chat template; for an instruction-tuned model")
     if given.labels:
         lines.append("  choices:   # a label as in the file: the words that the model is asked for")
         if all(re.fullmatch(r"-?\d+", words) for words in given.labels.values()):

@@ -13,6 +13,7 @@ from adamergex.data import detection
 from adamergex.errors import DataError
 from adamergex.models.machine import Machine
 from adamergex.recipes import base_models, columns, plain_text, survey
+from adamergex.recipes.chats import HINT, may_chat
 from adamergex.recipes.columns import Table
 from adamergex.recipes.drafting import Corpus, Draft, column_name
 from adamergex.recipes.survey import Labelled
@@ -96,6 +97,9 @@ class Interview:
             self.notes.append("answers are written, so that --inputs has no use; it is left out")
         test = self._test(name, text, label, found) if wanted.test is not None else None
         model = self._model()
+        chat = may_chat(model.name)
+        if chat:
+            self.notes.append(HINT)
         stem = re.sub(r"[^A-Za-z0-9._-]+", "-", wanted.labelled.name.partition(".")[0]).strip("-._") or "task"
         return Draft(
             name=f"{stem}-{wanted.target}",
@@ -114,6 +118,7 @@ class Interview:
             inputs=inputs,
             inputs_rows=inputs_rows,
             test=test,
+            may_chat=chat,
             corpora=(self._corpus(wanted.source_text, source), self._corpus(wanted.text, wanted.target)),
         )
 
@@ -122,6 +127,11 @@ class Interview:
         wanted, path = self.wanted, self.wanted.labelled
         form = detection.detect(path, wanted.source or "en", wanted.delimiter, wanted.encoding)
         table = columns.read(path, form)
+        if (column := columns.conversations(table)) is not None:
+            raise DataError(
+                f"{path}: column {column!r} holds conversations; copy a recipe (adamergex recipes copy own-data) and write "
+                f"messages: {column} in place of its prompt, answer and choices"
+            )
         answer = wanted.label_column and columns.require(table, wanted.label_column, "--label-column")
         if wanted.text_column is not None:
             text = columns.require(table, wanted.text_column, "--text-column")

@@ -9,7 +9,7 @@ from adamergex.data import sources
 from adamergex.data.settings import Source
 from adamergex.errors import AdaMergeXError, DataError, RecipeError
 from adamergex.models.families import OBJECTIVES, Family, family, refuse_code
-from adamergex.recipes import encoders
+from adamergex.recipes import chats, encoders
 from adamergex.recipes.recipe import Recipe
 from adamergex.storage import checkpoints
 from adamergex.tasks.items import Item, read_items, refuse_overlap, refuse_unequal
@@ -61,11 +61,13 @@ def check(recipe: Recipe, folder: Path) -> None:
             scored = read.get((recipe.scored.model_dump_json(), language), [])
             seen = read.get((source.model_dump_json(), language), [])
             attempt(partial(refuse_overlap, seen, scored, language, "the unlabelled inputs"))
-    model = checkpoints.model_at_hand(recipe.base_model, recipe.trust_remote_code)
+    model = checkpoints.model_at_hand(recipe.base_model, recipe.trust_remote_code, also=chats.files(recipe))
     if model is not None:
         attempt(lambda: refuse_code(model))
         attempt(lambda: problems.extend(unsuited(recipe, family(model), recipe.base_model)))
         attempt(lambda: encoders.without_new_head(recipe, model))
+        asked = [item for found in read.values() for item in found]
+        attempt(lambda: problems.extend(chats.of_recipe(recipe, model, asked)))
     if problems:
         raise RecipeError(problems)
 

@@ -7,6 +7,8 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -104,8 +106,14 @@ def _locate(base_model: str, with_code: bool) -> Checkpoint:
     return Checkpoint(base_model, snapshot, f"commit {snapshot.name}")
 
 
-def model_at_hand(base_model: str, trust_remote_code: bool = False) -> Checkpoint | None:
-    """A base model's configuration without its weights; None where it is not available quickly."""
+def model_at_hand(base_model: str, trust_remote_code: bool = False, also: Sequence[str] = ()) -> Checkpoint | None:
+    """A base model's configuration without its weights; None where it is not available quickly.
+
+    Args:
+        base_model: its name.
+        trust_remote_code: whether the user allows Python code that comes with it to run.
+        also: names of further small files, which may be missing.
+    """
     if base_model == PACKAGED:
         folder = _packaged_folder()
     elif Path(base_model).expanduser().is_dir():
@@ -117,6 +125,9 @@ def model_at_hand(base_model: str, trust_remote_code: bool = False) -> Checkpoin
             folder = Path(huggingface_hub.hf_hub_download(base_model, "config.json", etag_timeout=10)).parent
         except Exception:  # whoever needs the weights will say what is wrong
             return None
+        for name in also:
+            with suppress(Exception):  # it may have none
+                huggingface_hub.hf_hub_download(base_model, name, etag_timeout=10)
     return Checkpoint(base_model, folder, "", trust_remote_code) if (folder / "config.json").is_file() else None
 
 

@@ -2,15 +2,16 @@
 
 import string
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from adamergex.data.settings import Source
 from adamergex.errors import DataError
 from adamergex.tasks import loading
+from adamergex.tasks.conversations import Turn, conversation
 from adamergex.tasks.overlap import normalised
-from adamergex.tasks.task import Task, Wording
+from adamergex.tasks.task import Conversational, Task
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,9 @@ class Item:
         golds: all right answers, in the form that a model's are compared with.
         text_pair: the second text of an encoder's text pair: none; one that all choices refer to, such as a hypothesis;
             or one for each choice, each in its own sequence.
+        chat: whether the prompt is the user's turn in the model's chat template.
+        turns: of chat, what was said before the prompt: a system message, and earlier questions with their answers.
+        begun: of chat, how the assistant's turn begins, which the answer continues as it is.
     """
 
     id: str
@@ -37,12 +41,25 @@ class Item:
     golds: tuple[str, ...] = ()
     doc_id: str = ""
     text_pair: tuple[str, ...] = ()
+    chat: bool = False
+    turns: tuple[Turn, ...] = ()
+    begun: str = ""
+
+
+# What an item without chat has none of, and its row does not name.
+_OF_CHAT = ("chat", "turns", "begun")
+
+
+def to_row(item: Item) -> dict[str, Any]:
+    """An item as a row of a JSON lines file."""
+    return {name: value for name, value in asdict(item).items() if value or name not in _OF_CHAT}
 
 
 def from_row(row: Mapping[str, Any]) -> Item:
     """An item from its row in a JSON lines file."""
     tuples = ("choices", "longest_column", "golds", "text_pair")
-    return Item(**(dict(row) | {key: tuple(row.get(key, ())) for key in tuples}))
+    turns = tuple((role, text) for role, text in row.get("turns", ()))
+    return Item(**(dict(row) | {key: tuple(row.get(key, ())) for key in tuples} | {"turns": turns}))
 
 
 def read_items(
@@ -80,7 +97,7 @@ def read_items(
     return items
 
 
-def question(wording: Wording, labels: Iterable[str], location: str, row: Mapping[str, Any]) -> Item:
+def question(wording: Conversational, labels: Iterable[str], location: str, row: Mapping[str, Any]) -> Item:
     """The item of a row without its answer; columns that the wording does not name are not looked at.
 
     Args:
@@ -90,12 +107,20 @@ def question(wording: Wording, labels: Iterable[str], location: str, row: Mappin
         row: its columns.
 
     Raises:
-        DataError: the row lacks a column, its prompt is empty, or two choices have the same words.
+        DataError: the row lacks a column, its prompt is empty, its conversation is malformed, or two choices have the same
+            words.
     """
     missing = [column for column in wording.columns if row.get(column) is None]
     if missing:
         raise DataError(_lacks(location, missing[0], row))
-    prompt, longest = _filled(wording.prompt, row)
+    turns: list[Turn] = []
+    if wording.messages is None:
+        prompt, longest = _filled(wording.prompt, row)
+    else:
+        (*turns, (_, prompt)), _ = conversation(location, wording.messages, row[wording.messages])
+        longest = (0, len(prompt))
+    if wording.system is not None and not (turns and turns[0][0] == "system"):
+        turns.insert(0, ("system", wording.system))
     if not prompt.strip():
         raise DataError(f"{location}: the prompt is empty; fill the columns that it is made of")
     words = wording.choices or {}
@@ -111,6 +136,8 @@ def question(wording: Wording, labels: Iterable[str], location: str, row: Mappin
         (),
         "" if row.get("id") is None else str(row["id"]),
         _text_pair(wording, row, choices),
+        wording.chat,
+        tuple(turns),
     )
 
 
@@ -125,6 +152,13 @@ def _item(task: Task, location: str, row: dict[str, Any], language: str, scored:
     item = question(wording, labels, location, row)
     if not labelled:
         return item
+    if task.messages is not None:
+        _, last = conversation(location, task.messages, row[task.messages])
+        if last is None:
+            raise DataError(
+                f"{location}: column {task.messages!r} ends with the user's turn; expected the assistant's answer"
+            )
+        row = row | {task.answer: last}
     if row.get(task.answer) is None:
         raise DataError(_lacks(location, task.answer, row))
     choices = {label: words.removeprefix(wording.separator) for label, words in zip(labels, item.choices, strict=True)}
@@ -154,7 +188,7 @@ def _answer(
     return answer, tuple(gold.strip() for gold in golds)
 
 
-def _text_pair(wording: Wording, row: Mapping[str, Any], choices: Mapping[str, str]) -> tuple[str, ...]:
+def _text_pair(wording: Conversational, row: Mapping[str, Any], choices: Mapping[str, str]) -> tuple[str, ...]:
     shared = wording.shared_columns
     if shared is None:
         return tuple(words.strip() for words in choices.values())
@@ -199,13 +233,18 @@ def refuse_overlap(seen: Sequence[Item], scored: Sequence[Item], language: str, 
     Raises:
         DataError: a prompt is in both, compared by letters and digits alone.
     """
-    ids = {normalised(item.prompt): item.id for item in seen}
-    shared = [(ids[key], item.id) for item in scored if (key := normalised(item.prompt)) in ids]
+    ids = {_said(item): item.id for item in seen}
+    shared = [(ids[key], item.id) for item in scored if (key := _said(item)) in ids]
     if shared:
         raise DataError(
             f"task data ({language}): {len(shared)} items stand both in {where} and in the scored split, "
             f"the first as {shared[0][0]} and {shared[0][1]}; remove them from one"
         )
+
+
+def _said(item: Item) -> str:
+    """All that is said up to the answer, but for a system message, by letters and digits alone."""
+    return normalised("\n".join([*(text for role, text in item.turns if role != "system"), item.prompt]))
 
 
 def refuse_unequal(counts: Mapping[str, int]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import langcodes
 
 from adamergex.language_tags import standard
+from adamergex.tasks.conversations import Turn
 from adamergex.tasks.items import Item
 from adamergex.tasks.task import AnswerKind
 
@@ -29,6 +30,8 @@ XLT_TOKENS = 192
 def few_shot(items: Sequence[Item], solved: Sequence[Item], shots: int, seed: int) -> list[Item]:
     """Items with few-shot examples before them, the same for all; where there are choices, the examples' labels are balanced.
 
+    In chat they are turns of user and assistant.
+
     Args:
         items: to prompt for.
         solved: examples to sample from.
@@ -44,11 +47,23 @@ def few_shot(items: Sequence[Item], solved: Sequence[Item], shots: int, seed: in
         turn = turns[item.answer] = turns.get(item.answer, 0) + 1
         keyed.append((turn if item.choices else 0, item))
     chosen = [item for _, item in sorted(keyed, key=lambda pair: pair[0])][:shots]
+    if any(item.chat for item in items):
+        return [replace(item, turns=_behind_system(item.turns, chosen)) for item in items]
     before = "".join(f"{item.prompt}{item.answer}{BETWEEN}" for item in chosen)
     return [
         replace(item, prompt=before + item.prompt, longest_column=_moved(item.longest_column, len(before)))
         for item in items
     ]
+
+
+def _behind_system(turns: tuple[Turn, ...], chosen: Sequence[Item]) -> tuple[Turn, ...]:
+    """Few-shot examples as turns of user and assistant, between a system message and the rest of a conversation."""
+    shown: list[Turn] = []
+    for item in chosen:
+        shown += [turn for turn in item.turns if turn[0] != "system"]
+        shown += [("user", item.prompt), ("assistant", item.answer.strip())]
+    system = turns[:1] if turns and turns[0][0] == "system" else ()
+    return (*system, *shown, *turns[len(system) :])
 
 
 def xlt(items: Sequence[Item], kind: AnswerKind, language: str) -> list[Item]:
@@ -74,15 +89,19 @@ def xlt(items: Sequence[Item], kind: AnswerKind, language: str) -> list[Item]:
 
 
 def answering(items: Sequence[Item], thoughts: Sequence[str]) -> list[Item]:
-    """Items whose prompts continue with the model's reasoning, up to the marker that the answer follows."""
+    """Items whose prompts continue with the model's reasoning, up to the marker that the answer follows.
+
+    In chat, the assistant's turn does.
+    """
+    reasoned = [f"{thought.partition(XLT_MARKER)[0].strip()}{XLT_THEN}" for thought in thoughts]
     return [
         replace(
             item,
-            prompt=f"{item.prompt}{thought.partition(XLT_MARKER)[0].strip()}{XLT_THEN}",
+            **({"begun": so_far} if item.chat else {"prompt": item.prompt + so_far}),  # type: ignore[arg-type]
             answer=f" {item.answer.strip()}",
             choices=tuple(f" {choice.strip()}" for choice in item.choices),
         )
-        for item, thought in zip(items, thoughts, strict=True)
+        for item, so_far in zip(items, reasoned, strict=True)
     ]
 
 

@@ -24,6 +24,7 @@ class Wording(Section):
     marker: str | None = Field(
         None, min_length=1, description="what the number follows that is the answer, such as 'The answer is'"
     )
+    system: str | None = Field(None, min_length=1, description="with chat: the system message")
 
     @field_validator("choices", mode="before")
     @classmethod
@@ -101,13 +102,64 @@ def _columns(template: str) -> list[str]:
     return [str(name) for _, name, _, _ in parsed]
 
 
-class Task(Wording):
+class Conversational(Wording):
+    """A wording, and whether its prompts are what a user says to an assistant."""
+
+    chat: bool = Field(
+        False,
+        strict=True,
+        description="ask through the base model's own chat template, as instruction-tuned models are asked",
+    )
+    messages: str | None = Field(
+        None,
+        description="in place of prompt and answer: the column with a conversation, a list of {role, content} or of {from, "
+        "value}, whose last turn is the answer; implies chat",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_messages(cls, value: Any) -> Any:
+        """`messages: NAME` stands for a prompt and an answer."""
+        if not isinstance(value, dict) or not isinstance(name := value.get("messages"), str):
+            return value
+        if not name.isidentifier():
+            raise ValueError(f"messages: expected a column, {_RULE}; got {name!r}")
+        meant = {"prompt": f"{{{name}}}", "separator": "", "chat": True}
+        meant |= {"answer": name} if "answer" in cls.model_fields else {}
+        for key, implied in meant.items():
+            if value.get(key, implied) != implied:
+                raise ValueError(f"messages: the rows hold whole conversations; remove {key}")
+        if value.get("learned") or value.get("wordings"):
+            raise ValueError("messages: the rows hold whole conversations; remove learned and wordings")
+        return value | meant
+
+    @property
+    def in_chat(self) -> str:
+        """How it is asked, for a reader; empty without chat."""
+        system = f", after the system message {self.system!r}" if self.system else ""
+        return f"asked through the base model's chat template{system}" if self.chat else ""
+
+    @property
+    def described(self) -> str:
+        """The prompt, and how it is asked, for a reader."""
+        return f"{self.prompt}\n({self.in_chat})" if self.chat else self.prompt
+
+    @model_validator(mode="after")
+    def _system_belongs_to_chat(self) -> Self:
+        if self.system is not None and not self.chat:
+            raise ValueError("system belongs to chat: true; add it, or remove system")
+        if self.system is not None and not self.system.strip():
+            raise ValueError("system is empty; remove it")
+        return self
+
+
+class Task(Conversational):
     """Labelled data in the source language, and how a row becomes a prompt and its answer."""
 
     kind: AnswerKind | None = Field(
         None,
         description="how answers are compared: choice, text (equal), number, extraction (EM and F1) or generation (ROUGE); "
-        "choice or text if left out",
+        "choice, text or, of messages, generation if left out",
     )
     answer: str = Field(description="the column that holds the label or the answer; a list holds several right ones")
     learned: str | None = Field(
@@ -153,14 +205,16 @@ class Task(Wording):
             raise ValueError("choices and kind: choice belong together")
         if any((wording.choices or {}).keys() != (self.choices or {}).keys() for wording in self.wordings.values()):
             raise ValueError("a wording has other labels than the task; give it the same choices in other words")
+        if not self.chat and any(wording.system for wording in self.wordings.values()):
+            raise ValueError("wordings: system belongs to chat: true; add it to the task, or remove system")
         if self.answer_kind != "number" and (self.marker or any(w.marker for w in self.wordings.values())):
             raise ValueError("marker belongs to kind: number; remove it")
         return self
 
     @property
     def answer_kind(self) -> AnswerKind:
-        """How answers are compared."""
-        return self.kind or ("choice" if self.choices else "text")
+        """How answers are compared; what an assistant says may have several lines."""
+        return self.kind or ("choice" if self.choices else "text" if self.messages is None else "generation")
 
     def refuses(self, metric: str) -> str | None:
         """Why systems cannot be compared by a metric (`evaluate.metric`) on this task, or None."""
@@ -170,7 +224,10 @@ class Task(Wording):
         why = "the task's choices name columns" if words else "the task has no choices"
         return f"{metric} is for labels that all items of a language share, and {why}; leave it out"
 
-    def wording(self, language: str) -> Wording:
-        """The wording of items in a language."""
+    def wording(self, language: str) -> Conversational:
+        """The wording of items in a language; with the task's system message where it has none of its own."""
         tag = language_tags.match(language, self.wordings)
-        return self if tag is None else self.wordings[tag]
+        if tag is None:
+            return self
+        own = self.wordings[tag].model_dump()
+        return Conversational(**own | {"chat": self.chat, "system": own["system"] or self.system})

@@ -20,8 +20,9 @@ from adamergex.inference import choices, generation
 from adamergex.inference.answering import PromptSpec, rounds
 from adamergex.inference.journal import Journal
 from adamergex.inference.predict import Prediction, PredictionRequest, chosen, marked, read_back
+from adamergex.models.chat import prompts
 from adamergex.models.encode import sequences
-from adamergex.models.families import Kind, PromptReader, does_not_load, end_tokens, first_line, load_tokenizer
+from adamergex.models.families import Kind, does_not_load, end_tokens, first_line, load_tokenizer
 from adamergex.storage.checkpoints import Checkpoint
 from adamergex.tasks.items import Item
 
@@ -170,13 +171,14 @@ class Vllm:
                 scored = _Scored(number, item, options, questions, journal)
                 requests += [_Choice(options.whole(k), params, scored, k) for k in range(len(item.choices))]
             return requests
+        ending = generation.ends(self, items)
         params = SamplingParams(
-            temperature=0, max_tokens=questions.max_new_tokens, stop_token_ids=list(self.ends), detokenize=False
+            temperature=0, max_tokens=questions.max_new_tokens, stop_token_ids=list(ending), detokenize=False
         )
-        prompts = sequences(self.tokenizer, [item.prompt for item in items])
+        asked = sequences(self.tokenizer, prompts(self.tokenizer, items))
         return [
-            _Written(ids, params, number, item, questions, journal, self)
-            for number, item, ids in zip(numbers, items, prompts, strict=True)
+            _Written(ids, params, number, item, questions, journal, self.tokenizer, ending)
+            for number, item, ids in zip(numbers, items, asked, strict=True)
         ]
 
 
@@ -238,14 +240,15 @@ class _Written(_Request):
     item: Item
     questions: PredictionRequest
     journal: Journal
-    reader: PromptReader
+    tokenizer: Any
+    ending: tuple[int, ...]
 
     def see(self, output: Any) -> bool:
-        ids, questions, tokenizer = list(output.outputs[0].token_ids), self.questions, self.reader.tokenizer
+        ids, questions, tokenizer = list(output.outputs[0].token_ids), self.questions, self.tokenizer
         if not output.finished and not (ids and generation.may_end(tokenizer, ids[-1], questions.until)):
             return False
-        text = generation.written(tokenizer, ids, self.reader.ends)
-        if not output.finished and not generation.has_ended(text, questions.kind, questions.until):
+        text = generation.written(tokenizer, ids, self.ending)
+        if not output.finished and not generation.has_ended(text, questions.kind, questions.until, self.item.chat):
             return False
         self.journal.add({self.number: asdict(marked(self.item, text, questions))})
         return True

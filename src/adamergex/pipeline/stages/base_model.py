@@ -1,6 +1,6 @@
 """The base model as a parameter of stages."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from adamergex.execution.stage import Needs, Params, Unkeyed
 
@@ -19,6 +19,7 @@ class BaseModel(Params):
         quantization: 4bit or 8bit, where the frozen weights are held in fewer bits.
         trust_remote_code: whether the user allowed Python code in the model's repository.
         weight_bytes: of the files of the weights.
+        template: SHA-256 of its chat template, where items are asked through it.
     """
 
     name: str
@@ -28,6 +29,12 @@ class BaseModel(Params):
     quantization: Literal["4bit", "8bit"] | None = None
     trust_remote_code: bool = False
     weight_bytes: Annotated[int, Unkeyed] = 0
+    template: str | None = None
+    optional: ClassVar[tuple[str, ...]] = ("template",)
+
+    def asked(self, chat: bool) -> Self:
+        """The model as results depend on it: its chat template counts where items are asked through it, and only there."""
+        return self if chat else self.model_copy(update={"template": None})
 
     @property
     def packages(self) -> tuple[str, ...]:

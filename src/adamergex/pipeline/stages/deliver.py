@@ -52,6 +52,7 @@ class DeliverParams(Params):
             quantization=self.model.quantization,
             max_length=self.max_length,
             calibration=calibration,
+            chat_template=self.model.template,
         )
 
 

@@ -2,14 +2,13 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adamergex.data.settings import Source
 from adamergex.execution.stage import Inputs, Kind, Params, Place
 from adamergex.storage.files import read_jsonl, write_jsonl
-from adamergex.tasks.items import Item, from_row, read_items
+from adamergex.tasks.items import Item, from_row, read_items, to_row
 from adamergex.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -51,6 +50,10 @@ class ItemsParams(Params):
         task = self.task.model_dump(include={"answer", "learned", "kind"})
         # What an encoder reads as the second text of a pair.
         task |= {"shared_columns": self.task.wording(self.language).shared_columns}
+        if self.task.chat:
+            task["chat"] = self.task.wording(self.language).model_dump(include={"system"}) | {
+                "messages": self.task.messages
+            }
         described = super().identity()
         del described["source"]
         if self.part == (0.0, 1.0) and self.most is None:
@@ -65,7 +68,7 @@ def make(params: ItemsParams, inputs: Inputs, output: Path, scratch: Path, worke
     random.Random(params.seed).shuffle(order)
     start, end = (round(share * len(items)) for share in params.part)
     taken = sorted(order[start:end][: params.most])
-    write_jsonl(output / FILE, (asdict(items[number]) for number in taken))
+    write_jsonl(output / FILE, (to_row(items[number]) for number in taken))
 
 
 def read(folder: Path) -> list[Item]:

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections import Counter
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from adamergex.execution.stage import Inputs, Kind
 from adamergex.pipeline.stages import calibrate, items, predict, train
 from adamergex.pipeline.stages.train import TrainParams
 from adamergex.storage.files import read_json, write_jsonl
-from adamergex.tasks.items import Item
+from adamergex.tasks.items import Item, to_row
 from adamergex.training.self_training import objection, surest
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def make(params: RefineParams, inputs: Inputs, output: Path, scratch: Path, work
         place = scratch / "learned"
         if worker.processes.is_first:
             place.mkdir(exist_ok=True)
-            write_jsonl(place / items.FILE, map(asdict, learned))
+            write_jsonl(place / items.FILE, map(to_row, learned))
         worker.processes.wait()
         train.make(params, {"items": [*inputs["items"], place]}, output, scratch, worker)
     elif worker.processes.is_first:
@@ -54,7 +54,7 @@ def make(params: RefineParams, inputs: Inputs, output: Path, scratch: Path, work
         (output / train.FACTS).write_text("{}\n")
         write_jsonl(output / train.LOG, [])
     if worker.processes.is_first:
-        write_jsonl(output / LEARNED, map(asdict, learned if facts["refused"] is None else []))
+        write_jsonl(output / LEARNED, map(to_row, learned if facts["refused"] is None else []))
         (output / FACTS).write_text(json.dumps(facts, ensure_ascii=False, indent=2) + "\n", "utf-8")
 
 
