@@ -1,7 +1,7 @@
 # Each target does all its own set-up, in .venv.
 BIN := .venv/bin
 
-.PHONY: quickstart test slow check docs benchmark setup
+.PHONY: quickstart test slow check docs package benchmark setup
 
 quickstart: setup  ## the whole main job on a real model, English → Slovene
 	$(BIN)/adamergex run quickstart
@@ -20,6 +20,9 @@ check: setup       ## lint, format and types
 docs: setup        ## the documentation as a site, in site/; every warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@echo "docs: site/index.html"
+
+package: setup     ## the wheel and the sdist, and a run with the wheel where nothing else of this repository is
+	$(BIN)/python scripts/package.py
 
 benchmark: setup   ## ours against the paper's way, and merging against copying and against PEFT
 	$(BIN)/python benchmarks/quickstart.py

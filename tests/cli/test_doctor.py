@@ -49,6 +49,15 @@ def test_versions_are_held_against_each_other() -> None:
     )
 
 
+def test_an_extra_of_extras_is_installed_where_all_of_those_are() -> None:
+    requires = [*REQUIRES, "adamergex[demo]; extra == 'all'"]
+    there = {"adamergex": "0.1.0"}
+    (found,) = doctor.extras(requires, ["all"], there.get)
+    (alone,) = doctor.extras(requires, ["demo"], there.get)
+    assert found.value == alone.value
+    assert found.value.startswith("not installed (without ")
+
+
 def test_extras_are_installed_where_all_of_them_is() -> None:
     (found,) = doctor.extras(REQUIRES, ["demo"], {"gguf": "0.17.1"}.get)
     assert found == Finding("extra demo", "installed")
@@ -104,8 +113,10 @@ def test_the_command_reports_this_machine(monkeypatch: pytest.MonkeyPatch, capsy
             main.main()
         shown = capsys.readouterr().out
         assert "transformers" in shown
-    listed = json.loads(shown)
+    document = json.loads(shown)
+    listed = document["findings"]
     problems = [one for one in listed if one["status"] == "problem"]
+    assert [line.split(":")[0] for line in document["problems"]] == [one["name"] for one in problems]
     assert caught.value.code == (1 if problems else 0)
     assert {"Python", "torch", "together", "device", "memory", "models", "Hugging Face hub"} <= {
         one["name"] for one in listed

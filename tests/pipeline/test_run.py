@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ class Seen(Silent):
         self.skipped.append(name.split()[1])
 
 
-def run(path: Path, *overrides: str, output: str = "run") -> tuple[list[Any], Seen]:
+def run(path: Path, *overrides: str, output: str = "run") -> tuple[Sequence[Any], Seen]:
     seen = Seen()
     loaded = loading.load(str(path), overrides)
     return run_recipe(loaded, folder=path.parent, output=path.parent / output, display=seen), seen

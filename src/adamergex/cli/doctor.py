@@ -1,6 +1,5 @@
 """`adamergex doctor`: what a run needs of this machine, what there is, and what to do about the difference."""
 
-import json
 import os
 import platform
 import shutil
@@ -18,7 +17,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from adamergex.cli import documents
+
 if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
     from adamergex.models.machine import Machine
 
 _NAME = "adamergex"
@@ -52,7 +55,7 @@ class Finding:
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print a list of findings.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="All findings, as one JSON document.")] = False,
 ) -> None:
     """Look at this machine and at what is installed, and say what to do about each problem; status 1 where there is one."""
     from adamergex.models.machine import machine
@@ -67,7 +70,8 @@ def doctor(
         *extras(metadata.requires(_NAME) or [], metadata.metadata(_NAME).get_all("Provides-Extra") or [], installed),
     ]
     if as_json:
-        typer.echo(json.dumps([asdict(finding) for finding in found], ensure_ascii=False, indent=2))
+        problems = [f"{one.name}: {one.value}; {one.advice}" for one in found if one.status == "problem"]
+        documents.show({"findings": [asdict(finding) for finding in found], "problems": problems})
     else:
         _show(found)
     if any(finding.status == "problem" for finding in found):
@@ -134,17 +138,10 @@ def together(requires: Callable[[str], list[str]], installed: Installed) -> Iter
 
 def extras(requires: list[str], names: list[str], installed: Installed) -> Iterator[Finding]:
     """Which extras are installed, with all that they need."""
-    from packaging.requirements import Requirement
-
     for extra in names:
-        needed = [
-            one
-            for one in map(Requirement, requires)
-            if one.marker and one.marker.evaluate({"extra": extra}) and not one.marker.evaluate({"extra": ""})
-        ]
         missing = [
             str(one.name)
-            for one in needed
+            for one in _needed(requires, extra)
             if (version := installed(one.name)) is None or not one.specifier.contains(version, prereleases=True)
         ]
         if not missing:
@@ -156,6 +153,19 @@ def extras(requires: list[str], names: list[str], installed: Installed) -> Itera
                 "ok",
                 f"where it is wanted: pip install '{_NAME}[{extra}]'",
             )
+
+
+def _needed(requires: list[str], extra: str) -> "Iterator[Requirement]":
+    """What an extra needs that the package alone does not, with what the extras need that it names itself."""
+    from packaging.requirements import Requirement
+
+    for one in map(Requirement, requires):
+        if one.marker and one.marker.evaluate({"extra": extra}) and not one.marker.evaluate({"extra": ""}):
+            if one.name == _NAME:
+                for other in sorted(one.extras):
+                    yield from _needed(requires, other)
+            else:
+                yield one
 
 
 def hub(environment: Mapping[str, str], reaches: Callable[[str], str | None]) -> Finding:

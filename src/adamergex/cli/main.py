@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from adamergex import __version__
-from adamergex.cli import corpus, doctor, evaluate, init, merge, predict, publish, recipes, run
-from adamergex.errors import AdaMergeXError, RecipeError
+from adamergex.cli import corpus, doctor, evaluate, fuse, init, merge, predict, publish, recipes, run
+from adamergex.cli.documents import lines
+from adamergex.errors import AdaMergeXError
 
 app = typer.Typer(
     name="adamergex",
@@ -45,6 +46,7 @@ app.command()(predict.predict)
 app.command()(publish.publish)
 app.command()(merge.merge)
 app.command()(merge.inspect)
+app.command()(fuse.fuse)
 app.command()(doctor.doctor)
 
 
@@ -52,12 +54,9 @@ def main() -> None:
     """Run the command line; the exit status is 2 for a user's mistake."""
     try:
         app()
-    except RecipeError as error:
-        for problem in error.problems:
-            print(f"error: {problem}", file=sys.stderr)
-        sys.exit(2)
     except AdaMergeXError as error:
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        for line in lines(error):
+            print(f"error: {line}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -4,7 +4,6 @@ The options that are settings of a method come from the methods' classes, so tha
 """
 
 import inspect as signatures
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from adamergex.cli import documents
 from adamergex.errors import MergeError, RecipeError
 from adamergex.merging.base_method import ROLES
 from adamergex.merging.methods import METHODS
@@ -215,7 +215,7 @@ def _located(before: Any, places: dict[str, str]) -> Any:
 
 def inspect(
     folders: Annotated[list[str], typer.Argument(metavar="ADAPTER...", help=f"{ADAPTER}.", show_default=False)],
-    as_json: Annotated[bool, typer.Option("--json", help="All facts, by module too, as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="All facts, by module too, as one JSON document.")] = False,
 ) -> None:
     """Show what is in adapters, and how several lie to each other."""
     from adamergex.adapters.adapter import load
@@ -223,11 +223,12 @@ def inspect(
     from adamergex.merging.folder import writable
 
     names = inspection.short_names(folders)
-    adapters = {name: load(folder, lazy=True) for name, folder in zip(names, folders, strict=True)}
-    described = {name: inspection.describe(adapter) for name, adapter in adapters.items()}
-    related = inspection.relate(adapters) if len(adapters) > 1 else None
+    with documents.problems_shown(as_json):
+        adapters = {name: load(folder, lazy=True) for name, folder in zip(names, folders, strict=True)}
+        described = {name: inspection.describe(adapter) for name, adapter in adapters.items()}
+        related = inspection.relate(adapters) if len(adapters) > 1 else None
     if as_json:
-        typer.echo(json.dumps(writable({"adapters": described, "together": related}), indent=2, ensure_ascii=False))
+        documents.show(writable({"adapters": described, "together": related, "problems": []}))
         return
     _say_taken({name: adapter.origin for name, adapter in adapters.items()})
     console = Console()

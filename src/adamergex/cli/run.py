@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from adamergex.cli import documents
+
 if TYPE_CHECKING:
     from adamergex.recipes.recipe import Recipe
 
@@ -19,6 +21,7 @@ Overrides = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override the recipe, such as train.learning_rate=1e-4."),
 ]
 TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="The same as --set trust_remote_code=true.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document, problems included.")]
 Output = Annotated[Path | None, typer.Option(help="The run folder.  [default: runs/NAME]", show_default=False)]
 
 
@@ -67,23 +70,43 @@ def plan(
     overrides: Overrides = None,
     output: Output = None,
     trust_remote_code: TrustRemoteCode = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what a run consists of, and of each stage whether it is done, why it is not, or what it waits for."""
-    from adamergex.pipeline.plan_table import table
+    from adamergex.pipeline import plan_table
     from adamergex.recipes.loading import folder_of
 
-    typer.echo(table(_load(recipe, overrides, trust_remote_code), folder_of(recipe), output), nl=False)
+    with documents.problems_shown(as_json):
+        loaded = _load(recipe, overrides, trust_remote_code)
+        states = plan_table.look(loaded, folder_of(recipe), output)
+    if as_json:
+        documents.show(plan_table.document(states) | {"problems": []})
+    else:
+        typer.echo(plan_table.table(states), nl=False)
 
 
-def validate(recipe: RecipeName, overrides: Overrides = None, trust_remote_code: TrustRemoteCode = False) -> None:
+def validate(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    trust_remote_code: TrustRemoteCode = False,
+    as_json: AsJson = False,
+) -> None:
     """Check a recipe and the data it names, and say all that is wrong."""
     from adamergex.recipes.chats import HINT, may_chat
     from adamergex.recipes.loading import folder_of
     from adamergex.recipes.preflight import check
 
-    loaded = _load(recipe, overrides, trust_remote_code)
-    for line in check(loaded, folder_of(recipe)):
+    with documents.problems_shown(as_json):
+        loaded = _load(recipe, overrides, trust_remote_code)
+        unreachable = check(loaded, folder_of(recipe))
+        notes = [HINT] if not loaded.task.chat and may_chat(loaded.base_model, loaded.trust_remote_code) else []
+    if as_json:
+        about = {"recipe": recipe, "name": loaded.name, "source": loaded.source, "targets": list(loaded.targets)}
+        about |= {"base_model": loaded.base_model, "notes": notes, "not_looked_at": unreachable}
+        documents.show(about | {"problems": []})
+        return
+    for line in unreachable:
         typer.echo(f"not looked at: {line}", err=True)
     typer.echo(f"{recipe}: valid; {loaded.source} → {', '.join(loaded.targets)} on {loaded.base_model}")
-    if not loaded.task.chat and may_chat(loaded.base_model, loaded.trust_remote_code):
-        typer.echo(f"note: {HINT}")
+    for note in notes:
+        typer.echo(f"note: {note}")

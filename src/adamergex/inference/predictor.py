@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 from scipy.special import softmax
 
 from adamergex.adapters import adapter as adapters
-from adamergex.errors import DataError, ModelError
+from adamergex.errors import DataError, ModelError, RecipeError
 from adamergex.inference import usage
 from adamergex.inference.journal import Journal
 from adamergex.inference.predict import NEW_TOKENS, Prediction, PredictionRequest, predict
@@ -58,8 +59,8 @@ class Predictor:
     """An adapter on its base model, which answers rows as the adapter's run did.
 
     Args:
-        folder: of the adapter, with its `adamergex.json`.
-        checkpoint: its base model.
+        folder: of the adapter, or of a model that it was folded into, with its `adamergex.json`.
+        checkpoint: the adapter's base model, or that model.
         batch_size: sequences per forward pass; halved where memory does not suffice.
         raw: whether no bias is added, also where one was saved with the adapter.
 
@@ -78,7 +79,7 @@ class Predictor:
         self.labels = self.usage.task.labels
         self.bias = None if raw else self.usage.bias
         self._batch_size = batch_size
-        adapter = adapters.load(folder)
+        adapter = None if usage.is_whole(folder) else adapters.load(folder)
         kind = KINDS[family(checkpoint)]["task"]
         template = _template(self.usage, checkpoint)
         keep_freed_memory()
@@ -90,11 +91,13 @@ class Predictor:
             classes=self.usage.task.outputs if kind == "classes" else 0,
             quantization=self.usage.quantization,
         )
-        self._resident.set_adapter(adapter)
-        prefix = adapter.config.get("num_virtual_tokens") or 0
+        if adapter is not None:
+            self._resident.set_adapter(adapter)
+        self._is_whole = adapter is None
+        prefix = adapter.config.get("num_virtual_tokens") or 0 if adapter is not None else 0
         self._longest = longest_item(self._resident, self.usage.task.max_length, prefix)
-        parts = [files.sha256(folder / name) for name in (usage.FILE, adapters.CONFIG, adapters.WEIGHTS)]
-        parts += [template] if template else []
+        names = (usage.FILE, *(() if adapter is None else (adapters.CONFIG, adapters.WEIGHTS)))
+        parts = [*(files.sha256(folder / name) for name in names), *([template] if template else ())]
         self.key = sha256(json.dumps([*parts, checkpoint.fingerprint, batch_size]).encode()).hexdigest()
 
     def __call__(self, rows: Iterable[str | Mapping[str, object]]) -> list[tuple[str, float | None]]:
@@ -161,7 +164,8 @@ class Predictor:
             new_tokens,
             task.length_normalization,
         )
-        found = predict(resident, questions, on_item, journal)
+        with resident.without_adapter() if self._is_whole else nullcontext():
+            found = predict(resident, questions, on_item, journal)
         return [self._answer(item, prediction) for item, prediction in zip(items, found, strict=True)], shortened
 
     def _answer(self, item: Item, found: Prediction) -> Answer:
@@ -189,8 +193,9 @@ def predictor(
         answer(["prižgi luč v kuhinji"])      # → [(label, probability)]
 
     Args:
-        adapter: the folder of a run, or of an adapter with its `adamergex.json` (a run's `delivered/LANG`); or a published
-            one, `user/name[@revision][:subfolder]` on the Hugging Face hub.
+        adapter: the folder of a run, of an adapter with its `adamergex.json` (a run's `delivered/LANG`), or of a model that
+            `adamergex fuse` folded one into; or a published adapter, `user/name[@revision][:subfolder]` on the Hugging Face
+            hub.
         language: of the answers, a BCP 47 code; needed only where a run has several.
         base_model: a Hugging Face id or a folder, in place of the one that the run had.
         batch_size: sequences per forward pass; halved where memory does not suffice.
@@ -201,12 +206,18 @@ def predictor(
         AdapterError: there is no such adapter, or nothing says how it is asked.
         NetworkError: the hub does not answer.
         ModelError: the base model does not load, has other weights than that of the run, or the adapter does not fit it.
-        RecipeError: the language has to be named.
+        RecipeError: the language has to be named; or a base model is named for a model that is whole.
     """
     folder = usage.find(adapter, language)
     known = usage.read(folder)
+    if usage.is_whole(folder):
+        if base_model is not None:
+            raise RecipeError(
+                [f"--base-model {base_model}: {folder} is a whole model, with the adapter in it; leave it out"]
+            )
+        return Predictor(folder, resolve(str(folder), trust_remote_code), batch_size, raw)
     checkpoint = resolve(base_model or known.base_model, trust_remote_code)
-    if base_model is None and _differ(known.weights, checkpoint.fingerprint):
+    if base_model is None and differ(known.weights, checkpoint.fingerprint):
         raise ModelError(
             f"base_model {known.base_model}: its weights are {checkpoint.fingerprint}, those of the adapter's run were "
             f"{known.weights}; name the model to use it all the same (--base-model)"
@@ -234,8 +245,8 @@ def _template(known: usage.Usage, checkpoint: Checkpoint) -> str | None:
     return chat.digest(found)
 
 
-def _differ(one: str, other: str) -> bool:
-    """Whether two fingerprints say that weights are not the same; a hash and a commit cannot be compared.
+def differ(one: str, other: str) -> bool:
+    """Whether two fingerprints of base models say that weights are not the same; a hash and a commit cannot be compared.
 
     Behind them may stand a hash of code.
     """

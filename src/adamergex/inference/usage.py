@@ -214,6 +214,11 @@ def read(folder: Path) -> Usage:
         ) from error
 
 
+def is_whole(folder: Path) -> bool:
+    """Whether a folder is of a model that an adapter was folded into, not of an adapter."""
+    return (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file()
+
+
 def find(place: str | Path, language: str | None = None) -> Path:
     """The folder of an adapter with its `adamergex.json`: the place itself, or one in a run's `delivered/`.
 

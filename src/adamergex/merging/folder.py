@@ -16,12 +16,12 @@ from typing import Any
 
 from adamergex.adapters.adapter import CONFIG, WEIGHTS, Adapter, load
 from adamergex.adapters.location import Location, locate
-from adamergex.errors import MergeError
+from adamergex.errors import MergeError, StorageError
 from adamergex.merging.base_method import SOURCE, TARGET, TASK
 from adamergex.merging.merge import Merged, merge
 from adamergex.merging.model_card import card
 from adamergex.merging.plan import Input, Inputs, Plan
-from adamergex.storage.files import beside, clear, resolved, sha256
+from adamergex.storage.files import beside, clear, replaceable, resolved, sha256
 from adamergex.storage.hub import parse
 from adamergex.storage.yaml_model import dump
 
@@ -178,29 +178,19 @@ def put(
 
 
 def check_output(inputs: Mapping[str, str], output: Path, overwrite: bool) -> None:
-    """Check that a folder may be written. Raises MergeError where it would replace something that must stay.
+    """Check that a folder may be written.
 
     Args:
         inputs: the adapters as `named`, by role.
         output: the folder to write.
         overwrite: whether an adapter that is there may be replaced.
+
+    Raises:
+        StorageError: it would replace something that must stay.
     """
-    target = resolved(output)
-    for role, input_folder in inputs.items():
-        if target in (Path(input_folder), *Path(input_folder).parents):
-            raise MergeError(f"{output} would replace the {role} adapter {input_folder}; choose another --output")
-    if target in (current := Path.cwd(), *current.parents):
-        raise MergeError(f"{output} is the current folder, or above it; choose another --output")
-    try:
-        if target.is_symlink() or (target.exists() and not target.is_dir()):
-            raise MergeError(f"{output} is not a folder; choose another --output")
-        present = sorted(path.name for path in target.iterdir()) if target.is_dir() else []
-    except OSError as error:
-        raise MergeError(f"{output}: {error.strerror or error}; choose another --output") from error
-    if present and not overwrite:
-        raise MergeError(f"{output} exists already; choose another --output, or add --overwrite")
-    if others := set(present) - {CONFIG, WEIGHTS, PLAN, FIGURES, CARD}:
-        raise MergeError(
+    named = {f"{role} adapter": Path(folder) for role, folder in inputs.items()}
+    if others := {*replaceable(named, output, overwrite)} - {CONFIG, WEIGHTS, PLAN, FIGURES, CARD}:
+        raise StorageError(
             f"{output} holds more than an adapter ({min(others)}), and is not replaced; choose another --output"
         )
 

@@ -15,24 +15,40 @@ from adamergex.adapters.module_names import depths, place
 from adamergex.adapters.similarity import cosines, drift
 from adamergex.merging.methods.adamergex import near_zero
 
+# What facts are called in a table, where it is not their key.
+_SHOWN = {
+    "sha256": "SHA-256",
+    "lora_alpha": "lora_alpha",
+    "lora_bias": "lora_bias",
+    "rslora": "rsLoRA",
+    "norm": "norm of ΔW",
+    "mean_distance_from_1": "mean |l − 1|",
+    "worst_condition": "condition, worst",
+    "trained_values": "trained biases and tokens",
+    "not_finite": "NaN or infinity",
+}
+
 
 def describe(adapter: Adapter) -> dict[str, Any]:
-    """The properties of one adapter as plain values, in the order in which they are shown."""
+    """The properties of one adapter as plain values, in the order in which they are shown.
+
+    docs/commands.md says what the keys mean; programs read them.
+    """
     schema, config, specs = adapter.schema, adapter.config, adapter.specs
     names = schema.modules()
     modules = sorted({*names.values()} - {*schema.prompts}) or [*adapter.prompts()]
     facts: dict[str, Any] = {
         "structure": schema.structure,
-        "base model": config.get("base_model_name_or_path"),
+        "base_model": config.get("base_model_name_or_path"),
         "revision": config.get("revision"),
-        "task type": config.get("task_type"),
-        "SHA-256": adapter.digest,
+        "task_type": config.get("task_type"),
+        "sha256": adapter.digest,
         "parameters": sum(math.prod(specs[name].shape) for name in names),
         "dtype": sorted({str(specs[name].dtype).removeprefix("torch.") for name in names}),
         "modules": len(modules),
         "layers": depths(modules),
         "norms": {},
-        "kinds of module": sorted({module.rpartition(".")[2] for module in modules if module.rpartition(".")[2]}),
+        "kinds_of_module": sorted({module.rpartition(".")[2] for module in modules if module.rpartition(".")[2]}),
     }
     if schema.products:
         norms = {module: norm(adapter.update(module)) for module in schema.products}
@@ -41,17 +57,17 @@ def describe(adapter: Adapter) -> dict[str, Any]:
             "rank": sorted({product.rank for product in schema.products.values()}),
             "lora_alpha": config["lora_alpha"],
             "scaling": sorted({product.scaling for product in schema.products.values()}),
-            "rsLoRA": bool(config.get("use_rslora")),
+            "rslora": bool(config.get("use_rslora")),
             "experts": max(product.experts for product in schema.products.values()),
-            "norm of ΔW": math.hypot(*norms.values()),
+            "norm": math.hypot(*norms.values()),
             "largest": {largest: norms[largest]},
             "norms": norms,
         }
     if schema.structure == "(IA)³":
         vectors = {module: adapter.tensors[name].double() for name, module in schema.multipliers.items()}
         facts |= {
-            "mean |l − 1|": float(torch.cat([(v - 1).abs().flatten() for v in vectors.values()]).mean()),
-            "values near zero": sum(int(near_zero(v).sum()) for v in vectors.values()),
+            "mean_distance_from_1": float(torch.cat([(v - 1).abs().flatten() for v in vectors.values()]).mean()),
+            "values_near_zero": sum(int(near_zero(v).sum()) for v in vectors.values()),
             "norms": {module: float((v - 1).norm()) for module, v in vectors.items()},
         }
     if prompts := adapter.prompts():
@@ -60,18 +76,18 @@ def describe(adapter: Adapter) -> dict[str, Any]:
             for name, value in prompts.items()
         }
         facts |= {
-            "virtual tokens": config["num_virtual_tokens"],
+            "virtual_tokens": config["num_virtual_tokens"],
             "width": config["token_dim"],
-            "condition, worst": max(conditions.values()),
+            "worst_condition": max(conditions.values()),
             "norms": {name: float(value.double().norm()) for name, value in prompts.items()},
         }
     extra: dict[str, Sized] = {
-        "trained biases and tokens": schema.values,
+        "trained_values": schema.values,
         "lora_bias": schema.updates,
-        "whole modules": schema.heads,
+        "whole_modules": schema.heads,
     }
     facts |= {key: len(tensors) for key, tensors in extra.items() if tensors}
-    facts["NaN or infinity"] = len(adapter.not_finite)
+    facts["not_finite"] = len(adapter.not_finite)
     return facts
 
 
@@ -80,7 +96,7 @@ def relate(adapters: Mapping[str, Adapter]) -> dict[str, Any]:
     pairs = {f"{a} · {b}": (adapters[a], adapters[b]) for a, b in combinations(adapters, 2)}
     return {
         "differences": differences(adapters),
-        "drift of A": {pair: drift(list(both)) for pair, both in pairs.items()},
+        "drift": {pair: drift(list(both)) for pair, both in pairs.items()},
         "cosine": {pair: cosines(*both) for pair, both in pairs.items()},
     }
 
@@ -93,9 +109,9 @@ def facts_table(described: Mapping[str, Mapping[str, Any]]) -> Table:
         table.add_column(name, overflow="fold")
     for key in dict.fromkeys(key for facts in described.values() for key in facts if key != "norms"):
         # The first 16 digits of a hash are enough to distinguish files; the JSON has all of it.
-        cells = [_cell(facts.get(key))[: 16 if key == "SHA-256" else None] for facts in described.values()]
-        style = "bold" if len(set(cells)) > 1 and key != "SHA-256" else ""
-        table.add_row(key, *cells, style=style)
+        cells = [_cell(facts.get(key))[: 16 if key == "sha256" else None] for facts in described.values()]
+        style = "bold" if len(set(cells)) > 1 and key != "sha256" else ""
+        table.add_row(_SHOWN.get(key, key.replace("_", " ")), *cells, style=style)
     return table
 
 
@@ -123,7 +139,7 @@ def relations_table(related: Mapping[str, Any]) -> Table:
     for layer in sorted(layers, key=_natural):
         cells = [values.get(layer, math.nan) for values in related["cosine"].values()]
         table.add_row(layer, *map(_number, cells), style="bold" if layer == "all" else "")
-    table.add_row("the A lie apart by", *map(_number, related["drift of A"].values()), style="bold")
+    table.add_row("the A lie apart by", *map(_number, related["drift"].values()), style="bold")
     return table
 
 

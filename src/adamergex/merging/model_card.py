@@ -47,7 +47,7 @@ def card(facts: Mapping[str, Any]) -> str:
         corpora = "\n".join(f"- {language}: {text}" for language, text in facts["corpora"].items())
         sections += ["## The plain text it learned the languages from", corpora]
     sections += ["## Use", _use(facts)]
-    if _is_packaged(facts):
+    if is_packaged(facts):
         sections.append(PACKAGED_NOTE)
     if facts.get("trust_remote_code"):
         sections.append(
@@ -69,7 +69,7 @@ def _front(facts: Mapping[str, Any]) -> str:
     # The hub accepts only its own model ids as base_model.
     lines = [
         "---",
-        *([f"base_model: {json.dumps(base)}"] if base and not _is_packaged(facts) else []),
+        *([f"base_model: {json.dumps(base)}"] if base and not is_packaged(facts) else []),
         "library_name: peft",
     ]
     if facts.get("target"):
@@ -113,13 +113,14 @@ def _inputs(facts: Mapping[str, Any]) -> str:
     return f"| input | folder | SHA-256 of adapter_model.safetensors |\n|---|---|---|\n{rows}"
 
 
-def _is_packaged(facts: Mapping[str, Any]) -> bool:
+def is_packaged(facts: Mapping[str, Any]) -> bool:
+    """Whether the base model is the one that a Python package carries."""
     return str(facts["base_model"]).startswith("package:")
 
 
 def _use(facts: Mapping[str, Any]) -> str:
     base = json.dumps(facts["base_model"] or "THE BASE MODEL")
-    resolved = "\nfrom adamergex import resolve\n" if _is_packaged(facts) else ""
+    resolved = "\nfrom adamergex import resolve\n" if is_packaged(facts) else ""
     where = f"resolve({base}).folder" if resolved else base
     code = ", trust_remote_code=True" if facts.get("trust_remote_code") else ""
     return f"""```python

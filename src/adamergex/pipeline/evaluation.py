@@ -17,13 +17,14 @@ from adamergex.pipeline.evaluation_request import by_name, comparison
 from adamergex.pipeline.kinds import KINDS
 from adamergex.pipeline.planned import Planned
 from adamergex.pipeline.resolve import base_model, contents
-from adamergex.pipeline.run_report import Facts, write_report
+from adamergex.pipeline.run_report import PAGE, Facts, write_report
 from adamergex.pipeline.stages import checks, predict
 from adamergex.pipeline.worker import Options, Worker
 from adamergex.progress import Display, Silent
 from adamergex.recipes import chats, encoders
 from adamergex.reporting.report import Report, layouts
-from adamergex.scoring.results import TESTS, Row
+from adamergex.reporting.results import Results
+from adamergex.scoring.results import TESTS
 from adamergex.selection.scale_curve import tried
 from adamergex.storage.checkpoints import Checkpoint, resolve
 from adamergex.storage.files import sha256
@@ -38,7 +39,7 @@ def evaluate(
     display: Display | None = None,
     verify: bool = False,
     **settings: Any,
-) -> list[Row]:
+) -> Results:
     """Score adapters and their base model on the same items, with paired tests, and write a report.
 
         adamergex.evaluate({"t0": "adapters/task-en", "merged": "merged/sw/adamergex"}, ["xcopa"], ["sw"], "scores")
@@ -57,13 +58,15 @@ def evaluate(
             `trust_remote_code`, `chat`, `system`.
 
     Returns:
-        A row for each adapter, task and language.
+        A sequence of rows, one for each adapter, task and language; with `.table` and `.scores` (data frames), `.report` and
+        `.folder`.
 
     Raises:
         AdaMergeXError: a problem that the user can fix; finished predictions stay done.
     """
     named = tasks if isinstance(tasks, Mapping) else by_name(tasks)
-    return list(compare(comparison(adapters, named, languages, **settings), Path(output), display, verify=verify).rows)
+    done = compare(comparison(adapters, named, languages, **settings), Path(output), display, verify=verify)
+    return Results.of(done, Path(output), PAGE)
 
 
 def compare(request: Comparison, output: Path, display: Display | None = None, *, verify: bool = False) -> Report:

@@ -1,11 +1,12 @@
 """`adamergex plan`: what a run consists of, and how much of it is there."""
 
-from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from adamergex.execution.executor import states
 from adamergex.execution.run_folder import RunFolder, State
-from adamergex.execution.stage import Stage
+from adamergex.execution.stage import Needs, Stage
 from adamergex.pipeline.kinds import KINDS
 from adamergex.pipeline.run import place, planned_run
 from adamergex.pipeline.stages.given import GivenParams
@@ -13,9 +14,30 @@ from adamergex.progress import Silent
 from adamergex.recipes.preflight import check
 from adamergex.recipes.recipe import Recipe
 
+_WORDS = {"done": "done", "absent": "to do", "outdated": "to do again", "damaged": "damaged, to do again"}
 
-def table(recipe: Recipe, folder: Path, output: Path | None = None) -> str:
-    """A line for each stage, in the order in which they are made, and a count.
+
+@dataclass(frozen=True)
+class Looked:
+    """The stages of a run.
+
+    Attributes:
+        folder: of the run; it may not exist yet.
+        stages: in the order in which they are made, each with the state of its result, or the ids of the stages that it
+            waits for.
+    """
+
+    folder: Path
+    stages: list[tuple[Stage, State | tuple[str, ...]]]
+
+    @property
+    def done(self) -> int:
+        """How many are done."""
+        return sum(_is_done(state) for _, state in self.stages)
+
+
+def look(recipe: Recipe, folder: Path, output: Path | None = None) -> Looked:
+    """The stages of a recipe's run, and how they stand.
 
     Args:
         recipe: what to do.
@@ -27,19 +49,50 @@ def table(recipe: Recipe, folder: Path, output: Path | None = None) -> str:
     """
     check(recipe, folder)
     _, _, planned = planned_run(recipe, folder, Silent())
-    by_stage = states(planned.stages, KINDS, RunFolder(output or place(recipe), make=False))
-    rows = [(id, planned.stages[id].kind, _needs(planned.stages[id]), _status(state)) for id, state in by_stage.items()]
+    run_folder = output or place(recipe)
+    by_stage = states(planned.stages, KINDS, RunFolder(run_folder, make=False))
+    return Looked(run_folder, [(planned.stages[id], state) for id, state in by_stage.items()])
+
+
+def table(looked: Looked) -> str:
+    """A line for each stage, and a count."""
+    rows = [(stage.id, stage.kind, _memory(stage), _status(state)) for stage, state in looked.stages]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = ["  ".join((*map(str.ljust, row[:3], widths), row[3])).rstrip() for row in rows]
-    done = Counter(row[3] == "done" for row in rows)
-    return "\n".join([*lines, f"{done[True]} of {len(rows)} stages are done"]) + "\n"
+    return "\n".join([*lines, f"{looked.done} of {len(rows)} stages are done"]) + "\n"
 
 
-def _needs(stage: Stage) -> str:
+def document(looked: Looked) -> dict[str, Any]:
+    """The same for programs; docs/commands.md says what the keys mean."""
+    stages = [
+        {
+            "id": stage.id,
+            "kind": stage.kind,
+            "status": state.status if isinstance(state, State) else "waiting",
+            "why": state.why if isinstance(state, State) else "",
+            "waits_for": [] if isinstance(state, State) else list(state),
+            "model": _needs(stage).model,
+            "memory": _needs(stage).memory,
+            **({"from": stage.params.place} if isinstance(stage.params, GivenParams) else {}),
+        }
+        for stage, state in looked.stages
+    ]
+    return {"folder": str(looked.folder), "done": looked.done, "stages": stages}
+
+
+def _is_done(state: State | tuple[str, ...]) -> bool:
+    return isinstance(state, State) and state.status == "done"
+
+
+def _needs(stage: Stage) -> Needs:
+    return KINDS[stage.kind].needs(stage.params)
+
+
+def _memory(stage: Stage) -> str:
     """What making a stage takes, in words; or what is taken."""
     if isinstance(stage.params, GivenParams):
         return f"from {stage.params.place}"
-    needs = KINDS[stage.kind].needs(stage.params)
+    needs = _needs(stage)
     return f"model, {needs.memory / 2**30:.1f} GiB" if needs.model else ""
 
 
@@ -47,5 +100,4 @@ def _status(state: State | tuple[str, ...]) -> str:
     """Whether a stage is done, in words."""
     if not isinstance(state, State):
         return f"waits for {', '.join(state)}"
-    words = {"done": "done", "absent": "to do", "outdated": "to do again", "damaged": "damaged, to do again"}
-    return words[state.status] + (f": {state.why}" if state.why else "")
+    return _WORDS[state.status] + (f": {state.why}" if state.why else "")

@@ -24,7 +24,7 @@ from adamergex.recipes.loading import dump, folder_of, load
 from adamergex.recipes.preflight import check, unsplittable, unsuited
 from adamergex.recipes.recipe import Recipe
 from adamergex.reporting.report import Report
-from adamergex.scoring.results import Row
+from adamergex.reporting.results import Results
 from adamergex.storage.checkpoints import Checkpoint, resolve
 
 
@@ -35,7 +35,7 @@ def run(
     output: str | Path | None = None,
     display: Display | None = None,
     verify: bool = False,
-) -> list[Row]:
+) -> Results:
     """Make the results of a run that are not there yet, and write its report.
 
         adamergex.run("own-data.yaml")
@@ -50,14 +50,16 @@ def run(
         verify: compare all results that are there with their hashes, not those that are read alone.
 
     Returns:
-        A row for each system and target language, of means where there are several seeds; empty where the recipe names nothing to score.
+        A sequence of rows, one for each system and target language, of means where there are several seeds, empty where the
+        recipe names nothing to score; with `.table` and `.scores` (data frames), `.report`, `.folder` and `.delivered`.
 
     Raises:
         AdaMergeXError: a problem that the user can fix; finished stages stay done.
     """
     if not isinstance(recipe, Recipe):
         recipe, folder = load(str(recipe)), folder or folder_of(str(recipe))
-    return list(finish(recipe, folder or Path(), Path(output) if output else None, display, verify=verify).report.rows)
+    done = finish(recipe, folder or Path(), Path(output) if output else None, display, verify=verify)
+    return Results.of(done.report, done.page.parent, done.page.name, done.delivered)
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,13 @@ def shown(row: Row, metric: str) -> str:
     return f"{value} ± {_number(metric, row.deviations[metric])}" if metric in row.deviations else value
 
 
+def of_percent(metric: str, value: float) -> float:
+    """A value of a metric in the unit that it is shown in: percent, or nats."""
+    return value if metric == "log_likelihood" else 100 * value
+
+
 def _number(metric: str, value: float) -> str:
-    return f"{value:.2f}" if metric == "log_likelihood" else f"{100 * value:.1f}"
+    return f"{of_percent(metric, value):.{2 if metric == 'log_likelihood' else 1}f}"
 
 
 def over_seeds(row: Row) -> str:

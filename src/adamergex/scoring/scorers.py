@@ -9,7 +9,6 @@ from adamergex.errors import DataError
 from adamergex.scoring.extraction import exact_match, f1
 from adamergex.scoring.languages import folded
 from adamergex.scoring.numbers import read_number
-from adamergex.scoring.rouge import chrf, rouge
 
 AnswerKind = Literal["text", "number", "extraction", "generation"]
 # The score by which methods are compared.
@@ -69,6 +68,9 @@ def score_completion(
     elif kind == "extraction":
         scores = {"f1": f1(answer, golds, language), "exact_match": exact_match(answer, golds, language)}
     else:
+        # Its packages take a second to import, and only summaries need them.
+        from adamergex.scoring.rouge import chrf, rouge
+
         each = [{**rouge(answer, gold, language), "chrf": chrf(answer, gold)} for gold in golds]
         scores = {
             name: max(scores_of_gold[name] for scores_of_gold in each)

@@ -1,1 +1,1 @@
-"""Delivered adapters for others: their card, and their publication on the Hugging Face hub."""
+"""What is made of an adapter for others to use: whole models, cards, publications on the Hugging Face hub."""

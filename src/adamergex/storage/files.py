@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -179,3 +179,31 @@ def clear(output: Path) -> None:
                 leftover.rename(output)
             else:
                 remove(leftover)
+
+
+def replaceable(inputs: Mapping[str, Path], output: Path, overwrite: bool) -> list[str]:
+    """The names in a folder that is to be written, sorted; none where it does not exist yet, or is empty.
+
+    Args:
+        inputs: what it is made from, by what each is; resolved.
+        output: the folder to write.
+        overwrite: whether one that is there may be replaced.
+
+    Raises:
+        StorageError: it would replace what must stay, whatever it holds.
+    """
+    target = resolved(output)
+    for what, folder in inputs.items():
+        if target == folder or target in folder.parents:
+            raise StorageError(f"{output} would replace the {what} {folder}; choose another --output")
+    if target in (current := Path.cwd(), *current.parents):
+        raise StorageError(f"{output} is the current folder, or above it; choose another --output")
+    try:
+        if target.is_symlink() or (target.exists() and not target.is_dir()):
+            raise StorageError(f"{output} is not a folder; choose another --output")
+        present = sorted(path.name for path in target.iterdir()) if target.is_dir() else []
+    except OSError as error:
+        raise StorageError(f"{output}: {error.strerror or error}; choose another --output") from error
+    if present and not overwrite:
+        raise StorageError(f"{output} exists already; choose another --output, or add --overwrite")
+    return present
