@@ -233,7 +233,7 @@ def test_curves_for_tensorboard_are_those_of_the_log(own_data: Callable[..., Pat
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     path = own_data()
-    assert run(path, "--set", "train.tensorboard=true", "--set", "train.precision=bf16").exit_code == 0
+    assert run(path, "--set", "track=[tensorboard]", "--set", "train.precision=bf16").exit_code == 0
     events = EventAccumulator(str(path.parent / "run/tensorboard/adapters/task-en")).Reload()
     log = (path.parent / "run/adapters/task-en/training.jsonl").read_text().splitlines()
     assert [event.value for event in events.Scalars("loss")] == pytest.approx([json.loads(row)["loss"] for row in log])

@@ -92,7 +92,7 @@ def test_another_target_makes_nothing_of_the_first_again(own_data: Callable[...,
         ),
         ("evaluate.batch_size=1", set()),
         ("train.checkpoint_seconds=1", set()),
-        ("train.tensorboard=true", set()),
+        ("track=[tensorboard]", set()),
         ("train.micro_batch=1", set()),
         ("name=other", set()),
         (

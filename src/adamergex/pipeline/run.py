@@ -13,7 +13,7 @@ from adamergex.pipeline.planned import Planned
 from adamergex.pipeline.resolve import base_model, contents, given_adapters
 from adamergex.pipeline.run_facts import facts
 from adamergex.pipeline.run_plan import plan
-from adamergex.pipeline.run_report import FILES, PAGE, Facts, write_report
+from adamergex.pipeline.run_report import FILES, PAGE, SCORES, Facts, write_report
 from adamergex.pipeline.run_sources import sources
 from adamergex.pipeline.run_stages import COMPUTED
 from adamergex.pipeline.stages.given import GivenParams
@@ -23,9 +23,11 @@ from adamergex.recipes import chats, encoders
 from adamergex.recipes.loading import dump, folder_of, load
 from adamergex.recipes.preflight import check, unsplittable, unsuited
 from adamergex.recipes.recipe import Recipe
+from adamergex.reporting.metrics import tracked_scores
 from adamergex.reporting.report import Report
 from adamergex.reporting.results import Results
 from adamergex.storage.checkpoints import Checkpoint, resolve
+from adamergex.training.trackers import Trackers
 
 
 def run(
@@ -89,11 +91,11 @@ def finish(
     with held(run_folder, processes):
         shown = display if display is not None and processes.is_first else Silent()
         checkpoint, recipe, planned = planned_run(whole, folder, shown, processes)
-        board = run_folder.path / "tensorboard" if recipe.train.tensorboard else None
+        trackers = Trackers(recipe.track, recipe.name, run_folder.path, shown.warn)
         options = Options(
             batch_size=recipe.evaluate.batch_size,
             train={key: getattr(recipe.train, key) for key in COMPUTED},
-            tensorboard=board,
+            trackers=trackers,
             adapter=recipe.adapter,
         )
         worker = Worker({checkpoint.fingerprint: checkpoint}, processes, shown, options)
@@ -110,7 +112,13 @@ def finish(
             left_out = f"; it {encoders.NEW_HEAD}" if recipe is not whole else ""
             lines = [f"base model: {checkpoint.described}{left_out}", *facts(recipe, planned, run_folder)]
             shown = Facts(recipe.name, recipe.source, "t = 0", lines, planned.scales, metric=recipe.evaluate.metric)
-            return write_report(planned, run_folder, shown)
+            # A report that is there already was tracked when it was written.
+            is_new = not (run_folder.path / SCORES).is_file()
+            written = write_report(planned, run_folder, shown)
+            if is_new and written.rows:
+                with trackers.run("scores") as log:
+                    log(0, tracked_scores(written.rows))
+            return written
 
         delivered = {language: run_folder.place(id) for language, id in planned.delivered.items()}
         return Finished(processes.first_does(report), run_folder.path / PAGE, delivered)

@@ -25,7 +25,7 @@ from adamergex.tasks.task import Task
 from adamergex.training.settings import Schedule, Train
 
 # Settings of a training that only say how it is computed; a worker has them as options.
-COMPUTED = ("checkpoint_seconds", "tensorboard", "gradient_checkpointing", "micro_batch")
+COMPUTED = ("checkpoint_seconds", "gradient_checkpointing", "micro_batch")
 # Of inputs without labels that are to be learned from, a sample of this share is kept apart, to calibrate on.
 APART = 0.2
 

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,6 +15,7 @@ from adamergex.models.families import KINDS, load_tokenizer
 from adamergex.pipeline.stages.base_model import BaseModel
 from adamergex.progress import Display, Silent
 from adamergex.storage.checkpoints import Checkpoint
+from adamergex.training.trackers import Log, Trackers
 
 if TYPE_CHECKING:
     import torch
@@ -32,14 +34,14 @@ class Options:
     Attributes:
         batch_size: sequences per forward pass when items are answered; halved where memory does not suffice.
         train: settings of a training that only say how it is computed, over those of the stage.
-        tensorboard: the folder for TensorBoard logs, or None.
+        trackers: where curves go, beside the logs of trainings; None for nowhere.
         adapter: what will be trained on a model that is loaded to answer: a training that follows needs no second load.
         adapters: all adapter folders to be evaluated, for an engine that allocates memory for them when it starts.
     """
 
     batch_size: int = 64
     train: Mapping[str, Any] = field(default_factory=dict)
-    tensorboard: Path | None = None
+    trackers: Trackers | None = None
     adapter: AdapterSettings = field(default_factory=Lora)
     adapters: tuple[Path, ...] = ()
 
@@ -161,10 +163,11 @@ class Worker:
             self._done[key] = work()
         return self._done[key]
 
-    def tensorboard(self, name: str, resumed: bool) -> Callable[[int, dict[str, float]], None] | None:
-        """What writes the curves of one training for TensorBoard, if it is enabled."""
-        if self.options.tensorboard is None or not self.processes.is_first:
-            return None
-        from adamergex.training.tensorboard import writer
-
-        return writer(self.options.tensorboard / name, resumed)
+    @contextmanager
+    def tracked(self, name: str, resumed: bool, settings: Mapping[str, Any]) -> Iterator[Log]:
+        """Within this context what it yields writes the curves of one training to the trackers, if there are any."""
+        if self.options.trackers is None or not self.processes.is_first:
+            yield lambda step, values: None
+            return
+        with self.options.trackers.run(name, resumed, settings) as log:
+            yield log

@@ -28,6 +28,7 @@ from adamergex.tasks.task import Task
 from adamergex.training.reference_task import Reference
 from adamergex.training.self_training import Refine
 from adamergex.training.settings import Train
+from adamergex.training.trackers import Name as TrackerName
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
@@ -61,6 +62,9 @@ class RecipeFields(Section):
     )
     adapter: AdapterSettings = Lora()
     train: Train = Train()
+    track: list[TrackerName] = Field(
+        [], description="experiment trackers that training curves and scores go to, beside the run folder"
+    )
     merge: Method = Field(
         adamergex.AdaMergeX(scale=Scale(0.5)),
         description="adamergex with a scale of 0.5, and the rank that was trained, where it says nothing else",

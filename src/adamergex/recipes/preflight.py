@@ -15,6 +15,7 @@ from adamergex.storage import checkpoints
 from adamergex.tasks.items import Item, read_items, refuse_overlap, refuse_unequal
 from adamergex.tasks.task import Task
 from adamergex.training.reference_task import Reference
+from adamergex.training.trackers import missing
 
 
 def check(recipe: Recipe, folder: Path) -> list[str]:
@@ -26,7 +27,7 @@ def check(recipe: Recipe, folder: Path) -> list[str]:
     Raises:
         RecipeError: with one line for every source that is missing, empty or malformed.
     """
-    problems = []
+    problems = missing(recipe.track)
 
     def attempt(look: Callable[[], object]) -> None:
         try:

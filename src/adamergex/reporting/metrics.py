@@ -96,3 +96,12 @@ def label_shares(rows: Sequence[Row]) -> list[list[str]]:
     right = rows[0].right_shares
     lines = [("right answers", right), *((row.label, row.shares) for row in rows)]
     return [["method", *right], *([who, *(f"{100 * shares[label]:.1f}" for label in right)] for who, shares in lines)]
+
+
+def tracked_scores(rows: Sequence[Row]) -> dict[str, float]:
+    """What experiment trackers get of a report: `LANGUAGE/METHOD/METRIC` → its value."""
+    found: dict[str, float] = {}
+    for row in rows:
+        values = {row.metric: row.score, **row.others}
+        found |= {f"{row.language}/{row.method}/{metric}": value for metric, value in values.items()}
+    return found

@@ -52,4 +52,3 @@ class Train(Section):
     packing: bool = Field(False, description="several sequences in one row, which do not see each other")
     early_stopping: EarlyStopping | None = None
     checkpoint_seconds: float = Field(60, ge=0, description="time between two checkpoints of a training; 0: every step")
-    tensorboard: bool = Field(False, description="also log for TensorBoard, into the run folder's tensorboard/")

@@ -87,25 +87,24 @@ def make(params: TrainParams, inputs: Inputs, output: Path, scratch: Path, worke
     )
     data = _labelled(params, inputs, model, worker) if params.objective is None else _text(params, inputs, model)
     checkpoint = scratch / "checkpoint"
-    board = worker.tensorboard(f"adapters/{params.name}", resumed=checkpoint.exists())
+    with worker.tracked(f"adapters/{params.name}", checkpoint.exists(), _told(params)) as log:
 
-    def on_step(step: Step) -> None:
-        worker.display.step(step.step, step.steps, step.tokens, step.loss)
-        if board is not None:
-            board(step.step, {"loss": step.loss, "learning_rate": step.learning_rate, "memory": step.memory})
+        def on_step(step: Step) -> None:
+            worker.display.step(step.step, step.steps, step.tokens, step.loss)
+            log(step.step, {"loss": step.loss, "learning_rate": step.learning_rate, "memory": step.memory})
 
-    trained = train(
-        model,
-        data.examples,
-        params.train.model_copy(update=dict(worker.options.train)),
-        params.schedule,
-        params.seed,
-        learning_rate=params.learning_rate,
-        heldout=data.heldout,
-        on_step=on_step,
-        checkpoint=checkpoint,
-        processes=worker.processes,
-    )
+        trained = train(
+            model,
+            data.examples,
+            params.train.model_copy(update=dict(worker.options.train)),
+            params.schedule,
+            params.seed,
+            learning_rate=params.learning_rate,
+            heldout=data.heldout,
+            on_step=on_step,
+            checkpoint=checkpoint,
+            processes=worker.processes,
+        )
     if not worker.processes.is_first:
         return
     if trained.heldout is not None and params.objective is not None and learned_nothing(trained.heldout):
@@ -116,6 +115,18 @@ def make(params: TrainParams, inputs: Inputs, output: Path, scratch: Path, worke
     facts["processes"] = worker.processes.count
     (output / FACTS).write_text(json.dumps(facts, indent=2) + "\n")
     write_jsonl(output / LOG, trained.log)
+
+
+def _told(params: TrainParams) -> dict[str, Any]:
+    """What trackers show of a training's settings, one level deep."""
+    return {
+        "base_model": params.model.name,
+        "adapter": params.adapter.structure,
+        "learning_rate": params.learning_rate,
+        "epochs": params.schedule.epochs,
+        "batch_size": params.schedule.batch_size,
+        "seed": params.seed,
+    }
 
 
 def _labelled(params: TrainParams, inputs: Inputs, model: "ResidentModel", worker: "Worker") -> Data:
