@@ -1,18 +1,22 @@
 """Tiny models made on the spot: no test needs a network or a download."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers
+from huggingface_hub import constants
+from huggingface_hub.utils import close_session
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from adamergex.models.adapter_settings import Lora
 from adamergex.models.resident import ResidentModel
 from adamergex.storage.checkpoints import Checkpoint
+from tests import stand_in_for_the_hub
+from tests.stand_in_for_the_hub import Hub
 
 SETTINGS = Lora(r=2, alpha=4, target_modules=["q_proj", "v_proj", "down_proj"])
 
@@ -142,3 +146,23 @@ def own_data(tmp_path: Path, tiny_model: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub of the test's own, which the hub's client asks, with an empty cache and without a token."""
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    with stand_in_for_the_hub.running() as hub:
+        settings = {
+            "ENDPOINT": hub.endpoint,
+            "HUGGINGFACE_CO_URL_TEMPLATE": hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}",
+            "HF_HUB_CACHE": str(tmp_path / "hub-cache"),
+            "HF_TOKEN_PATH": str(tmp_path / "hub-token"),
+            "HF_HUB_OFFLINE": False,
+            "HF_HUB_DISABLE_XET": True,
+        }
+        for name, value in settings.items():
+            monkeypatch.setattr(constants, name, value)
+        yield hub
+        close_session()

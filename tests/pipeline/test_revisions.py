@@ -23,6 +23,7 @@ MADE_BY = {
     "overlap": ["pipeline.stages.checks"],
     "equal-counts": ["pipeline.stages.checks"],
     "train": ["pipeline.stages.train"],
+    "given": ["pipeline.stages.given"],
     "merge": ["pipeline.stages.merge"],
     "choose": ["pipeline.stages.choose", "selection.race", "selection.rule"],
     "refine": ["pipeline.stages.refine", "pipeline.stages.train"],

@@ -16,14 +16,13 @@ import torch
 from torch import Tensor
 
 from adamergex.adapters import tensor_file
+from adamergex.adapters.location import CONFIG, WEIGHTS, locate
 from adamergex.adapters.low_rank import LowRank
 from adamergex.adapters.schema import Product, TensorSchema, read
 from adamergex.adapters.tensor_file import Spec, TensorFile
 from adamergex.errors import AdapterError
 from adamergex.storage.files import sha256, storage
 
-CONFIG = "adapter_config.json"
-WEIGHTS = "adapter_model.safetensors"
 _MAX_CONFIG = 10_000_000
 
 
@@ -163,16 +162,19 @@ def experts_first(tensor: Tensor, product: Product, side: str) -> Tensor:
 
 
 def load(folder: str | Path, *, lazy: bool = False) -> Adapter:
-    """Read a PEFT folder.
+    """Read a PEFT folder, or an adapter on the Hugging Face hub.
 
     Args:
-        folder: holds `adapter_config.json` and `adapter_model.safetensors`.
+        folder: holds `adapter_config.json` and `adapter_model.safetensors`; or `user/name[@revision][:subfolder]` on the
+            hub, where there is no folder of that name.
         lazy: read each tensor at access, instead of all of them now.
 
     Raises:
         AdapterError: a file is missing or damaged, or the adapter is of a structure that is not supported.
+        NetworkError: the hub does not answer.
     """
-    folder = Path(folder)
+    location = locate(folder)
+    folder, origin = location.folder, str(folder if location.repository is None else location.repository)
     config = _config(folder)
     weights = folder / WEIGHTS
     pickles = sorted(path.name for path in folder.glob("adapter_model*.bin")) if not weights.exists() else []
@@ -185,7 +187,7 @@ def load(folder: str | Path, *, lazy: bool = False) -> Adapter:
     if not weights.exists() and not weights.is_symlink():
         raise AdapterError(f"{folder}: not a PEFT adapter folder: {WEIGHTS} is missing")
     file = TensorFile(weights)
-    adapter = Adapter(config, file if lazy else dict(file), str(folder), folder)
+    adapter = Adapter(config, file if lazy else dict(file), origin, folder)
     _ = adapter.schema
     return adapter
 

@@ -24,7 +24,11 @@ def evaluate(
     language: Annotated[list[str], typer.Option(metavar="CODE", help="A language, such as sw.", show_default=False)],
     output: Annotated[Path, typer.Option(metavar="DIR", help="The folder for results.", show_default=False)],
     adapter: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=DIR", help="An adapter; its folder's name if NAME is left out.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=ADAPTER",
+            help="A PEFT folder, or user/name[@revision][:subfolder] on the hub; called like its folder if NAME is left out.",
+        ),
     ] = None,
     base_model: Annotated[
         str | None,
@@ -130,16 +134,17 @@ def evaluate(
     console.print(f"report: {output / 'report.html'}", highlight=False, soft_wrap=True, markup=False)
 
 
-def _adapters(arguments: list[str]) -> dict[str, Path]:
-    """Adapter folders by name. Raises RecipeError where two are called alike."""
-    adapters: dict[str, Path] = {}
+def _adapters(arguments: list[str]) -> dict[str, str]:
+    """Adapters, as the user names their places, by name. Raises RecipeError where two are called alike."""
+    from adamergex.adapters.location import short
+
+    adapters: dict[str, str] = {}
     for argument in arguments:
-        name, equals, where = argument.partition("=")
-        folder = Path(where if equals else argument)
-        name = name if equals else folder.resolve().name
+        name, equals, place = argument.partition("=")
+        name, place = (name, place) if equals else (short(argument), argument)
         if name in adapters:
             raise RecipeError([f"two adapters are called {name}; give one another name: --adapter NAME=DIR"])
-        adapters[name] = folder
+        adapters[name] = place
     return adapters
 
 

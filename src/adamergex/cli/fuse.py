@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from adamergex.cli.merge import ADAPTER
+
 
 class Dtype(StrEnum):
     """What weights can be stored in."""
@@ -20,8 +22,7 @@ class Dtype(StrEnum):
 
 def fuse(
     adapter: Annotated[
-        Path,
-        typer.Argument(metavar="RUN|ADAPTER", help="The folder of a PEFT adapter, or of a run.", show_default=False),
+        str, typer.Argument(metavar="RUN|ADAPTER", help=f"The folder of a run, or {ADAPTER}.", show_default=False)
     ],
     output: Annotated[Path, typer.Option(metavar="DIR", help="The folder of the whole model.", show_default=False)],
     language: Annotated[

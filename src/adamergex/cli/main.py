@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from adamergex import __version__
-from adamergex.cli import corpus, doctor, evaluate, fuse, init, merge, predict, recipes, run
+from adamergex.cli import corpus, doctor, evaluate, fuse, init, merge, predict, publish, recipes, run
 from adamergex.cli.documents import lines
 from adamergex.errors import AdaMergeXError
 
@@ -43,6 +43,7 @@ app.command()(recipes.schema)
 app.command()(corpus.corpus)
 app.command()(evaluate.evaluate)
 app.command()(predict.predict)
+app.command()(publish.publish)
 app.command()(merge.merge)
 app.command()(merge.inspect)
 app.command()(fuse.fuse)

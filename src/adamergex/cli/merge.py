@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from adamergex.merging.plan import Plan
 
 _FLAG = "the command line"
+ADAPTER = "a PEFT folder, or user/name[@revision][:subfolder] on the hub"
 # They have options of another form.
 _OWN = ("method", "scale")
 
@@ -60,12 +61,14 @@ def _values(schema: dict[str, Any]) -> str:
 
 @_with_settings
 def merge(
-    task: Annotated[str | None, typer.Option(metavar="DIR", help="Trained on the task in the source language.")] = None,
+    task: Annotated[
+        str | None, typer.Option(metavar="ADAPTER", help=f"Trained on the task in the source language: {ADAPTER}.")
+    ] = None,
     reference_target: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Trained on plain text in the target language.")
+        str | None, typer.Option(metavar="ADAPTER", help="Trained on plain text in the target language.")
     ] = None,
     reference_source: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Trained on plain text in the source language.")
+        str | None, typer.Option(metavar="ADAPTER", help="Trained on plain text in the source language.")
     ] = None,
     scale: Annotated[
         str | None, typer.Option(metavar="T", help="t; 0 gives the task adapter. 0.2,0.8 is a curve over the layers.")
@@ -110,6 +113,7 @@ def merge(
         given |= {"rank": "exact" if exact else rank, "energy": energy}
     folders = dict(zip(ROLES, (task, reference_target, reference_source), strict=True))
     loaded, places = _plan(plan, given, scale, scale_for or [], folders)
+    _say_taken(places)
     folder.check_output(places, output, overwrite)
     console = Console()
     try:
@@ -130,16 +134,17 @@ def merge(
 
 def _plan(
     path: Path | None, settings: dict[str, Any], scale: str | None, scale_for: list[str], folders: dict[str, str | None]
-) -> "tuple[Plan, dict[str, Path]]":
+) -> "tuple[Plan, dict[str, str]]":
     """The plan file, if there is one, with the options in place of what it says; and where its adapters lie.
 
     Raises:
         RecipeError: with one line for every problem.
+        AdapterError, NetworkError: an adapter cannot be had from the hub.
         MergeError: an adapter that the plan names by its SHA-256 alone is not found.
     """
-    from adamergex.merging.folder import find_inputs
+    from adamergex.adapters.location import locate
+    from adamergex.merging.folder import find_inputs, named
     from adamergex.merging.plan import Plan
-    from adamergex.storage.files import resolved
     from adamergex.storage.yaml_model import check, read
 
     problems = []
@@ -149,17 +154,24 @@ def _plan(
     default, modules, wrong = _scales(scale, scale_for)
     if problems := problems + wrong:
         raise RecipeError([f"{_FLAG}: {problem}" for problem in problems])
-    places = {role: str(resolved(Path(folder))) for role, folder in folders.items() if folder}
+    places = {role: named(locate(folder)) for role, folder in folders.items() if folder}
     if default is not None or modules:
         settings["scale"] = lambda before: _scaled(before, default, modules)
     if places:
         settings["inputs"] = lambda before: _located(before, places)
     loaded = check(Plan, read(path) if path else "{}", str(path or _FLAG), given=settings)
     found = find_inputs(loaded, path.parent if path else Path())
-    inputs = {
-        role: {"folder": str(found[role]), "sha256": given.sha256} for role, given in loaded.inputs.by_role().items()
-    }
+    inputs = {role: {"folder": found[role], "sha256": given.sha256} for role, given in loaded.inputs.by_role().items()}
     return Plan.model_validate(loaded.model_dump() | {"inputs": inputs}), found
+
+
+def _say_taken(places: dict[str, str]) -> None:
+    """Say which adapters are from the hub, and at which commit."""
+    from adamergex.storage.hub import parse
+
+    for role, place in places.items():
+        if not Path(place).is_dir() and parse(place):
+            print(f"{role}: from the hub, {place}", file=sys.stderr)
 
 
 def _scales(scale: str | None, scale_for: list[str]) -> tuple[Any, dict[str, Any], list[str]]:
@@ -202,15 +214,15 @@ def _located(before: Any, places: dict[str, str]) -> Any:
 
 
 def inspect(
-    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Adapter folders.", show_default=False)],
+    folders: Annotated[list[str], typer.Argument(metavar="ADAPTER...", help=f"{ADAPTER}.", show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="All facts, by module too, as one JSON document.")] = False,
 ) -> None:
-    """Show what is in adapter folders, and how several lie to each other."""
+    """Show what is in adapters, and how several lie to each other."""
     from adamergex.adapters.adapter import load
     from adamergex.merging import inspection
     from adamergex.merging.folder import writable
 
-    names = inspection.short_names([str(folder) for folder in folders])
+    names = inspection.short_names(folders)
     with documents.problems_shown(as_json):
         adapters = {name: load(folder, lazy=True) for name, folder in zip(names, folders, strict=True)}
         described = {name: inspection.describe(adapter) for name, adapter in adapters.items()}
@@ -218,6 +230,7 @@ def inspect(
     if as_json:
         documents.show(writable({"adapters": described, "together": related, "problems": []}))
         return
+    _say_taken({name: adapter.origin for name, adapter in adapters.items()})
     console = Console()
     console.print(inspection.facts_table(described), highlight=False)
     console.print()

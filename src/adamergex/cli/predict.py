@@ -3,7 +3,6 @@
 import os
 import sys
 import warnings
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,10 +11,10 @@ from rich.console import Console
 
 def predict(
     adapter: Annotated[
-        Path,
+        str,
         typer.Argument(
             metavar="RUN|ADAPTER",
-            help="The folder of a run, or of an adapter with its adamergex.json.",
+            help="The folder of a run, or of an adapter with its adamergex.json; or a published one, user/name on the hub.",
             show_default=False,
         ),
     ],
@@ -85,7 +84,8 @@ def predict(
     from adamergex.inference.rows_calibration import Wish, stated
     from adamergex.progress import display
 
-    used = usage.read(usage.find(adapter, language))
+    folder = usage.find(adapter, language)
+    used = usage.read(folder)
     wish = Wish(calibrate, None if shares is None else stated(shares, used.task.labels), raw)
     detection.check_options(delimiter, encoding)
     names = {} if columns is None else named_columns(columns, used.task)
@@ -100,8 +100,7 @@ def predict(
         with display(console) as shown:
             shown.stage(f"base model {base_model or used.base_model}")
             loaded = predictor(
-                adapter,
-                language=language,
+                folder,
                 base_model=base_model,
                 batch_size=batch_size,
                 trust_remote_code=trust_remote_code,

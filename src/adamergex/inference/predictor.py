@@ -194,7 +194,7 @@ def predictor(
 
     Args:
         adapter: the folder of a run, of an adapter with its `adamergex.json` (a run's `delivered/LANG`), or of a model that
-            `adamergex fuse` folded one into.
+            `adamergex fuse` folded one into; or a published adapter, `user/name[@revision][:subfolder]` on the Hugging Face hub.
         language: of the answers, a BCP 47 code; needed only where a run has several.
         base_model: a Hugging Face id or a folder, in place of the one that the run had.
         batch_size: sequences per forward pass; halved where memory does not suffice.
@@ -203,10 +203,11 @@ def predictor(
 
     Raises:
         AdapterError: there is no such adapter, or nothing says how it is asked.
+        NetworkError: the hub does not answer.
         ModelError: the base model does not load, has other weights than that of the run, or the adapter does not fit it.
         RecipeError: the language has to be named; or a base model is named for a model that is whole.
     """
-    folder = usage.find(Path(adapter), language)
+    folder = usage.find(adapter, language)
     known = usage.read(folder)
     if usage.is_whole(folder):
         if base_model is not None:

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from adamergex.adapters.adapter import CONFIG, WEIGHTS, Adapter, load
+from adamergex.adapters.location import Location, locate
 from adamergex.errors import MergeError, StorageError
 from adamergex.merging.base_method import SOURCE, TARGET, TASK
 from adamergex.merging.merge import Merged, merge
 from adamergex.merging.model_card import card
 from adamergex.merging.plan import Input, Inputs, Plan
 from adamergex.storage.files import beside, clear, replaceable, resolved, sha256
+from adamergex.storage.hub import parse
 from adamergex.storage.yaml_model import dump
 
 PLAN, FIGURES, CARD = "merge.yaml", "merge.json", "README.md"
@@ -36,15 +38,21 @@ _HEADER = "# adamergex merge --plan merge.yaml --output FOLDER makes this folder
 _ILL_CONDITIONED = 1e3
 
 
-def find_inputs(plan: Plan, folder: Path) -> dict[str, Path]:
-    """The folders of a plan's adapters, by role.
+def named(location: Location) -> str:
+    """An adapter as a plan names it: its folder without links, or its place on the hub at its commit."""
+    return str(resolved(location.folder)) if location.repository is None else location.pinned
+
+
+def find_inputs(plan: Plan, folder: Path) -> dict[str, str]:
+    """The adapters of a plan as `named`, by role.
 
     Args:
-        plan: names their folders, their SHA-256, or both.
+        plan: names their folders or places on the hub, their SHA-256, or both.
         folder: the folder of the plan's file, which its paths are relative to. Adapters that are named by SHA-256 alone
             are searched in the enclosing run folder, the nearest parent with a recipe.yaml.
 
     Raises:
+        AdapterError, NetworkError: an adapter cannot be had from the hub.
         MergeError: an adapter is missing; the message names all that are.
     """
     folder = resolved(folder)
@@ -53,11 +61,11 @@ def find_inputs(plan: Plan, folder: Path) -> dict[str, Path]:
     if run_folder and any(entry.folder is None for entry in plan.inputs.by_role().values()):
         # In reverse order, so that of equal files the first wins: trained adapters come before merged ones.
         for weights in sorted(run_folder.glob(f"**/{WEIGHTS}"), reverse=True):
-            digests[sha256(weights)] = weights.parent
+            digests[sha256(weights)] = str(weights.parent)
     folders, problems = {}, []
     for role, entry in plan.inputs.by_role().items():
         if entry.folder is not None:
-            folders[role] = resolved(folder / entry.folder)
+            folders[role] = named(locate(entry.folder, folder))
         elif entry.sha256 in digests:
             folders[role] = digests[entry.sha256]
         else:
@@ -68,12 +76,12 @@ def find_inputs(plan: Plan, folder: Path) -> dict[str, Path]:
     return folders
 
 
-def open_inputs(plan: Plan, folders: Mapping[str, Path]) -> dict[str, Adapter]:
+def open_inputs(plan: Plan, folders: Mapping[str, str | Path]) -> dict[str, Adapter]:
     """Open the adapters of a plan, by role, without reading their tensors.
 
     Args:
         plan: names their SHA-256.
-        folders: of the adapters, by role.
+        folders: of the adapters, or their places on the hub, by role.
 
     Raises:
         AdapterError: one cannot be read.
@@ -136,7 +144,7 @@ def write(
         "settings": method.model_dump(mode="json", exclude_none=True, exclude={"method", "scale"}),
         "scale": method.model_dump(mode="json")["scale"],
         "target": plan.language,
-        "inputs": {role: (Path(adapters[role].origin).name, entry.sha256) for role, entry in inputs.items()},
+        "inputs": {role: (_shown(adapters[role].origin), entry.sha256) for role, entry in inputs.items()},
         "r": result.config.get("r"),
         "discarded": (_mean(energy), _worst(energy)) if energy else None,
         "condition": _worst(condition) if condition else None,
@@ -169,18 +177,18 @@ def put(
         write(result, plan, adapters, partial, step=step)
 
 
-def check_output(inputs: Mapping[str, Path], output: Path, overwrite: bool) -> None:
+def check_output(inputs: Mapping[str, str], output: Path, overwrite: bool) -> None:
     """Check that a folder may be written.
 
     Args:
-        inputs: the adapters' folders, by role.
+        inputs: the adapters as `named`, by role.
         output: the folder to write.
         overwrite: whether an adapter that is there may be replaced.
 
     Raises:
         StorageError: it would replace something that must stay.
     """
-    named = {f"{role} adapter": folder for role, folder in inputs.items()}
+    named = {f"{role} adapter": Path(folder) for role, folder in inputs.items()}
     if others := {*replaceable(named, output, overwrite)} - {CONFIG, WEIGHTS, PLAN, FIGURES, CARD}:
         raise StorageError(
             f"{output} holds more than an adapter ({min(others)}), and is not replaced; choose another --output"
@@ -212,6 +220,11 @@ def summary(result: Merged, plan: Plan, output: Path) -> list[tuple[str, str]]:
     if result.kept:
         rows.append(("kept as they were", f"{len(result.kept)} tensors of the task's, such as {result.kept[0]}"))
     return [*rows, ("merged adapter", str(output))]
+
+
+def _shown(origin: str) -> str:
+    """An input for a card, which must not say where on a machine its folder is."""
+    return origin if not Path(origin).is_dir() and parse(origin) else Path(origin).name
 
 
 def _worst(shares: Mapping[str, float]) -> float:

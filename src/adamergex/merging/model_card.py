@@ -31,7 +31,8 @@ def card(facts: Mapping[str, Any]) -> str:
             inputs (role → name and sha256), r (or None), discarded (mean and worst, or None), condition (worst, or
             None), warnings, versions (package → version);
             and, where they are known, source and target (languages), weights (fingerprint of the base model's),
-            drift, task (the prompt), corpora (language → description), trust_remote_code (whether Python code that
+            drift, task (the prompt), corpora (language → description), taken (role → an adapter that was given, and not
+            trained), trust_remote_code (whether Python code that
             comes with the base model was allowed to run).
     """
     sections = [_front(facts), f"# {_title(facts)}", _opening(facts), _settings(facts), _inputs(facts)]
@@ -39,6 +40,9 @@ def card(facts: Mapping[str, Any]) -> str:
         sections += ["## Know before use", "\n".join(f"- {line}" for line in facts["warnings"])]
     if facts.get("task"):
         sections += ["## The prompt it expects", f"```\n{facts['task']}\n```"]
+    if facts.get("taken"):
+        taken = "\n".join(f"- {_PARTS[role]}: {text}" for role, text in facts["taken"].items())
+        sections += ["## Taken as they were, not trained in the run", taken]
     if facts.get("corpora"):
         corpora = "\n".join(f"- {language}: {text}" for language, text in facts["corpora"].items())
         sections += ["## The plain text it learned the languages from", corpora]

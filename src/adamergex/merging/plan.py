@@ -27,7 +27,10 @@ class _ByAlias(Section):
 class Input(_ByAlias):
     """One adapter: its folder, its hash, or both."""
 
-    folder: str | None = Field(None, description="a PEFT adapter folder; relative to the folder of this file")
+    folder: str | None = Field(
+        None,
+        description="a PEFT adapter folder, relative to the folder of this file, or user/name[@revision][:subfolder] on the hub",
+    )
     sha256: str | None = Field(None, description="of its adapter_model.safetensors; another one is refused")
 
     @model_validator(mode="after")

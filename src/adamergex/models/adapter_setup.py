@@ -112,6 +112,9 @@ def as_given(config: Mapping[str, Any], kind: Kind, origin: str) -> peft.PeftCon
         )
     # A copy, since PEFT changes lists in place; without initialization, which the weights replace.
     own = copy.deepcopy(dict(config)) | {"inference_mode": False, "base_model_name_or_path": None}
+    if "megatron_config" in own:
+        # PEFT would import the module that is named beside it, whichever that is.
+        own["megatron_config"] = None
     if "init_lora_weights" in own:
         own["init_lora_weights"] = True
     if own.get("peft_type") == "PREFIX_TUNING":

@@ -160,6 +160,13 @@ def refuse_code(checkpoint: Checkpoint) -> None:
         load_tokenizer(checkpoint)
 
 
+def has_its_code(checkpoint: Checkpoint) -> bool:
+    """Whether the Python code that a checkpoint's configuration names, if any, lies beside it."""
+    named = auto_map(checkpoint.folder).get("config.json", [])
+    own = {name.partition(".")[0] for name in named if "--" not in name}
+    return all((checkpoint.folder / f"{module}.py").is_file() for module in own)
+
+
 def end_tokens(checkpoint: Checkpoint, tokenizer: Any) -> tuple[int, ...]:
     """The tokens that end generation: the checkpoint's, and the tokenizer's end-of-sequence, which training appends.
 

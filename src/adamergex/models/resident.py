@@ -23,14 +23,14 @@ from adamergex.models.likelihood import cross_entropy
 from adamergex.models.target_logits import BatchLayout, target_logits
 from adamergex.storage.checkpoints import Checkpoint
 
-_CLASSES: dict[Kind, Any] = {
+CLASSES: dict[Kind, Any] = {
     "causal": transformers.AutoModelForCausalLM,
     "seq2seq": transformers.AutoModelForSeq2SeqLM,
     "masked": transformers.AutoModelForMaskedLM,
     "classes": transformers.AutoModelForSequenceClassification,
 }
 # The adapter's name on the model.
-_SLOT = "slot-0"
+SLOT = "slot-0"
 # With all biases, PEFT writes those of a head once more under the places that they have on the model.
 _TWICE = re.compile(r"\.(modules_to_save\.[^.]+|original_module)\..*bias$")
 
@@ -93,10 +93,10 @@ class ResidentModel:
 
     def _slot(self) -> dict[str, Tensor]:
         """The slot's tensors by the names they have in an adapter file; they share the parameters' memory."""
-        tensors = peft.get_peft_model_state_dict(self.model, adapter_name=_SLOT, save_embedding_layers=False)
+        tensors = peft.get_peft_model_state_dict(self.model, adapter_name=SLOT, save_embedding_layers=False)
         if self._prefix:
             # PEFT hands out a copy of the prompt.
-            tensors["prompt_embeddings"] = self.model.prompt_encoder[_SLOT].embedding.weight.data
+            tensors["prompt_embeddings"] = self.model.prompt_encoder[SLOT].embedding.weight.data
         return {name: tensor for name, tensor in tensors.items() if not _TWICE.search(name)}
 
     def start(self, seed: int) -> None:
@@ -119,13 +119,13 @@ class ResidentModel:
 
     def adapter(self) -> Adapter:
         """A copy of the slot as an adapter that can be saved, float32 on the CPU."""
-        config = self.model.peft_config[_SLOT].to_dict()
+        config = self.model.peft_config[SLOT].to_dict()
         config |= {"base_model_name_or_path": self.checkpoint.name, "inference_mode": True}
         tensors = {
             name: tensor.detach().to("cpu", torch.float32, copy=True).contiguous()
             for name, tensor in self._slot().items()
         }
-        return Adapter({key: _jsonable(value) for key, value in config.items()}, tensors)
+        return Adapter({key: jsonable(value) for key, value in config.items()}, tensors)
 
     def set_adapter(self, adapter: Adapter) -> None:
         """Set the slot to an adapter's weights, in place if the loaded adapter has the same structure.
@@ -173,7 +173,7 @@ class ResidentModel:
                 raise ModelError(f"{origin}: has trained biases; they cannot be set on a base model in pieces")
             self._base.lend_biases()
         try:
-            self.model = adapter_setup.attach(self._base.model, config, _SLOT, origin)
+            self.model = adapter_setup.attach(self._base.model, config, SLOT, origin)
         except ModelError:
             self._base.take_off()
             raise
@@ -251,7 +251,7 @@ def _load(
     try:
         # A head that the checkpoint lacks is initialized from torch's generator: seeded, so that it is always the same.
         torch.manual_seed(0)
-        base, info = _CLASSES[kind].from_pretrained(
+        base, info = CLASSES[kind].from_pretrained(
             checkpoint.folder, trust_remote_code=checkpoint.trust_remote_code, **settings
         )
     except Exception as error:  # transformers passes on all kinds of errors
@@ -278,7 +278,7 @@ def _bits(quantization: str, dtype: str) -> transformers.BitsAndBytesConfig:
     )
 
 
-def _jsonable(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
     """Sets in sorted order and enumerations by value: the same configuration is the same text."""
     if isinstance(value, set):
         return sorted(value)

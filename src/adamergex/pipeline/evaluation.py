@@ -45,7 +45,8 @@ def evaluate(
         adamergex.evaluate({"t0": "adapters/task-en", "merged": "merged/sw/adamergex"}, ["xcopa"], ["sw"], "scores")
 
     Args:
-        adapters: name → PEFT folder. The base model itself is always measured, too.
+        adapters: name → PEFT folder, or `user/name[@revision][:subfolder]` on the Hugging Face hub. The base model itself
+            is always measured, too.
         tasks: benchmarks by name, or recipes whose task is taken; with names for them, or without.
         languages: BCP 47 codes of the languages that items are asked in.
         output: the folder for results; what is done there is not done again.
@@ -160,7 +161,7 @@ def _facts(request: Comparison, checkpoint: Checkpoint, planned: Planned, output
         f"base model: {checkpoint.described}",
         *(f"{name}: the base model {encoders.NEW_HEAD}" for name in planned.without_base),
         f"scored on the {request.evaluate.split} split, prompts {request.asking}{shots}; {TESTS}",
-        *(f"{name}: {folder}" for name, folder in request.adapters.items()),
+        *(f"{name}: {request.named.get(name, folder)}" for name, folder in request.adapters.items()),
         *(f"prompt of {name}: {scored.task.described!r}" for name, scored in request.tasks.items()),
     ]
     scales: Mapping[str, float] = tried(request.adapters)

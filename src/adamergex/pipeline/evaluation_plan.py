@@ -66,6 +66,7 @@ class Comparison:
         backend: what computes: the resident model, or vLLM.
         vllm: further arguments of vLLM's engine.
         trust_remote_code: whether Python code that comes with the base model may run.
+        named: name → what the report calls the place of an adapter: its folder, or its place on the hub.
 
     Raises:
         RecipeError: a name would be a file's outside of the results, or is the base model's; or a task has no labels for
@@ -86,6 +87,7 @@ class Comparison:
     backend: Literal["transformers", "vllm"] = "transformers"
     vllm: Mapping[str, Any] = field(default_factory=dict)
     trust_remote_code: bool = False
+    named: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         problems = [

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 from pydantic import ValidationError
 
 from adamergex.adapters import adapter
+from adamergex.adapters.location import CONFIG, Location, locate
 from adamergex.data.settings import is_language
 from adamergex.errors import AdapterError, DataError, RecipeError
 from adamergex.inference.settings import Evaluate
@@ -19,7 +20,6 @@ from adamergex.tasks.benchmarks import BENCHMARKS
 from adamergex.tasks.presets import filled
 from adamergex.tasks.task import Task
 
-_CONFIG = "adapter_config.json"
 Engine = Literal["transformers", "vllm"]
 _KNOWN = {
     "asking": get_args(Asking),
@@ -58,18 +58,17 @@ def comparison(
     """Check what is to be compared; `adamergex.evaluate` says what the arguments mean.
 
     Raises:
-        AdapterError: a folder holds no adapter.
+        AdapterError, NetworkError: a folder holds no adapter, or the hub does not give it.
         DataError: a task has no items of the split.
         RecipeError: an argument is not what is expected.
     """
-    folders = {name: _folder(Path(place)) for name, place in adapters.items()}
-    start = baseline or next(iter(folders), BASE)
+    located = {name: _located(place) for name, place in adapters.items()}
+    folders = {name: location.folder for name, location in located.items()}
     _check(asking=asking, dtype=dtype, backend=backend)
-    if start not in (BASE, *folders):
+    if (start := baseline or next(iter(folders), BASE)) not in (BASE, *folders):
         raise RecipeError([f"baseline {start}: expected one of {', '.join((BASE, *folders))}"])
-    scored = {
-        name: _asked(name, _task(which, data, prompts, limit, split), chat, system) for name, which in tasks.items()
-    }
+    given = {name: _task(which, data, prompts, limit, split) for name, which in tasks.items()}
+    scored = {name: _asked(name, one, chat, system) for name, one in given.items()}
     _refuse_harness(harness, scored)
     numbers = {"metric": metric, "shots": shots, "batch_size": batch_size, "max_new_tokens": max_new_tokens}
     return Comparison(
@@ -87,6 +86,7 @@ def comparison(
         backend,  # type: ignore[arg-type]  # One of them, too.
         vllm or {},
         trust_remote_code,
+        {name: location.pinned for name, location in located.items()},
     )
 
 
@@ -121,10 +121,13 @@ def _check(**given: str) -> None:
             raise RecipeError([f"{name} {value}: expected {', '.join(_KNOWN[name])}"])
 
 
-def _folder(folder: Path) -> Path:
-    if not (folder / _CONFIG).is_file():
-        raise AdapterError(f"{folder}: no {_CONFIG}; expected a PEFT adapter folder")
-    return folder
+def _located(place: str | Path) -> Location:
+    location = locate(place)
+    if not (location.folder / CONFIG).is_file():
+        raise AdapterError(
+            f"{place}: no {CONFIG}; expected a PEFT adapter folder, or user/name on the Hugging Face hub"
+        )
+    return location
 
 
 def _base_model(adapters: Mapping[str, Path]) -> str:

@@ -9,6 +9,7 @@ from adamergex.execution.run_folder import RunFolder, State
 from adamergex.execution.stage import Needs, Stage
 from adamergex.pipeline.kinds import KINDS
 from adamergex.pipeline.run import place, planned_run
+from adamergex.pipeline.stages.given import GivenParams
 from adamergex.progress import Silent
 from adamergex.recipes.preflight import check
 from adamergex.recipes.recipe import Recipe
@@ -87,7 +88,9 @@ def _needs(stage: Stage) -> Needs:
 
 
 def _memory(stage: Stage) -> str:
-    """What making a stage takes, in words."""
+    """What making a stage takes, in words; or what is taken."""
+    if isinstance(stage.params, GivenParams):
+        return f"from {stage.params.place}"
     needs = _needs(stage)
     return f"model, {needs.memory / 2**30:.1f} GiB" if needs.model else ""
 

@@ -44,7 +44,8 @@ class Planned:
         cells: what is scored, in the order of the tables.
         start: the system that the others are compared with.
         adapters: name → what was trained.
-        references: language → the data of its reference task.
+        given: name → what was taken in place of a training.
+        references: language → the data of its reference task, where an adapter is trained on it.
         merged: language → the adapter that a run is for.
         harness: system → its scores on lm-evaluation-harness.
         without_base: tasks that have no row for the base model, which has no head for them.
@@ -61,6 +62,7 @@ class Planned:
     cells: tuple[Cell, ...] = ()
     start: str = ""
     adapters: Mapping[str, str] = field(default_factory=dict)
+    given: Mapping[str, str] = field(default_factory=dict)
     references: Mapping[str, str] = field(default_factory=dict)
     merged: Mapping[str, str] = field(default_factory=dict)
     harness: Mapping[str, str] = field(default_factory=dict)
@@ -94,6 +96,7 @@ class Planned:
         ids = [id for id in named if id is not None]
         for table in (
             self.adapters,
+            self.given,
             self.references,
             self.merged,
             self.refined,

@@ -1,18 +1,23 @@
-"""A look at the world before planning: which model it is, what the data files hold."""
+"""A look at the world before planning: which model it is, what the data files hold, which adapters are taken."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from adamergex.adapters.location import CONFIG
 from adamergex.data import sources
 from adamergex.data.settings import Source
-from adamergex.errors import DataError
+from adamergex.errors import DataError, NetworkError, RecipeError
 from adamergex.models.chat import digest, template_of
 from adamergex.models.families import family
 from adamergex.pipeline.stages.base_model import BaseModel
+from adamergex.pipeline.stages.given import GivenParams
+from adamergex.recipes import taken_adapters
+from adamergex.recipes.recipe import Recipe
 from adamergex.storage.checkpoints import Checkpoint
+from adamergex.storage.files import sha256
 from adamergex.tasks import loading
 
 
@@ -55,6 +60,25 @@ class Contents:
         return wanted.key in self._found
 
 
+@dataclass(frozen=True)
+class Found:
+    """What there is for a recipe; planning looks at this and the recipe alone.
+
+    Attributes:
+        model: its base model.
+        contents: of all its sources.
+        folder: what its relative paths are relative to.
+        processes: that train together.
+        given: name → an adapter that is taken in place of a training.
+    """
+
+    model: BaseModel
+    contents: Contents
+    folder: Path
+    processes: int = 1
+    given: Mapping[str, GivenParams] = field(default_factory=dict)
+
+
 def contents(wanted: Iterable[Wanted]) -> Contents:
     """Hash and look up sources.
 
@@ -69,6 +93,37 @@ def contents(wanted: Iterable[Wanted]) -> Contents:
             look = loading.fingerprint if one.labelled else sources.fingerprint
             found[one.key] = look(one.source, one.folder, one.language)
     return Contents(found)
+
+
+def given_adapters(recipe: Recipe, folder: Path, checkpoint: Checkpoint) -> dict[str, GivenParams]:
+    """The adapters that a recipe takes in place of trainings, by their name in the run, as parameters of stages.
+
+    Args:
+        recipe: of the run.
+        folder: what its relative paths are relative to.
+        checkpoint: its base model.
+
+    Raises:
+        NetworkError: the hub does not answer.
+        RecipeError: one cannot be had, or does not fit the base model, the recipe or the others; a line for each problem.
+    """
+    taken = taken_adapters.find(recipe, folder)
+    if taken.unreachable:
+        raise NetworkError("; ".join(taken.unreachable))
+    opened = taken.opened()
+    if problems := [*taken.problems, *taken_adapters.unfit(recipe, opened, checkpoint)]:
+        raise RecipeError(problems)
+    return {
+        name: GivenParams(
+            folder=location.folder.absolute(),
+            place=recipe.given_adapters[name] if location.repository is None else location.pinned,
+            repository=None if location.repository is None else location.pinned,
+            base_model=checkpoint.name,
+            config=sha256(location.folder / CONFIG),
+            weights=str(opened[name].digest),
+        )
+        for name, location in taken.places.items()
+    }
 
 
 def base_model(checkpoint: Checkpoint, dtype: str, quantization: str | None = None) -> BaseModel:

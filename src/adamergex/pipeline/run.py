@@ -5,17 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adamergex.distributed import Processes
-from adamergex.errors import RecipeError
+from adamergex.errors import NetworkError, RecipeError
 from adamergex.execution.executor import execute, held
 from adamergex.execution.run_folder import RunFolder
 from adamergex.pipeline.kinds import KINDS
 from adamergex.pipeline.planned import Planned
-from adamergex.pipeline.resolve import base_model, contents
+from adamergex.pipeline.resolve import base_model, contents, given_adapters
 from adamergex.pipeline.run_facts import facts
 from adamergex.pipeline.run_plan import plan
 from adamergex.pipeline.run_report import FILES, PAGE, Facts, write_report
 from adamergex.pipeline.run_sources import sources
 from adamergex.pipeline.run_stages import COMPUTED
+from adamergex.pipeline.stages.given import GivenParams
 from adamergex.pipeline.worker import Options, Worker
 from adamergex.progress import Display, Silent
 from adamergex.recipes import chats, encoders
@@ -81,7 +82,9 @@ def finish(
 ) -> Finished:
     """Make the results of a run that are not there yet; see `run`."""
     processes = Processes()
-    processes.first_does(lambda: check(whole, folder))
+    unreachable: list[str] = processes.first_does(lambda: check(whole, folder))
+    if unreachable:
+        raise NetworkError("; ".join(unreachable))
     run_folder = RunFolder(output or place(whole))
     with held(run_folder, processes):
         shown = display if display is not None and processes.is_first else Silent()
@@ -99,7 +102,7 @@ def finish(
             """A report of other results must not lie beside what is made now, should the run be cut off."""
             run_folder.remove(*FILES)
 
-        if processes.is_first and run_folder.write("recipe.yaml", dump(whole).encode()):
+        if processes.is_first and run_folder.write("recipe.yaml", dump(pinned(whole, planned)).encode()):
             forget()
         execute(planned.stages, KINDS, run_folder, worker, read=planned.read, verify=verify, before_first=forget)
 
@@ -132,7 +135,8 @@ def planned_run(
     Raises:
         DataError: a source is missing.
         ModelError: there is no such model.
-        RecipeError: the model cannot do what the recipe wants.
+        NetworkError: the hub does not answer.
+        RecipeError: the model cannot do what the recipe wants, or an adapter that it takes does not fit.
     """
     processes = processes or Processes()
     display.stage(f"base model {recipe.base_model}")
@@ -147,4 +151,12 @@ def planned_run(
         display.warn(f"the base model {encoders.NEW_HEAD}")
     display.end()
     found = processes.first_does(lambda: contents(sources(recipe, folder)))
-    return checkpoint, recipe, plan(recipe, model, found, folder, processes.count)
+    taken: Mapping[str, GivenParams] = processes.first_does(lambda: given_adapters(recipe, folder, checkpoint))
+    return checkpoint, recipe, plan(recipe, model, found, folder, processes.count, taken)
+
+
+def pinned(recipe: Recipe, planned: Planned) -> Recipe:
+    """The recipe with the commits of what it takes from the hub."""
+    params = {name: planned.stages[id].params for name, id in planned.given.items()}
+    places = {name: one.place for name, one in params.items() if isinstance(one, GivenParams)}
+    return recipe.model_copy(update={"adapters": recipe.adapters.at(places, recipe.source)})

@@ -8,6 +8,7 @@ from typing import Any
 from adamergex.execution.run_folder import RunFolder
 from adamergex.pipeline.planned import Planned
 from adamergex.pipeline.stages import choose, corpus, merge, predict, refine, train
+from adamergex.pipeline.stages.given import GivenParams
 from adamergex.recipes.recipe import Recipe
 from adamergex.reporting.report import layouts
 from adamergex.scoring.results import TESTS
@@ -38,6 +39,13 @@ def facts(recipe: Recipe, planned: Planned, folder: RunFolder) -> list[str]:
         place = folder.place(id)
         cleaned = _cleaning(corpus.manifest(place)) if recipe.reference.task is None else ""
         lines.append(f"reference task of {language}: {merge.reference_sentence(place)}{cleaned}")
+    for name, id in planned.given.items():
+        params = planned.stages[id].params
+        assert isinstance(params, GivenParams)  # Nothing else is given.
+        lines.append(
+            f"{name}: taken, not trained, from {params.place} (SHA-256 {params.weights}); on what it was trained is not known "
+            "here, so that scored items may have been among it"
+        )
     references = {
         planned.named(of_seed, f"reference-{language}") for of_seed in planned.seeds for language in planned.references
     }
@@ -81,13 +89,8 @@ def _of_seed(planned: Planned, of_seed: Planned, folder: RunFolder) -> Iterator[
 def _refined(place: Path) -> str:
     """From how many inputs what was learned, or why nothing was."""
     found = refine.facts(place)
-    if found["refused"] is not None:
-        return f"{found['refused']}; the merged adapter was kept"
-    return (
-        f"self-training (Yarowsky 1995; Lee 2013): of {found['inputs']:,} inputs without labels the merged adapter's "
-        f"{found['kept']:,} surest answers were learned, beside the training items in the source language; "
-        f"{_training(place, False)}"
-    )
+    said = refine.sentence(found)
+    return said if found["refused"] is not None else f"{said}; {_training(place, False)}"
 
 
 def _cleaning(facts: dict[str, Any]) -> str:

@@ -11,27 +11,38 @@
     refined/LANG              an adapter that learned from that one's surest answers
     delivered/LANG            the adapter that the run is for, with all that it takes to use it
 
+What the recipe's section `adapters` gives is taken, not trained, and its plain text is not made.
 L targets cost L + 1 reference trainings and one task training; each more where they are refined; all of it again for each
 further seed. What a further seed trains, and whatever reads that, is below `seed-N/`; the rest is there once.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from adamergex.inference.systems import SYSTEMS
 from adamergex.pipeline.planned import Cell, Planned
-from adamergex.pipeline.resolve import Contents
-from adamergex.pipeline.run_stages import APART, RunStages
+from adamergex.pipeline.resolve import Contents, Found
+from adamergex.pipeline.run_data import RunData
+from adamergex.pipeline.run_stages import RunStages
 from adamergex.pipeline.stages.base_model import BaseModel
+from adamergex.pipeline.stages.given import GivenParams
 from adamergex.recipes.merges import candidates, method_settings
 from adamergex.recipes.recipe import Recipe
 from adamergex.scoring.results import Role
 from adamergex.scoring.systems import REFINED, START, Asking
 
 
-def plan(recipe: Recipe, model: BaseModel, contents: Contents, folder: Path, processes: int = 1) -> Planned:
+def plan(
+    recipe: Recipe,
+    model: BaseModel,
+    contents: Contents,
+    folder: Path,
+    processes: int = 1,
+    given: Mapping[str, GivenParams] | None = None,
+) -> Planned:
     """The stages of a recipe.
 
     Args:
@@ -40,36 +51,29 @@ def plan(recipe: Recipe, model: BaseModel, contents: Contents, folder: Path, pro
         contents: of all its `sources`.
         folder: what its relative paths are relative to.
         processes: that train together.
+        given: name → an adapter that the recipe takes in place of a training.
     """
     first, *further = recipe.of_each_seed
-    stages = RunStages(first, model, contents, folder, processes)
+    stages = RunStages(first, Found(model, contents, folder, processes, given or {}))
     planned = _Planner(stages).plan()
     # All add to one table of stages.
     return replace(planned, further=tuple(_Planner(stages.further(one)).plan() for one in further))
 
 
-class _Planner:
+class _Planner(RunData):
     """Which stages a recipe with one seed takes, in their order."""
 
     def __init__(self, add: RunStages):
-        self.add, self.recipe = add, add.recipe
+        super().__init__(add)
         self.scales: dict[str, float] = {}
 
     def plan(self) -> Planned:
         """Items first, then what looks at them; corpora right before the adapter that is trained on them."""
         recipe = self.recipe
-        self.scored = {language: self._scored(language) for language in recipe.targets if recipe.scored is not None}
-        languages = [recipe.source, *(recipe.targets if recipe.ceiling else [])]
-        self.learned = {language: self._learned(language) for language in languages}
-        self.examples = {
-            language: self._examples(language) for language in self.scored if "few-shot" in recipe.evaluate.methods
-        }
-        self.inputs = {language: id for language in recipe.targets if (id := self._inputs(language)) is not None}
-        self.unlabelled = {language: self._unlabelled(language) for language in recipe.targets}
-        labelled = self._labelled_references()
-        self.checks = self.add.checks(self.scored, self.learned, self.examples, labelled, self._beside())
-        self.adapters = {f"task-{recipe.source}": self._task(recipe.source)}
-        self.references = self._references(labelled)
+        self.read()
+        self.adapters, self.given = dict[str, str](), dict[str, str]()
+        self._adapter(f"task-{recipe.source}", lambda: self._task(recipe.source))
+        self.references = self._references(self.labelled)
         chosen = {language: self._choose(language) for language in recipe.targets if recipe.selection is not None}
         merged, refined, delivered, cells = dict[str, str](), dict[str, str](), dict[str, str](), list[Cell]()
         for language in recipe.targets:
@@ -83,12 +87,13 @@ class _Planner:
             by_method = {recipe.merge.method: own, REFINED: last}
             cells += self._cells(language, by_method) if language in self.scored else []
             if not self.add.below:
-                delivered[language] = self.add.deliver(language, last, calibration)
+                delivered[language] = self.add.deliver(language, last, calibration, own, self.references)
         return Planned(
             self.add.stages,
             tuple(cells),
             START,
             self.adapters,
+            self.given,
             self.references,
             merged,
             delivered=delivered,
@@ -98,62 +103,12 @@ class _Planner:
             seed=recipe.seed,
         )
 
-    def _scored(self, language: str) -> str:
-        recipe = self.recipe
-        assert recipe.scored is not None  # Whoever asks has looked.
-        return self.add.items(f"data/task-{language}-{recipe.evaluate.split}", recipe.task, recipe.scored, language)
-
-    def _learned(self, language: str) -> tuple[str, ...]:
-        """Ids of the items that a task's adapter is trained on, and those that its held-out loss is measured on."""
-        recipe, task = self.recipe, self.recipe.task
-        ids = [self.add.items(f"data/task-{language}-train", task, task.train, language)]
-        if recipe.train.early_stopping and task.dev:
-            ids.append(self.add.items(f"data/task-{language}-heldout", task, task.dev, language))
-        return tuple(ids)
-
-    def _inputs(self, language: str) -> str | None:
-        """Inputs without labels to calibrate on; none where there are none, or nothing to calibrate."""
-        recipe = self.recipe
-        for source in recipe.inputs:
-            if self.add.has(source, language):
-                # What an adapter learns from is not what it is calibrated on.
-                part = (0.0, APART) if source == recipe.refined_inputs else (0.0, 1.0)
-                most = recipe.evaluate.calibration.inputs
-                return self.add.inputs(f"data/inputs-{language}", source, language, part, most)
-        return None
-
-    def _unlabelled(self, language: str) -> tuple[str, ...]:
-        """Inputs without labels to learn from; the scored ones among them where the recipe says so."""
-        recipe, source, ids = self.recipe, self.recipe.refined_inputs, list[str]()
-        if source is not None:
-            first = next((one for one in recipe.inputs if self.add.has(one, language)), None)
-            part = (APART if source == first else 0.0, 1.0)
-            ids.append(self.add.inputs(f"data/unlabelled-{language}", source, language, part))
-        if recipe.refine is not None and recipe.refine.transductive:
-            ids.append(self.scored[language])
-        return tuple(ids)
-
-    def _beside(self) -> dict[str, dict[str, tuple[str, ...]]]:
-        """What is learned from in each target language, which must not be scored: role → language → ids."""
-        recipe, found = self.recipe, dict[str, dict[str, tuple[str, ...]]]()
-        scored = set(self.scored.values())
-        found["unlabelled"] = {
-            code: tuple(id for id in ids if id not in scored) for code, ids in self.unlabelled.items()
-        }
-        if recipe.refine is not None and recipe.refine.labelled is not None:
-            some = recipe.refine.labelled
-            labelled = {
-                code: self.add.items(f"data/labelled-{code}", recipe.task, some, code) for code in recipe.targets
-            }
-            found["labelled"] = {code: (id,) for code, id in labelled.items()}
-        return found
-
-    def _examples(self, language: str) -> tuple[str, ...]:
-        """The task's own solved examples in a language; without any, few-shot examples are what is learned from."""
-        task = self.recipe.task
-        if task.examples is None:
-            return ()
-        return (self.add.items(f"data/task-{language}-examples", task, task.examples, language),)
+    def _adapter(self, name: str, train: Callable[[], str]) -> None:
+        """An adapter: taken where it is given, else trained."""
+        if name in self.add.given:
+            self.given[name] = self.add.add(f"adapters/{name}", "given", self.add.given[name])
+        else:
+            self.adapters[name] = train()
 
     def _task(self, language: str) -> str:
         learned = self.learned[language]
@@ -165,32 +120,25 @@ class _Planner:
             f"task-{language}", recipe.train.task, inputs, self.checks, recipe.task, classes=recipe.task.outputs
         )
 
-    def _labelled_references(self) -> dict[str, str]:
-        """The items of a labelled reference task, by language; none where it is plain text."""
-        task = self.recipe.reference.task
-        if task is None:
-            return {}
-        return {
-            language: self.add.items(f"data/reference-{language}", task, task.train, language, scored=False)
-            for language in self.recipe.read_languages
-        }
-
     def _references(self, labelled: Mapping[str, str]) -> dict[str, str]:
-        """The reference task in every language; returns the ids of its data."""
-        recipe, task, data = self.recipe, self.recipe.reference.task, dict(labelled)
-        for language in recipe.read_languages:
-            name = f"reference-{language}"
-            if task is None:
-                data[language] = self.add.corpus(language)
-                more: dict[str, Any] = {"objective": recipe.reference.learned}
-                inputs = {"corpus": (data[language],)}
-            else:
-                more = {"heldout": recipe.reference.heldout, "classes": task.outputs}
-                inputs = {"items": (data[language],)}
-            self.adapters[name] = self.add.train(
-                name, recipe.train.reference, inputs, self.checks, task, keep_head=False, **more
-            )
+        """The reference task in every language; returns the ids of its data, where an adapter is trained on it."""
+        data = dict(labelled)
+        for language in self.recipe.read_languages:
+            self._adapter(f"reference-{language}", partial(self._reference, language, data))
         return data
+
+    def _reference(self, language: str, data: dict[str, str]) -> str:
+        """A reference adapter; a corpus that is made for it is added to the data."""
+        recipe, task = self.recipe, self.recipe.reference.task
+        if task is None:
+            data[language] = self.add.corpus(language)
+            more: dict[str, Any] = {"objective": recipe.reference.learned}
+            inputs = {"corpus": (data[language],)}
+        else:
+            more = {"heldout": recipe.reference.heldout, "classes": task.outputs}
+            inputs = {"items": (data[language],)}
+        schedule = recipe.train.reference
+        return self.add.train(f"reference-{language}", schedule, inputs, self.checks, task, keep_head=False, **more)
 
     def _choose(self, language: str) -> str:
         """Which merge is delivered for a language, by labels that are not scored, or by a rule."""

@@ -37,7 +37,7 @@ def sources(recipe: Recipe, folder: Path) -> Iterator[Wanted]:
         for choosing in recipe.choosing(language):
             assert task.dev is not None  # Without it no labels choose.
             yield Wanted(task.dev, choosing, True, folder)
-    for language in recipe.read_languages:
+    for language in recipe.trained_languages:
         reference = recipe.reference.task
         source = reference.train if reference is not None else recipe.reference_source(language)
         yield Wanted(source, language, reference is not None, folder)

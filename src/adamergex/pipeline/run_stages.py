@@ -1,15 +1,13 @@
 """The stages of a recipe, one method for each; pure: the recipe and what was resolved are all they look at."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from adamergex.data.settings import Source
 from adamergex.execution.stage import Params, Stage
 from adamergex.merging.methods import AnyMethod
 from adamergex.models.adapter_settings import virtual_tokens
-from adamergex.pipeline.resolve import Contents, Wanted
-from adamergex.pipeline.stages.base_model import BaseModel
+from adamergex.pipeline.resolve import Found, Wanted
 from adamergex.pipeline.stages.calibrate import CalibrateParams
 from adamergex.pipeline.stages.checks import EqualCountsParams, OverlapParams
 from adamergex.pipeline.stages.choose import ChooseParams
@@ -37,35 +35,31 @@ class RunStages:
 
     Args:
         recipe: what to do.
-        model: its base model.
-        contents: of all its sources.
-        folder: what its relative paths are relative to.
-        processes: that train together.
+        found: what there is for it.
 
     Attributes:
         asked: the model, with its chat template where the task is chat.
         stages: id → stage.
-        drawn: the seed with which data is drawn: plain text, inputs, examples. It is the first one of several, so that
-            what is drawn is made once.
+        drawn: the seed with which plain text, inputs and examples are drawn: the first of several, so that it is done once.
         below: what ids of stages that depend on the seed begin with; nothing for the first one.
     """
 
-    def __init__(self, recipe: Recipe, model: BaseModel, contents: Contents, folder: Path, processes: int):
-        self.recipe, self.contents, self.folder = recipe, contents, folder
-        self._resolved, self.asked, self.model = model, model.asked(recipe.task.chat), model.asked(False)
-        self.processes = processes
+    def __init__(self, recipe: Recipe, found: Found):
+        self.recipe, self.found = recipe, found
+        self.contents, self.folder, self.given = found.contents, found.folder, found.given
+        self.asked, self.model = found.model.asked(recipe.task.chat), found.model.asked(False)
         self.stages: dict[str, Stage] = {}
         self.drawn, self.below = recipe.seed, ""
 
     def further(self, recipe: Recipe) -> "RunStages":
         """The stages of the same recipe with another seed, beside these and in the same table."""
-        other = RunStages(recipe, self._resolved, self.contents, self.folder, self.processes)
+        other = RunStages(recipe, self.found)
         other.stages, other.drawn, other.below = self.stages, self.drawn, f"seed-{recipe.seed}/"
         return other
 
     def adapter(self, name: str) -> str:
-        """The id of an adapter that is trained with the recipe's seed."""
-        return f"{self.below}adapters/{name}"
+        """The id of an adapter that is trained with the recipe's seed, or of one that is given, whatever the seed."""
+        return f"adapters/{name}" if name in self.given else f"{self.below}adapters/{name}"
 
     def add(
         self, id: str, kind: str, params: Params, inputs: Mapping[str, tuple[str, ...]] | None = None, after: Any = ()
@@ -174,13 +168,13 @@ class RunStages:
         settings = recipe.train.model_copy(update={key: Train.model_fields[key].get_default() for key in unkeyed})
         return {
             "name": f"{self.below}{name}",
-            "model": self._resolved.asked(task is not None and task.chat),
+            "model": self.found.model.asked(task is not None and task.chat),
             "adapter": recipe.adapter,
             "train": settings,
             "schedule": schedule,
             "learning_rate": recipe.learning_rate,
             "seed": recipe.seed,
-            "processes": self.processes if dropout else None,
+            "processes": self.found.processes if dropout else None,
         }
 
     def merge(self, language: str, method: str, references: Mapping[str, str], choice: str | None = None) -> str:
@@ -197,8 +191,7 @@ class RunStages:
             "task": (self.adapter(f"task-{recipe.source}"),),
             "reference-target": (self.adapter(f"reference-{language}"),),
             "reference-source": (self.adapter(f"reference-{recipe.source}"),),
-            "corpus-source": (references[recipe.source],),
-            "corpus-target": (references[language],),
+            **self.corpora(language, references),
         }
         if not method.needs_source:
             # As they are published: the task's adapter and the language's, and nothing is subtracted.
@@ -210,6 +203,11 @@ class RunStages:
             model=self.model, method=method, source=recipe.source, target=language, prompt=recipe.task.described, **more
         )
         return self.add(id, "merge", params, inputs)
+
+    def corpora(self, language: str, references: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+        """What the two reference adapters were trained on, where they were: role → ids."""
+        codes = {"corpus-source": self.recipe.source, "corpus-target": language}
+        return {role: (references[code],) for role, code in codes.items() if code in references}
 
     def choose(self, language: str, choosing: tuple[str, ...], inputs: Mapping[str, tuple[str, ...]]) -> str:
         """Which merge is delivered for a language."""
@@ -282,8 +280,10 @@ class RunStages:
             inputs["learned"] = (f"data/task-{recipe.source}-train",)
         return self.add(id, "calibrate", params, inputs)
 
-    def deliver(self, language: str, adapter: str, calibration: str | None) -> str:
-        """The adapter that a run is for, with all that it takes to use it."""
+    def deliver(
+        self, language: str, adapter: str, calibration: str | None, merged: str, references: Mapping[str, str]
+    ) -> str:
+        """The adapter that a run is for, with all that it takes to use it, and a card that says what it was made of."""
         recipe = self.recipe
         params = DeliverParams(
             model=self.asked,
@@ -292,6 +292,9 @@ class RunStages:
             source=recipe.source,
             language=language,
             max_length=recipe.train.max_length,
+            target_labels=recipe.target_labels,
+            labelled=recipe.reference.task and recipe.reference.task.train,
         )
-        inputs = {"adapter": (adapter,)} | ({"calibration": (calibration,)} if calibration else {})
+        inputs = {"adapter": (adapter,), "merged": (merged,), **self.corpora(language, references)}
+        inputs |= {"calibration": (calibration,)} if calibration else {}
         return self.add(f"delivered/{language}", "deliver", params, inputs)

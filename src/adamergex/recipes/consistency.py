@@ -12,6 +12,7 @@ def check(recipe: RecipeFields) -> None:
     for target in recipe.targets:
         if language_tags.same(recipe.source, target):
             raise ValueError(f"targets lists {target}, which is the source language; remove it")
+    _trains_what_is_not_given(recipe)
     if recipe.evaluate.split == "dev" and recipe.task.test and not recipe.task.dev:
         raise ValueError("evaluate.split is dev, but the task has no dev source; add task.dev")
     if reason := recipe.task.refuses(recipe.evaluate.metric):
@@ -37,6 +38,26 @@ def check(recipe: RecipeFields) -> None:
     _calibrates_what_there_is(recipe)
     _refines_what_there_is(recipe)
     _chooses_by_what_there_is(recipe)
+
+
+def _trains_what_is_not_given(recipe: RecipeFields) -> None:
+    """Adapters that are given are of the recipe's languages; the others need something to be trained on."""
+    if unknown := recipe.adapters.unknown(recipe.read_languages):
+        raise ValueError(
+            f"adapters.reference lists {unknown[0]}, which the recipe does not read; it reads "
+            f"{', '.join(recipe.read_languages)}"
+        )
+    trained = recipe.trained_languages
+    if trained and recipe.reference.corpus is None and recipe.reference.task is None:
+        raise ValueError(
+            f"reference: expected exactly one of corpus and task, which the reference adapters of {', '.join(trained)} are "
+            "trained on; add one, or give these adapters in adapters.reference"
+        )
+    is_trained = trained or recipe.adapters.task is None or recipe.ceiling or recipe.refine is not None
+    if len(recipe.seeds or ()) > 1 and not is_trained:
+        raise ValueError(
+            "seeds: all adapters are given, and nothing is trained that a seed could change; give one seed"
+        )
 
 
 def _refines_what_there_is(recipe: RecipeFields) -> None:
@@ -109,7 +130,7 @@ def _languages_differ(recipe: RecipeFields) -> None:
             raise ValueError(f"{what} is the same for two languages; write {{language}} where their names differ")
 
     name = "reference.task.train" if recipe.reference.task else "reference.corpus"
-    same(name, [recipe.reference_source(language) for language in recipe.read_languages])
+    same(name, [recipe.reference_source(language) for language in recipe.trained_languages])
     if recipe.ceiling:
         same("task.train", [recipe.task.train.in_language(language) for language in recipe.languages])
     if recipe.scored is not None:

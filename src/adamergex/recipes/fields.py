@@ -19,6 +19,7 @@ from adamergex.inference.settings import Evaluate
 from adamergex.merging.methods import METHODS, AnyMethod, Method, adamergex, given
 from adamergex.merging.scale import Scale
 from adamergex.models.adapter_settings import LEARNING_RATES, AdapterSettings, Lora
+from adamergex.recipes.given import GivenAdapters
 from adamergex.scoring.systems import REFINED, START
 from adamergex.selection.settings import Selection
 from adamergex.storage.yaml_model import Section
@@ -54,7 +55,10 @@ class RecipeFields(Section):
     source: Language = Field("en", description="the language that there are labels in, a BCP 47 code")
     targets: list[Language] = Field(min_length=1, description="the languages that an adapter is made for")
     task: Task
-    reference: Reference
+    reference: Reference = Reference()
+    adapters: GivenAdapters = Field(
+        GivenAdapters(), description="adapters that are there already, and are taken in place of trainings"
+    )
     adapter: AdapterSettings = Lora()
     train: Train = Train()
     merge: Method = Field(
@@ -216,6 +220,18 @@ class RecipeFields(Section):
         """Inputs without labels that are learned from."""
         return None if self.refine is None else self.refine.inputs or self.task.unlabelled
 
+    @property
+    def target_labels(self) -> tuple[str, ...]:
+        """What of the target languages' labels, or of the scored inputs, has a part in what is delivered, a sentence each."""
+        found = []
+        if self.refine is not None and self.refine.labelled is not None:
+            found.append("a few labelled items were learned, too")
+        if self.refine is not None and self.refine.transductive:
+            found.append("the scored inputs were learned from, without their labels")
+        if self.selection is not None and self.selection.few_shot:
+            found.append(f"t was chosen by at most {self.selection.few_shot:,} labelled items")
+        return tuple(found)
+
     def choosing(self, target: str) -> list[str]:
         """The languages whose labelled items choose t for a target language."""
         if self.selection is None:
@@ -231,11 +247,21 @@ class RecipeFields(Section):
         more = [code for code in chosen if not any(language_tags.same(code, other) for other in self.languages)]
         return [*self.languages, *more]
 
+    @property
+    def given_adapters(self) -> dict[str, str]:
+        """The adapters that are taken, not trained, by their name in the run, such as `task-en`, as the recipe names them."""
+        return self.adapters.by_name(self.source, self.read_languages)
+
+    @property
+    def trained_languages(self) -> list[str]:
+        """The languages whose reference adapter is trained."""
+        return [code for code in self.read_languages if f"reference-{code}" not in self.given_adapters]
+
     def reference_source(self, language: str) -> Source:
         """The corpus of one language, or the training data of the labelled task that stands in its place."""
         if self.reference.task is not None:
             return self.reference.task.train.in_language(language)
-        assert self.reference.corpus is not None  # The section has one of the two.
+        assert self.reference.corpus is not None  # Where something is trained, the section has one of the two.
         tag = language_tags.match(language, self.reference.corpora)
         return (self.reference.corpus if tag is None else self.reference.corpora[tag]).in_language(language)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from adamergex.data import sources
 from adamergex.data.settings import Source
 from adamergex.errors import AdaMergeXError, DataError, RecipeError
-from adamergex.models.families import OBJECTIVES, Family, family, refuse_code
-from adamergex.recipes import chats, encoders
+from adamergex.models.families import OBJECTIVES, Family, family, has_its_code, refuse_code
+from adamergex.recipes import chats, encoders, taken_adapters
 from adamergex.recipes.recipe import Recipe
 from adamergex.storage import checkpoints
 from adamergex.tasks.items import Item, read_items, refuse_overlap, refuse_unequal
@@ -17,8 +17,11 @@ from adamergex.tasks.task import Task
 from adamergex.training.reference_task import Reference
 
 
-def check(recipe: Recipe, folder: Path) -> None:
-    """Look at all data that a recipe names, before anything runs. Data sets on the hub are not downloaded for it.
+def check(recipe: Recipe, folder: Path) -> list[str]:
+    """Look at all data and adapters that a recipe names, before anything runs. Data sets on the hub are not downloaded for it.
+
+    Returns:
+        What could not be looked at because the hub does not answer, a line each.
 
     Raises:
         RecipeError: with one line for every source that is missing, empty or malformed.
@@ -45,13 +48,13 @@ def check(recipe: Recipe, folder: Path) -> None:
     for source, language in _unlabelled(recipe):
         if source.is_local:
             attempt(partial(look_at, recipe.task, source, language, False))
-    for language in recipe.read_languages if recipe.reference.task is None else ():
+    for language in recipe.trained_languages if recipe.reference.task is None else ():
         source = recipe.reference_source(language)
         if not source.dataset:
             attempt(partial(_first_text, recipe, source, folder, language))
     if recipe.reference.task is not None and not problems:
         key = recipe.reference.task.train.model_dump_json()
-        counts = {code: len(read[key, code]) for code in recipe.read_languages if (key, code) in read}
+        counts = {code: len(read[key, code]) for code in recipe.trained_languages if (key, code) in read}
         attempt(partial(refuse_unequal, counts))
     if recipe.scored is not None and not problems:
         for language, (where, source, trained) in product(recipe.targets, _seen(recipe)):
@@ -68,8 +71,19 @@ def check(recipe: Recipe, folder: Path) -> None:
         attempt(lambda: encoders.without_new_head(recipe, model))
         asked = [item for found in read.values() for item in found]
         attempt(lambda: problems.extend(chats.of_recipe(recipe, model, asked)))
+    taken = taken_adapters.find(recipe, folder)
+    attempt(lambda: problems.extend(_misfits(recipe, taken, model)))
     if problems:
         raise RecipeError(problems)
+    return taken.unreachable
+
+
+def _misfits(recipe: Recipe, taken: taken_adapters.Taken, model: checkpoints.Checkpoint | None) -> list[str]:
+    """What is wrong with the adapters that a recipe takes, a line each."""
+    opened = taken.opened()
+    # Of a model on the hub the configuration alone is here, and not the code that may have to be run to read it.
+    readable = model if model is None or not model.trust_remote_code or has_its_code(model) else None
+    return [*taken.problems, *taken_adapters.unfit(recipe, opened, readable)]
 
 
 def unsuited(recipe: Recipe, family: Family, name: str) -> list[str]:
@@ -129,7 +143,7 @@ def _task_sources(recipe: Recipe) -> list[tuple[Task, Source, str]]:
         if recipe.refine is not None and recipe.refine.labelled is not None:
             sources_in_use.append((task, recipe.refine.labelled, language))
     if labelled is not None:
-        sources_in_use += [(labelled, labelled.train, language) for language in recipe.read_languages]
+        sources_in_use += [(labelled, labelled.train, language) for language in recipe.trained_languages]
     return sources_in_use
 
 

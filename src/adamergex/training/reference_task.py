@@ -42,7 +42,10 @@ class Objective(Section):
 
 
 class Reference(Objective):
-    """The reference task, in every language with the same budget: on plain text, or any labelled task instead."""
+    """The reference task, in every language with the same budget: on plain text, or any labelled task instead.
+
+    Without either where nothing is trained on it.
+    """
 
     corpus: Source | None = Field(None, description="plain text in every language of the recipe")
     corpora: dict[str, Source] = Field(default_factory=dict, description="other corpora for single languages")
@@ -70,8 +73,8 @@ class Reference(Objective):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if (self.corpus is None) == (self.task is None):
-            raise ValueError("expected exactly one of corpus and task")
+        if self.corpus is not None and self.task is not None:
+            raise ValueError("expected one of corpus and task, got both")
         if self.task is not None:
             unused = sorted(self.model_fields_set - {"task", "heldout"})
             if unused:

@@ -101,7 +101,7 @@ class SelectionItems:
 
 def make(params: ChooseParams, inputs: Inputs, output: Path, scratch: Path, worker: "Worker") -> None:
     """Write `choice.json`: the number of the candidate, why, and how all came out."""
-    pays, why = merging_pays(reading(train.facts(inputs["reference-target"][0]).get("heldout")))
+    pays, why = merging_pays(reading(train.heldout(inputs["reference-target"][0])))
     by_rule = _default(params.candidates) if pays else 0
     found: dict[str, Any] = {"candidate": by_rule, "why": why, "tried": []}
     if params.labels:

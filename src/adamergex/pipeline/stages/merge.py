@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from adamergex.execution.stage import Inputs, Kind, Params
 from adamergex.merging.base_method import ROLES, SOURCE
 from adamergex.merging.methods import Method
-from adamergex.pipeline.stages import choose, corpus, items
+from adamergex.pipeline.stages import choose, corpus, given, items
 from adamergex.pipeline.stages.base_model import PACKAGES, BaseModel
 from adamergex.storage.files import read_json, sha256
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 class MergeParams(Params):
     """How adapters are merged. Inputs by role: `task`, `reference-target`, and `reference-source` where the method needs it;
-    `corpus-source` and `corpus-target`, what the references were trained on, for the card; `choice` of one of the candidates.
+    `corpus-source` and `corpus-target`, what the references were trained on if they were, for the card; `choice` of one of the candidates.
 
     Attributes:
         model: their base model.
@@ -60,12 +60,15 @@ def make(params: MergeParams, inputs: Inputs, output: Path, scratch: Path, worke
         "target": params.target,
         "task": params.prompt,
         "corpora": {
-            params.source: reference_sentence(inputs["corpus-source"][0]),
-            params.target: reference_sentence(inputs["corpus-target"][0]),
+            code: reference_sentence(inputs[f"corpus-{side}"][0])
+            for code, side in ((params.source, "source"), (params.target, "target"))
+            if f"corpus-{side}" in inputs
         },
         "drift": apart if math.isfinite(apart := drift(list(adapters.values()))) else None,
         "versions": versions(),
     }
+    if taken := {role: said for role, place in folders.items() if (said := given.sentence(place)) is not None}:
+        about["taken"] = taken
     folder.write(folder.merged(plan, adapters), plan, adapters, output, about)
 
 

@@ -83,6 +83,16 @@ def facts(folder: Path) -> dict[str, Any]:
     return read_json(folder / FACTS)
 
 
+def sentence(facts: dict[str, Any]) -> str:
+    """What was learned, or why nothing was, for reports and cards."""
+    if facts["refused"] is not None:
+        return f"{facts['refused']}; the merged adapter was kept"
+    return (
+        f"self-training (Yarowsky 1995; Lee 2013): of {facts['inputs']:,} inputs without labels the merged adapter's "
+        f"{facts['kept']:,} surest answers were learned, beside the training items in the source language"
+    )
+
+
 KIND = Kind(
     RefineParams,
     make,

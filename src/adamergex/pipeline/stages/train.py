@@ -176,6 +176,12 @@ def facts(folder: Path) -> dict[str, Any]:
     return read_json(folder / FACTS)
 
 
+def heldout(folder: Path) -> dict[str, float] | None:
+    """The loss on held-out items or text before and after a training; None where there is none, as for a given adapter."""
+    found: dict[str, float] | None = facts(folder).get("heldout") if (folder / FACTS).is_file() else None
+    return found
+
+
 def learned_nothing(heldout: dict[str, float]) -> bool:
     """Whether a training hardly lowered the loss on text that it had not seen."""
     return not heldout["after"] < heldout["before"] - _LEARNED

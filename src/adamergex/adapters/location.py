@@ -1,0 +1,85 @@
+"""Where an adapter is: a folder on this machine, or a repository on the hub. The one place where names are resolved."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from adamergex.errors import AdapterError
+from adamergex.storage import hub
+from adamergex.storage.hub import HubName
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+
+
+@dataclass(frozen=True)
+class Location:
+    """An adapter on this machine.
+
+    Attributes:
+        folder: with its files.
+        repository: where on the hub it was downloaded from, at its commit; None for a folder that was here.
+    """
+
+    folder: Path
+    repository: HubName | None = None
+
+    @property
+    def pinned(self) -> str:
+        """A name under which the same adapter is found again: a path, or a place on the hub at its commit."""
+        return str(self.folder if self.repository is None else self.repository)
+
+
+def short(name: str) -> str:
+    """What an adapter is called that is not given a name: its folder's, its repository's, or that of its subfolder."""
+    place = None if Path(name).expanduser().is_dir() else hub.parse(name)
+    if place is None:
+        return Path(name).resolve().name
+    return (place.subfolder or place.repository).rpartition("/")[2]
+
+
+def locate(name: str | Path, folder: Path | None = None, optional: Sequence[str] = ()) -> Location:
+    """Find an adapter: a local folder, or else a place on the hub, from which its configuration and weights are downloaded.
+
+    A folder of that name comes first; `user/name@main` is never one that is called `user/name`. Nothing but JSON and
+    safetensors is downloaded.
+
+    Args:
+        name: a path, or `user/name[@revision][:subfolder]`.
+        folder: what relative paths are relative to; the current folder if left out.
+        optional: further files that are downloaded where they are there.
+
+    Raises:
+        AdapterError: there is no such folder, and the hub has no such adapter, or it may not be read.
+        NetworkError: the hub does not answer.
+    """
+    text = str(name)
+    path = Path(folder or "", Path(text).expanduser())
+    place = None if path.is_dir() else hub.parse(text)
+    if place is None:
+        return Location(path)
+    # Whoever writes a revision or a subfolder means the hub.
+    begin = f"{text}: " + "no such folder here, and " * (text == place.repository)
+    with hub.asking(begin, place):
+        pinned, found = hub.snapshot(place, [CONFIG, WEIGHTS, *optional], needed=[CONFIG, WEIGHTS])
+    if not all((found / file).is_file() for file in (CONFIG, WEIGHTS)):
+        raise AdapterError(f"{begin}{_lacking(place)}")
+    return Location(found, pinned)
+
+
+def _lacking(place: HubName) -> str:
+    """What a repository has in place of an adapter."""
+    try:
+        files = hub.listed(place)
+    except Exception:  # Whatever it is: that the adapter is missing is known.
+        files = []
+    where = f"in {place.subfolder}/" if place.subfolder else "at its top"
+    beside = [file for file in files if file.rpartition("/")[0] == place.subfolder]
+    if pickles := [file for file in beside if file.endswith((".bin", ".pt", ".pth", ".pkl"))]:
+        return f"the hub has no {WEIGHTS} {where}, but {pickles[0]}, a pickle, which is not downloaded; ask for safetensors"
+    others = sorted(file.rpartition("/")[0] for file in files if file.rpartition("/")[2] == CONFIG)
+    if others := [other for other in others if other != place.subfolder]:
+        shown = ", ".join(other or "its top" for other in others[:5]) + ", …" * (len(others) > 5)
+        first = HubName(place.repository, place.revision, others[0])
+        return f"the hub has no adapter {where}; there are some in {shown}: write {first}"
+    return f"the hub has no adapter {where}: {CONFIG} or {WEIGHTS} is missing"

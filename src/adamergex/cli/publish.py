@@ -1,0 +1,49 @@
+"""`adamergex publish`: a run's adapters on the Hugging Face hub."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def publish(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.", show_default=False)],
+    to: Annotated[str, typer.Option("--to", metavar="USER/NAME", help="The repository.", show_default=False)],
+    language: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CODE", help="The one to publish. By default all of the run, each in a subfolder if several."
+        ),
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make the repository a private one.")] = False,
+    revision: Annotated[
+        str | None, typer.Option(metavar="BRANCH", help="A branch, made if there is none. By default the main one.")
+    ] = None,
+    base_model: Annotated[
+        str | None,
+        typer.Option(metavar="USER/NAME", help="The base model on the hub, where the run had it in a folder."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the files and the card, and upload nothing; needs no token.")
+    ] = False,
+) -> None:
+    """Upload a run's adapters with a model card to the Hugging Face hub.
+
+    adamergex publish runs/quickstart --to me/commands-sl --dry-run
+    """
+    from adamergex.sharing.publication import prepared
+    from adamergex.sharing.upload import upload
+
+    publication = prepared(run, to, language, base_model)
+    for note in publication.notes:
+        typer.echo(f"note: {note}", err=True)
+    if dry_run:
+        width = max(map(len, publication.files))
+        for path in sorted(publication.files):
+            typer.echo(f"{path:{width}}  {publication.size(path):>13,} bytes")
+        typer.echo(f"\n{publication.card}", nl=False)
+        return
+    typer.echo(f"published: {upload(publication, private=private, revision=revision)}")
+    place = to + (f"@{revision}" if revision else "")
+    more = ', language="…"' if len(publication.languages) > 1 else ""
+    typer.echo(f'use it: adamergex.predictor("{place}"{more}), adamergex predict {place} FILE')

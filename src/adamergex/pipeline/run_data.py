@@ -1,0 +1,104 @@
+"""The items of a recipe as stages: what is scored, what is learned, inputs without labels, and the looks at them."""
+
+from adamergex.pipeline.run_stages import APART, RunStages
+
+
+class RunData:
+    """What a recipe with one seed reads.
+
+    Args:
+        add: adds stages.
+
+    Attributes:
+        scored: language → the items that are scored.
+        learned: language → the items that a task's adapter is trained on, and those of its held-out loss.
+        examples: language → solved examples for few-shot prompts.
+        inputs: language → inputs without labels to calibrate on.
+        unlabelled: language → inputs without labels to learn from.
+        labelled: language → the items of a labelled reference task.
+        checks: looks at all of them, which come before trainings.
+    """
+
+    def __init__(self, add: RunStages):
+        self.add, self.recipe = add, add.recipe
+
+    def read(self) -> None:
+        """Items first, then what looks at them."""
+        recipe = self.recipe
+        self.scored = {language: self._scored(language) for language in recipe.targets if recipe.scored is not None}
+        languages = [recipe.source, *(recipe.targets if recipe.ceiling else [])]
+        self.learned = {language: self._learned(language) for language in languages}
+        self.examples = {
+            language: self._examples(language) for language in self.scored if "few-shot" in recipe.evaluate.methods
+        }
+        self.inputs = {language: id for language in recipe.targets if (id := self._inputs(language)) is not None}
+        self.unlabelled = {language: self._unlabelled(language) for language in recipe.targets}
+        self.labelled = self._labelled_references()
+        self.checks = self.add.checks(self.scored, self.learned, self.examples, self.labelled, self._beside())
+
+    def _scored(self, language: str) -> str:
+        recipe = self.recipe
+        assert recipe.scored is not None  # Whoever asks has looked.
+        return self.add.items(f"data/task-{language}-{recipe.evaluate.split}", recipe.task, recipe.scored, language)
+
+    def _learned(self, language: str) -> tuple[str, ...]:
+        """Ids of the items that a task's adapter is trained on, and those that its held-out loss is measured on."""
+        recipe, task = self.recipe, self.recipe.task
+        ids = [self.add.items(f"data/task-{language}-train", task, task.train, language)]
+        if recipe.train.early_stopping and task.dev:
+            ids.append(self.add.items(f"data/task-{language}-heldout", task, task.dev, language))
+        return tuple(ids)
+
+    def _inputs(self, language: str) -> str | None:
+        """Inputs without labels to calibrate on; none where there are none, or nothing to calibrate."""
+        recipe = self.recipe
+        for source in recipe.inputs:
+            if self.add.has(source, language):
+                # What an adapter learns from is not what it is calibrated on.
+                part = (0.0, APART) if source == recipe.refined_inputs else (0.0, 1.0)
+                most = recipe.evaluate.calibration.inputs
+                return self.add.inputs(f"data/inputs-{language}", source, language, part, most)
+        return None
+
+    def _unlabelled(self, language: str) -> tuple[str, ...]:
+        """Inputs without labels to learn from; the scored ones among them where the recipe says so."""
+        recipe, source, ids = self.recipe, self.recipe.refined_inputs, list[str]()
+        if source is not None:
+            first = next((one for one in recipe.inputs if self.add.has(one, language)), None)
+            part = (APART if source == first else 0.0, 1.0)
+            ids.append(self.add.inputs(f"data/unlabelled-{language}", source, language, part))
+        if recipe.refine is not None and recipe.refine.transductive:
+            ids.append(self.scored[language])
+        return tuple(ids)
+
+    def _beside(self) -> dict[str, dict[str, tuple[str, ...]]]:
+        """What is learned from in each target language, which must not be scored: role → language → ids."""
+        recipe, found = self.recipe, dict[str, dict[str, tuple[str, ...]]]()
+        scored = set(self.scored.values())
+        found["unlabelled"] = {
+            code: tuple(id for id in ids if id not in scored) for code, ids in self.unlabelled.items()
+        }
+        if recipe.refine is not None and recipe.refine.labelled is not None:
+            some = recipe.refine.labelled
+            labelled = {
+                code: self.add.items(f"data/labelled-{code}", recipe.task, some, code) for code in recipe.targets
+            }
+            found["labelled"] = {code: (id,) for code, id in labelled.items()}
+        return found
+
+    def _examples(self, language: str) -> tuple[str, ...]:
+        """The task's own solved examples in a language; without any, few-shot examples are what is learned from."""
+        task = self.recipe.task
+        if task.examples is None:
+            return ()
+        return (self.add.items(f"data/task-{language}-examples", task, task.examples, language),)
+
+    def _labelled_references(self) -> dict[str, str]:
+        """The items of a labelled reference task, by language; none where it is plain text."""
+        task = self.recipe.reference.task
+        if task is None:
+            return {}
+        return {
+            language: self.add.items(f"data/reference-{language}", task, task.train, language, scored=False)
+            for language in self.recipe.trained_languages
+        }

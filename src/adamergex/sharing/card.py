@@ -1,0 +1,297 @@
+"""The model card of a delivered adapter: what it does, how well, how to use it, and what it was made of."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import langcodes
+
+from adamergex.inference.usage import Usage
+from adamergex.merging.model_card import CITATION, PACKAGED_NOTE
+from adamergex.reporting.metrics import metric_name
+from adamergex.reporting.report import markdown_table
+from adamergex.reporting.verdict import verdict
+from adamergex.scoring.results import TESTS, Row
+from adamergex.sharing.data_names import described
+
+AUTO = {"SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM", "SEQ_CLS": "AutoModelForSequenceClassification"}
+_ROLES = {
+    "task": "the task's adapter",
+    "reference-target": "the reference adapter of the target language",
+    "reference-source": "the reference adapter of the source language",
+}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How well an adapter did, in its language.
+
+    Attributes:
+        rows: of the run's report.
+        own: the row of the adapter itself, with its own seed.
+    """
+
+    rows: Sequence[Row]
+    own: Row
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """A delivered adapter, as its card describes it.
+
+    Attributes:
+        usage: what `adamergex.json` says, with `made`: how the adapter came about.
+        config: what `adapter_config.json` says.
+        repository: where it is published, `user/name`; None where it is not.
+        subfolder: of the repository.
+        scores: of the run; None where they are not known, or nothing was scored.
+        licence: of the base model, as its card states it: `license`, `license_name`, `license_link`.
+    """
+
+    usage: Mapping[str, Any]
+    config: Mapping[str, Any]
+    repository: str | None = None
+    subfolder: str = ""
+    scores: Scores | None = None
+    licence: Mapping[str, str] | None = None
+
+    @property
+    def asked(self) -> Usage:
+        """`usage` with types."""
+        return Usage.model_validate(dict(self.usage))
+
+    @property
+    def made(self) -> Mapping[str, Any]:
+        """How it came about."""
+        found: Mapping[str, Any] = self.usage["made"]
+        return found
+
+    @property
+    def base_model(self) -> str:
+        """The name of the base model."""
+        return str(self.usage["base_model"])
+
+    @property
+    def place(self) -> str:
+        """What `adamergex.predictor` finds it by."""
+        where = self.repository or "PATH OF THIS FOLDER"
+        return f"{where}:{self.subfolder}" if self.subfolder else where
+
+
+def body(of: Delivered) -> str:
+    """The card without its metadata, as markdown."""
+    target, source = language_name(of.usage["language"]), language_name(of.made["source"])
+    sections = [
+        f"# An adapter for {target}, from labels in {source}",
+        _opening(of, target, source),
+        *_scores(of),
+        "## Use",
+        _use(of),
+        "## What it is asked",
+        _prompt(of),
+        *_calibration(of),
+        "## How it was made",
+        _made(of),
+        "## Data",
+        _data(of, target, source),
+        *_licence(of),
+        CITATION,
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def overview(of: Sequence[Delivered]) -> str:
+    """The card of a repository with an adapter for each of several languages, without its metadata."""
+    first = of[0]
+    source = language_name(first.made["source"])
+    rows = []
+    for one in of:
+        own = one.scores and one.scores.own
+        score = (
+            f"{metric_name(own.metric)} {100 * own.score:.1f} ({100 * own.low:.1f} – {100 * own.high:.1f})"
+            if own
+            else "–"
+        )
+        code = one.usage["language"]
+        rows.append(f"| [{cell(language_name(code))}]({one.subfolder}/README.md) | `{code}` | {score} |")
+    place = json.dumps(first.repository)
+    code = json.dumps(first.usage["language"])
+    sections = [
+        f"# Adapters for {', '.join(language_name(one.usage['language']) for one in of)}, from labels in {source}",
+        f"Adapters of `{first.base_model}` for one task, one for each language, each in a subfolder with a card of its own: its "
+        "scores beside those of the other systems, with tests, its prompt, its calibration, its data.",
+        "| language | code | score, with its 95 % interval |\n|---|---|---|\n" + "\n".join(rows),
+        "## Use",
+        fenced(f"import adamergex\n\nanswer = adamergex.predictor({place}, language={code})", "python"),
+        *_licence(first),
+        CITATION,
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def language_name(code: str) -> str:
+    """A language's name in English."""
+    return langcodes.Language.get(code).display_name("en")
+
+
+def fenced(text: str, language: str = "") -> str:
+    """A text as it is, in a fence that it does not end."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text}\n{fence}"
+
+
+def cell(text: str) -> str:
+    """A text that may hold anything, in one cell of a table."""
+    plain = " ".join(text.split())
+    return re.sub(r"([\\`*_\[\]<>|#~])", r"\\\1", plain)
+
+
+def _opening(of: Delivered, target: str, source: str) -> str:
+    structure = {"LORA": "LoRA", "IA3": "(IA)³", "PREFIX_TUNING": "prefix"}.get(str(of.config.get("peft_type")), "PEFT")
+    rank = f" (r = {of.config['r']})" if of.config.get("r") else ""
+    kind = {"choice": "chooses among labels", "number": "answers with a number"}.get(
+        of.asked.task.kind, "writes its answer"
+    )
+    seen = of.made["target_labels"]
+    without = f"made without labels in {target}, " if not seen else "made "
+    told = f" Of {target}, {'; '.join(seen)}." if seen else ""
+    return (
+        f"A {structure} adapter{rank} of `{of.base_model}` that {kind}, for inputs in {target} (`{of.usage['language']}`). It was "
+        f"{without}from labels in {source} (`{of.made['source']}`) and plain text in both languages, with adamergex.{told}"
+    )
+
+
+def _scores(of: Delivered) -> list[str]:
+    if of.scores is None:
+        return []
+    own, scored = of.scores.own, of.made.get("scored")
+    on = f"on {own.items:,} items" + (f" of {described(scored)}" if scored else "")
+    lines = [f"In percent, {on}. The adapter of this card is the row “{own.label}”.", markdown_table(of.scores.rows)]
+    if own.seeds == 1 and own.seed is not None:
+        lines.append(
+            f"The table has means over several trainings; this adapter is that of seed {own.seed}: {metric_name(own.metric)} "
+            f"{100 * own.score:.1f} (95 % interval {100 * own.low:.1f} – {100 * own.high:.1f})."
+        )
+    lines += [said for role in ("merged", "refined") if (said := verdict(of.scores.rows, role))]
+    if any(name.startswith("calibrated_") for name in own.others):
+        lines.append(
+            "“calibrated” is with a bias per label that is estimated without labels, as `adamergex.predictor` adds it."
+        )
+    return ["## Scores", *lines, f"Intervals and tests: {TESTS}."]
+
+
+def _use(of: Delivered) -> str:
+    columns = list(dict.fromkeys(of.asked.task.columns))
+    row = json.dumps("…" if len(columns) == 1 else dict.fromkeys(columns, "…"), ensure_ascii=False)
+    result = "(label, probability)" if of.asked.task.labels else "(answer, None)"
+    ours = f"import adamergex\n\nanswer = adamergex.predictor({json.dumps(of.place)})\nanswer([{row}])  # → [{result}]"
+    auto = AUTO.get(str(of.config.get("task_type")), "AutoModelForCausalLM")
+    is_packaged = of.base_model.startswith("package:")
+    base = f"resolve({json.dumps(of.base_model)}).folder" if is_packaged else json.dumps(of.base_model)
+    more = ", trust_remote_code=True" if of.made.get("trust_remote_code") else ""
+    more += f", num_labels={len(of.asked.task.labels)}" if auto.endswith("Classification") else ""
+    below = f", subfolder={json.dumps(of.subfolder)}" if of.subfolder else ""
+    theirs = "\n".join(
+        [
+            "from peft import PeftModel",
+            f"from transformers import {auto}",
+            *(["", "from adamergex import resolve"] if is_packaged else []),
+            "",
+            f"base = {auto}.from_pretrained({base}{more})",
+            f"model = PeftModel.from_pretrained(base, {json.dumps(of.repository or 'PATH OF THIS FOLDER')}{below})",
+        ]
+    )
+    parts = [
+        "With its prompt, its labels and its calibration, as it was scored:",
+        fenced(ours, "python"),
+        "The weights alone, with PEFT; the prompt below is yours to fill in:",
+        fenced(theirs, "python"),
+    ]
+    if is_packaged:
+        parts.append(PACKAGED_NOTE)
+    if of.made.get("trust_remote_code"):
+        parts.append(
+            "Python code that comes with the base model was allowed to run (`trust_remote_code: true`) while it was made."
+        )
+    return "\n\n".join(parts)
+
+
+def _prompt(of: Delivered) -> str:
+    task = of.asked.task
+    parts = [fenced(task.prompt)]
+    columns = ", ".join(f"`{name}`" for name in dict.fromkeys(task.columns))
+    about = f"In braces are the columns of a row ({columns})."
+    if task.chat:
+        parts.append(f"{about} It is asked through the base model's chat template, as the turn of a user.")
+        parts += ["Before it stands the system message", fenced(task.system)] if task.system else []
+    else:
+        parts.append(f"{about} Between prompt and answer stands {json.dumps(task.separator)}.")
+    if task.choices:
+        rows = "\n".join(f"| {cell(label)} | {cell(words)} |" for label, words in task.choices.items())
+        parts.append(f"| label | answer |\n|---|---|\n{rows}")
+    if task.marker:
+        parts.append(f"The answer is the number after {json.dumps(task.marker, ensure_ascii=False)}.")
+    return "\n\n".join(parts)
+
+
+def _calibration(of: Delivered) -> list[str]:
+    found = of.asked.calibration
+    if found is None:
+        return []
+    columns = [("label", found.labels), ("bias (nats)", [f"{value:+.3f}" for value in found.bias])]
+    if found.expected is not None:
+        columns.append(("expected share", [f"{share:.1%}" for share in found.expected]))
+    head = "| " + " | ".join(name for name, _ in columns) + " |\n|---" + "|---:" * (len(columns) - 1) + "|"
+    rows = [
+        f"| {' | '.join(cell(str(value)) for value in row)} |" for row in zip(*(of for _, of in columns), strict=True)
+    ]
+    return [
+        "## Calibration",
+        f"Added to the log-likelihood of each label; estimated on {found.inputs:,} inputs without labels, none of which is scored.",
+        "\n".join([head, *rows]),
+    ]
+
+
+def _made(of: Delivered) -> str:
+    made, method = of.made, of.made["method"]
+    lines = [
+        f"- merged with {method['title']} ([arXiv {method['arxiv']}](https://arxiv.org/abs/{method['arxiv']})), "
+        f"t = {method['scale']}: {method['formula']}"
+    ]
+    if method["scale"] == "0":
+        lines = [
+            "- nothing was merged (t = 0): a merge was not expected to be better than the source language's adapter"
+        ]
+    if made.get("refined"):
+        lines.append(f"- {made['refined']}")
+    lines += [
+        f"- {_ROLES[role]} was not trained for it, but taken as it was: {cell(what)}"
+        for role, what in made["taken"].items()
+    ]
+    lines.append(f"- base model: `{of.base_model}`, {of.usage['weights']}, {of.usage['dtype']}")
+    lines.append(f"- made with {', '.join(f'{package} {version}' for package, version in made['versions'].items())}")
+    return "\n".join(lines)
+
+
+def _data(of: Delivered, target: str, source: str) -> str:
+    made = of.made
+    lines = [] if "task" in made["taken"] else [f"- labels in {source}: {described(made['train'])}"]
+    lines += [f"- plain text in {language_name(code)}: {text}" for code, text in made["corpora"].items()]
+    if made.get("scored"):
+        lines.append(f"- scored on {described(made['scored'])}, in {target}")
+    return "\n".join(lines)
+
+
+def _licence(of: Delivered) -> list[str]:
+    if not of.licence:
+        return []
+    name = of.licence.get("license_name") or of.licence.get("license") or ""
+    link = of.licence.get("license_link")
+    shown = f"[{cell(name)}]({link})" if link and re.fullmatch(r"https://[^\s()<>]+", link) else cell(name)
+    return [
+        "## Licence",
+        f"The base model is under {shown}, as its card states; what is made of it may have to be, too.",
+    ]
