@@ -94,14 +94,14 @@ def test_contents_count_and_not_places(own_data: Own, made: Path, tmp_path: Path
     commit = hub.put("me/sst2-lora", {f"en/{name}": content[name] for name in content})
     path = own_data(adapters=given(made, "en", "es") | {"task": "me/sst2-lora:en"}, evaluate=METHODS)
     recipe = loading.load(str(path))
-    lines = table(recipe, path.parent, tmp_path / "run").splitlines()
+    lines = table(look(recipe, path.parent, tmp_path / "run")).splitlines()
     assert all(line.endswith("done") for line in lines[:-1])
     assert "adapters/task-en" in lines[[f"from me/sst2-lora@{commit}:en" in line for line in lines].index(True)]
     finish(recipe, path.parent, tmp_path / "run")
     assert loading.load(str(tmp_path / "run/recipe.yaml")).adapters.task == f"me/sst2-lora@{commit}:en"
     assert f"task-en: taken, not trained, from me/sst2-lora@{commit}:en" in (tmp_path / "run/report.md").read_text()
     hub.put("me/sst2-lora", {f"en/{WEIGHTS}": (made / "reference-en" / WEIGHTS).read_bytes()})
-    states = table(recipe, path.parent, tmp_path / "run")
+    states = table(look(recipe, path.parent, tmp_path / "run"))
     assert "to do again: weights was" in states
     assert "waits for adapters/task-en" in states
 

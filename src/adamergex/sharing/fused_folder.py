@@ -13,7 +13,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from adamergex.adapters.adapter import Adapter, load
-from adamergex.adapters.location import CONFIG, locate, short
+from adamergex.adapters.location import CONFIG, locate
 from adamergex.errors import AdapterError, ModelError, StorageError
 from adamergex.inference import usage
 from adamergex.inference.predictor import differ
@@ -144,7 +144,7 @@ def _facts(request: Request, fused: Fused) -> dict[str, Any]:
     return {
         "base_model": request.checkpoint.name,
         "weights": request.checkpoint.fingerprint,
-        "adapter": short(adapter.origin),
+        "adapter": Path(adapter.origin).resolve().name if Path(adapter.origin).is_dir() else adapter.origin,
         "sha256": adapter.digest,
         "structure": adapter.schema.structure,
         "method": made.get("title"),
