@@ -79,8 +79,9 @@ def prepared(
         ModelError: there is no such base model, or it has other weights than that of the adapter's run.
         StorageError: the output may not be written.
     """
-    folder = _found(place, language)
-    adapter = load(folder, lazy=True)
+    adapter = load(_found(place, language), lazy=True)
+    folder = adapter.folder
+    assert folder is not None  # It was loaded from there.
     check_foldable(adapter)
     known = usage.read(folder) if (folder / usage.FILE).is_file() else None
     named = base_model or (known.base_model if known else adapter.config.get("base_model_name_or_path"))
@@ -101,12 +102,12 @@ def prepared(
     return Request(adapter, checkpoint, known)
 
 
-def _found(place: str | Path, language: str | None) -> Path:
-    """The adapter's folder, with its `adamergex.json` where it has one."""
+def _found(place: str | Path, language: str | None) -> str:
+    """Where the adapter is, and its `adamergex.json` where it has one: a folder, or a place on the hub at its commit."""
     path = Path(place).expanduser()
     if language is None and ((path / CONFIG).is_file() or not path.is_dir()):
-        return locate(place, optional=[usage.FILE]).folder
-    return usage.find(place, language)
+        return locate(place, optional=[usage.FILE]).pinned
+    return str(usage.find(place, language))
 
 
 def put(request: Request, output: Path, dtype: str | None = None) -> dict[str, Any]:
