@@ -25,6 +25,7 @@ from adamergex.sharing.fuse import fuse
 from adamergex.storage.checkpoints import resolve
 from adamergex.tasks.task import Task
 from tests import families, zoo
+from tests.stand_in_for_the_hub import Hub
 
 TASKS = {"causal": "CAUSAL_LM", "seq2seq": "SEQ_2_SEQ_LM", "encoder": "FEATURE_EXTRACTION"}
 TOKENS = torch.arange(3, 23)[None]
@@ -52,7 +53,7 @@ def noisy(model: Any, config: peft.PeftConfig, folder: Path) -> tuple[Tensor, Te
     return before, logits(adapted)
 
 
-def fused(adapter: Path, output: Path, **settings: Any) -> dict[str, Any]:
+def fused(adapter: str | Path, output: Path, **settings: Any) -> dict[str, Any]:
     dtype = settings.pop("dtype", None)
     return fused_folder.put(fused_folder.prepared(adapter, output, **settings), output, dtype)
 
@@ -295,3 +296,20 @@ def test_a_run_is_fused_and_answers_the_same(own_data: Callable[..., Path], tmp_
     assert "Know before use" not in (tmp_path / "moved/README.md").read_text()
     done = subprocess.run(command[:-1], capture_output=True, text=True, check=False)
     assert done.returncode == 2
+
+
+def test_an_adapter_of_the_hub_is_fused(hub: Hub, tmp_path: Path) -> None:
+    base = families.save("llama", tmp_path / "base")
+    model = transformers.AutoModelForCausalLM.from_pretrained(base)
+    config = peft.LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
+    noisy(model, config, tmp_path / "adapter")
+    files = {f"sw/{path.name}": path.read_bytes() for path in (tmp_path / "adapter").iterdir()}
+    commit = hub.put("me/news", files)
+    facts, wanted = (
+        fused(place, tmp_path / name, base_model=str(base))
+        for place, name in (("me/news:sw", "hub"), (tmp_path / "adapter", "local"))
+    )
+    assert facts["sha256"] == wanted["sha256"]
+    assert facts["adapter"] == f"me/news@{commit}:sw"
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("hub", "local")]
+    assert weights[0] == weights[1]

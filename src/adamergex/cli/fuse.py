@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from adamergex.cli.merge import ADAPTER
+
 
 class Dtype(StrEnum):
     """What weights can be stored in."""
@@ -20,12 +22,7 @@ class Dtype(StrEnum):
 
 def fuse(
     adapter: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN|ADAPTER",
-            help="The folder of a PEFT adapter, or of a run; or user/name on the Hugging Face hub.",
-            show_default=False,
-        ),
+        str, typer.Argument(metavar="RUN|ADAPTER", help=f"The folder of a run, or {ADAPTER}.", show_default=False)
     ],
     output: Annotated[Path, typer.Option(metavar="DIR", help="The folder of the whole model.", show_default=False)],
     language: Annotated[

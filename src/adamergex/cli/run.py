@@ -98,15 +98,15 @@ def validate(
 
     with documents.problems_shown(as_json):
         loaded = _load(recipe, overrides, trust_remote_code)
-        unreachable = check(loaded, folder_of(recipe))
+        unseen = check(loaded, folder_of(recipe))
         notes = [HINT] if not loaded.task.chat and may_chat(loaded.base_model, loaded.trust_remote_code) else []
+    for line in unseen:
+        typer.echo(f"not looked at: {line}", err=True)
     if as_json:
         about = {"recipe": recipe, "name": loaded.name, "source": loaded.source, "targets": list(loaded.targets)}
-        about |= {"base_model": loaded.base_model, "notes": notes, "not_looked_at": unreachable}
+        about |= {"base_model": loaded.base_model, "notes": notes, "not_looked_at": unseen}
         documents.show(about | {"problems": []})
         return
-    for line in unreachable:
-        typer.echo(f"not looked at: {line}", err=True)
     typer.echo(f"{recipe}: valid; {loaded.source} → {', '.join(loaded.targets)} on {loaded.base_model}")
     for note in notes:
         typer.echo(f"note: {note}")

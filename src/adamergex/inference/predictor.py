@@ -194,8 +194,7 @@ def predictor(
 
     Args:
         adapter: the folder of a run, of an adapter with its `adamergex.json` (a run's `delivered/LANG`), or of a model that
-            `adamergex fuse` folded one into; or a published adapter, `user/name[@revision][:subfolder]` on the Hugging Face
-            hub.
+            `adamergex fuse` folded one into; or a published adapter, `user/name[@revision][:subfolder]` on the Hugging Face hub.
         language: of the answers, a BCP 47 code; needed only where a run has several.
         base_model: a Hugging Face id or a folder, in place of the one that the run had.
         batch_size: sequences per forward pass; halved where memory does not suffice.

@@ -73,7 +73,7 @@ def document(looked: Looked) -> dict[str, Any]:
             "waits_for": [] if isinstance(state, State) else list(state),
             "model": _needs(stage).model,
             "memory": _needs(stage).memory,
-            **({"from": stage.params.place} if isinstance(stage.params, GivenParams) else {}),
+            "taken_from": stage.params.place if isinstance(stage.params, GivenParams) else None,
         }
         for stage, state in looked.stages
     ]

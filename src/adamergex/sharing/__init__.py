@@ -1,1 +1,1 @@
-"""What is made of an adapter for others to use: whole models, cards, publications on the Hugging Face hub."""
+"""Delivered adapters for others: their card, their publication on the Hugging Face hub, and whole models with one in them."""

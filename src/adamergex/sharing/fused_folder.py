@@ -12,8 +12,8 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from adamergex.adapters.adapter import CONFIG, Adapter, load
-from adamergex.adapters.location import locate
+from adamergex.adapters.adapter import Adapter, load
+from adamergex.adapters.location import CONFIG, locate
 from adamergex.errors import AdapterError, ModelError, StorageError
 from adamergex.inference import usage
 from adamergex.inference.predictor import differ
@@ -67,7 +67,7 @@ def prepared(
     """Find an adapter and its base model, before the model is loaded.
 
     Args:
-        place: the folder of an adapter, or of a run; or `user/name[@revision][:subfolder]` on the Hugging Face hub.
+        place: the folder of an adapter, or of a run; or an adapter on the hub, `user/name[@revision][:subfolder]`.
         output: the folder to write.
         language: of the adapter; needed only where a run has several.
         base_model: a Hugging Face id or a folder, in place of the one that the adapter names.
@@ -80,8 +80,9 @@ def prepared(
         NetworkError: the hub does not answer.
         StorageError: the output may not be written.
     """
-    folder = _found(place, language)
-    adapter = load(folder, lazy=True)
+    adapter = load(_found(place, language), lazy=True)
+    folder = adapter.folder
+    assert folder is not None  # It was loaded from there.
     check_foldable(adapter)
     known = usage.read(folder) if (folder / usage.FILE).is_file() else None
     named = base_model or (known.base_model if known else adapter.config.get("base_model_name_or_path"))
@@ -102,14 +103,12 @@ def prepared(
     return Request(adapter, checkpoint, known)
 
 
-def _found(place: str | Path, language: str | None) -> Path:
-    """The folder of an adapter, which may have no `adamergex.json` where it is named itself."""
-    local = Path(place).expanduser()
-    if (local / CONFIG).is_file():
-        return local
-    if local.is_dir() or language is not None:
-        return usage.find(place, language)
-    return locate(place, optional=[usage.FILE]).folder
+def _found(place: str | Path, language: str | None) -> str:
+    """Where the adapter is, and its `adamergex.json` where it has one: a folder, or a place on the hub at its commit."""
+    path = Path(place).expanduser()
+    if language is None and ((path / CONFIG).is_file() or not path.is_dir()):
+        return locate(place, optional=[usage.FILE]).pinned
+    return str(usage.find(place, language))
 
 
 def put(request: Request, output: Path, dtype: str | None = None) -> dict[str, Any]:
@@ -141,12 +140,13 @@ def put(request: Request, output: Path, dtype: str | None = None) -> dict[str, A
 def _facts(request: Request, fused: Fused) -> dict[str, Any]:
     """What the folder is, for its card and for `fuse.json`."""
     adapter, used = request.adapter, request.usage
-    merge = Path(adapter.origin) / "merge.json"
+    assert adapter.folder is not None  # It was loaded from there.
+    merge = adapter.folder / "merge.json"
     made = json.loads(merge.read_bytes()) if merge.is_file() else {}
     return {
         "base_model": request.checkpoint.name,
         "weights": request.checkpoint.fingerprint,
-        "adapter": Path(adapter.origin).resolve().name,
+        "adapter": Path(adapter.origin).resolve().name if Path(adapter.origin).is_dir() else adapter.origin,
         "sha256": adapter.digest,
         "structure": adapter.schema.structure,
         "method": made.get("title"),
@@ -163,7 +163,8 @@ def _facts(request: Request, fused: Fused) -> dict[str, Any]:
 
 
 def _write(request: Request, fused: Fused, facts: Mapping[str, Any], folder: Path) -> None:
-    source, adapter = request.checkpoint.folder, Path(request.adapter.origin)
+    source, adapter = request.checkpoint.folder, request.adapter.folder
+    assert adapter is not None  # It was loaded from there.
     generation = (source / _GENERATION).read_bytes() if (source / _GENERATION).is_file() else None
     if generation is not None:
         import transformers
