@@ -114,7 +114,7 @@ def test_one_that_is_not_installed_is_named_before_anything_runs(
         finish(loading.load(str(path), ["track=[tensorboard, trackio]"]), path.parent, path.parent / "run")
     assert caught.value.problems == [
         "track: tensorboard is not installed; run: pip install 'adamergex[tensorboard]'",
-        "track: trackio is not installed; run: pip install trackio",
+        "track: trackio is not installed; run: pip install 'adamergex[trackers]'",
     ]
     assert not (path.parent / "run").exists()
     with pytest.raises(RecipeError, match="track"):

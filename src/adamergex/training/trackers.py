@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,8 +17,7 @@ Log = Callable[[int, Mapping[str, float]], None]
 def missing(names: Sequence[Name]) -> list[str]:
     """A line for each tracker that is not installed."""
     return [
-        f"track: {name} is not installed; run: pip install "
-        + ("'adamergex[tensorboard]'" if name == "tensorboard" else name)
+        f"track: {name} is not installed; run: pip install 'adamergex[{'tensorboard' if name == 'tensorboard' else 'trackers'}]'"
         for name in names
         if find_spec(name) is None
     ]
@@ -71,7 +71,9 @@ class Trackers:
     @contextmanager
     def _guarded(self, tracker: Name) -> Iterator[None]:
         try:
-            yield
+            # Their notices would stand within our progress.
+            with redirect_stdout(StringIO()):
+                yield
         except Exception as error:  # whatever a tracker, its files or its server raise
             if tracker in self._names:
                 self._names.remove(tracker)
@@ -81,8 +83,10 @@ class Trackers:
                 )
 
     def _open(self, tracker: Name, name: str, resumed: bool, step: int, settings: dict[str, Any]) -> Any:
-        from accelerate import tracking
+        from accelerate import PartialState, tracking
 
+        # Trackers log by it.
+        PartialState()
         opened: Any
         if tracker == "tensorboard":
             folder = self._folder / "tensorboard"
@@ -90,7 +94,6 @@ class Trackers:
                 remove(folder / name)
             opened = tracking.TensorBoardTracker(name, folder, flush_secs=10, purge_step=step)
         elif tracker == "wandb":
-            # Its notices would stand within our progress.
             opened = tracking.WandBTracker(self._project, name=name, dir=str(self._folder), settings={"silent": True})
         elif tracker == "mlflow":
             import mlflow
