@@ -118,7 +118,7 @@ def test_numbered_columns_of_one_file_say_nothing_of_another(run: Run, tmp_path:
     (tmp_path / "in.csv").write_text("".join(f"{i};{SWAHILI[i % 2]} namba {i}\n" for i in range(60)))
     scored = [(i, f"{SWAHILI[i % 2]} jaribio {i}", ("positive", "negative")[i % 2]) for i in range(8)]
     (tmp_path / "test.csv").write_text("".join(f"{i};{text};{label}\n" for i, text, label in scored))
-    status, shown, errors = run("init", "a.csv", "--inputs", "in.csv", "--test", "test.csv")
+    status, _, errors = run("init", "a.csv", "--inputs", "in.csv", "--test", "test.csv")
     assert (status, errors) == (0, "")
     recipe = loading.load("recipe.yaml")
     unlabelled, test = recipe.task.unlabelled, recipe.task.test
