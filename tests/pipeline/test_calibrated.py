@@ -76,6 +76,17 @@ def test_few_items_are_left_as_they_are(own_data: Callable[..., Path]) -> None:
     assert not any(name.startswith("calibrated") for row in report.rows for name in row.others)
 
 
+def test_inputs_too_few_to_calibrate_on_are_said(many: Path) -> None:
+    """Inputs were named to calibrate on, and nothing is calibrated: a reader is told why."""
+    rows = [{"text": f"input {i}"} for i in range(20)]
+    (many.parent / "data/inputs.es.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    few = ["task.unlabelled=data/inputs.{language}.jsonl", "task.test={files: data/test.es.jsonl, limit: 30}"]
+    report = finish(loading.load(str(many), few), many.parent, many.parent / "run").report
+    assert report.calibrated == []
+    text = (many.parent / "run/report.md").read_text()
+    assert "- not calibrated (es): 20 inputs without labels are too few; it takes 50" in text
+
+
 def test_written_answers_have_no_labels(own_data: Callable[..., Path]) -> None:
     path = own_data()
     recipe = loading.load(str(path), ["task.choices=null", "evaluate.max_new_tokens=4"])

@@ -100,7 +100,7 @@ def _report(planned: Planned, folder: RunFolder, facts: Facts) -> Report:
         by_seed=by_seed,
         calibrated=calibrated,
         examples=examples,
-        facts=[*facts.lines, *(_calibrations(planned, folder) if calibrated else [])],
+        facts=[*facts.lines, *_calibrations(planned, folder, done=bool(calibrated))],
         curves={name: train.log(folder.place(id)) for name, id in planned.trained.items()},
         corpora=corpora,
         scales=scales,
@@ -144,12 +144,15 @@ def _named(cell: Cell, planned: Planned, folder: RunFolder) -> Cell:
     return replace(cell, label=f"{found['title']} (t = {found['scale']:g}, chosen)")
 
 
-def _calibrations(planned: Planned, folder: RunFolder) -> Iterator[str]:
-    """How answers were calibrated, a line for each way."""
+def _calibrations(planned: Planned, folder: RunFolder, done: bool) -> Iterator[str]:
+    """How answers were calibrated, a line for each way; where they were not, why a bias could not be estimated."""
     languages: dict[str, list[str]] = {}
     for cell in (cell for of_seed in planned.seeds for cell in of_seed.cells):
         if cell.calibration is not None:
-            sentence = calibrate.sentence(calibrate.read(folder.place(cell.calibration)), cell.apart)
+            found = calibrate.read(folder.place(cell.calibration))
+            if not done and found["bias"] is not None:
+                continue
+            sentence = calibrate.sentence(found, cell.apart) if done else found["why"]
             languages.setdefault(sentence, []).append(cell.language)
     for sentence, of in languages.items():
-        yield f"calibrated ({', '.join(dict.fromkeys(of))}): {sentence}"
+        yield f"{'' if done else 'not '}calibrated ({', '.join(dict.fromkeys(of))}): {sentence}"
