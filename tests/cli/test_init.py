@@ -111,6 +111,24 @@ def test_each_kind_of_file_is_read_by_the_recipe_as_it_was_found(run: Run, tmp_p
     assert run("validate", "deep/own.yaml")[0] == 0
 
 
+def test_numbered_columns_of_one_file_say_nothing_of_another(run: Run, tmp_path: Path) -> None:
+    """Without names, the text is looked for in each file: a number stands where the labelled file has the text."""
+    labelled = [(f"{(GOOD, BAD)[i % 2]} {i}", ("positive", "negative")[i % 2]) for i in range(24)]
+    (tmp_path / "a.csv").write_text("".join(f"{text.replace(',', '')},{label}\n" for text, label in labelled))
+    (tmp_path / "in.csv").write_text("".join(f"{i};{SWAHILI[i % 2]} namba {i}\n" for i in range(60)))
+    scored = [(i, f"{SWAHILI[i % 2]} jaribio {i}", ("positive", "negative")[i % 2]) for i in range(8)]
+    (tmp_path / "test.csv").write_text("".join(f"{i};{text};{label}\n" for i, text, label in scored))
+    status, _, errors = run("init", "a.csv", "--inputs", "in.csv", "--test", "test.csv")
+    assert (status, errors) == (0, "")
+    recipe = loading.load("recipe.yaml")
+    unlabelled, test = recipe.task.unlabelled, recipe.task.test
+    assert unlabelled is not None
+    assert test is not None
+    assert unlabelled.columns == {"column_1": "column_2"}
+    assert test.columns == {"column_1": "column_2", "column_2": "column_3"}
+    assert run("validate", "recipe.yaml")[0] == 0
+
+
 def test_a_spreadsheet_becomes_an_adapter(run: Run, tmp_path: Path) -> None:
     """From a sheet to a scored and refined adapter, without a word but of the files."""
     (tmp_path / "reviews.csv").write_bytes(sheet(reviews(), ";").encode("utf-8-sig"))

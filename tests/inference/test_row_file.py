@@ -53,6 +53,27 @@ def test_a_table_without_names_has_numbered_ones(tmp_path: Path) -> None:
         prompts(tmp_path / "x.csv")
 
 
+def test_of_several_names_of_the_run_none_is_guessed(tmp_path: Path) -> None:
+    """A table with the text in both languages, and one without names whose layout may be that of either file."""
+    asked = ASKED.model_copy(update={"column_names": {"text": ("Review text", "maoni")}})
+    (tmp_path / "x.csv").write_text("Review text,maoni\na,b\n")
+    with pytest.raises(
+        DataError, match=r"x.csv:2: the prompt's 'text' may be 'Review text' or 'maoni', .*--columns text=NAME"
+    ):
+        prompts(tmp_path / "x.csv", asked)
+    assert prompts(tmp_path / "x.csv", asked, Reading(columns={"text": "maoni"})) == ["b:"]
+    numbered = Asked(
+        kind="choice",
+        prompt="{column_1}:",
+        choices={"pos": "yes", "neg": "no"},
+        column_names={"column_1": ("column_2",)},
+    )
+    (tmp_path / "n.csv").write_text("1,chai\n2,kahawa\n")
+    with pytest.raises(DataError, match=r"'column_1' may be 'column_1' or 'column_2'"):
+        prompts(tmp_path / "n.csv", numbered)
+    assert prompts(tmp_path / "n.csv", numbered, Reading(columns={"column_1": "column_2"})) == ["chai:", "kahawa:"]
+
+
 def test_what_the_user_says_goes_first(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("maoni,text,other\na,b,c\n")
     assert prompts(tmp_path / "x.csv") == ["b:"]
@@ -66,6 +87,7 @@ def test_what_the_user_says_goes_first(tmp_path: Path) -> None:
     [
         ("text", "--columns text: expected COLUMN=NAME, such as text=NAME"),
         ("text=", "expected COLUMN=NAME"),
+        ("text=a,text=b", "--columns text=b: 'text' is named twice"),
         ("label=x", "--columns label=x: the prompt has no column 'label'; it has text"),
     ],
 )

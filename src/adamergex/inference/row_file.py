@@ -55,6 +55,8 @@ def named_columns(text: str, asked: Asked) -> dict[str, str]:
             raise RecipeError([f"--columns {part}: expected COLUMN=NAME, such as {known[0]}=NAME"])
         if column not in known:
             raise RecipeError([f"--columns {part}: the prompt has no column {column!r}; it has {', '.join(known)}"])
+        if column in found:
+            raise RecipeError([f"--columns {part}: {column!r} is named twice"])
         found[column] = name
     return found
 
@@ -166,7 +168,8 @@ class RowFile:
             yield location, row if self._renamed is None else {self._renamed: row[_TEXT]}
 
     def item(self, location: str, row: Mapping[str, Any]) -> Item:
-        """The item that a row is. Raises DataError where it lacks a column of the prompt."""
+        """The item that a row is. Raises DataError where it lacks a column of the prompt, or several may be it."""
+        self._refuse_several(location, row)
         named = self._asked.named(row, self._reading.columns)
         for column in self._asked.columns:
             if column not in named and row:
@@ -176,6 +179,17 @@ class RowFile:
                     f"{column!r} is with --columns {column}=NAME"
                 )
         return question(self._asked, self._asked.labels, location, named)
+
+    def _refuse_several(self, location: str, row: Mapping[str, Any]) -> None:
+        """Check that one column at most may be a column of the prompt. Its own name decides, unless it is a mere number."""
+        for column in self._asked.columns:
+            known = [name for name in self._asked.names(column) if row.get(name) is not None]
+            decided = column in self._reading.columns or (self.form.header and column in known)
+            if len(known) > 1 and not decided:
+                raise DataError(
+                    f"{location}: the prompt's {column!r} may be {' or '.join(map(repr, known))}, as in other files of the run; "
+                    f"say which one it is with --columns {column}=NAME"
+                )
 
     def chunks(self, size: int = CHUNK) -> Iterator[list[Row]]:
         """The rows, so many at a time."""

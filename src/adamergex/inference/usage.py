@@ -120,11 +120,15 @@ class Asked(Conversational):
         """
         found = dict(row)
         for column in self.columns:
-            names = (given[column],) if given and column in given else (column, *self.column_names.get(column, ()))
+            names = (given[column],) if given and column in given else self.names(column)
             value = next((row[name] for name in names if row.get(name) is not None), None)
             found.pop(column, None)
             found |= {} if value is None else {column: value}
         return found
+
+    def names(self, column: str) -> tuple[str, ...]:
+        """What a column of the prompt may be called: its own name, which goes first, and those that files have for it."""
+        return column, *self.column_names.get(column, ())
 
     @model_validator(mode="after")
     def _choices_fit_the_kind(self) -> Self:

@@ -211,7 +211,7 @@ class Interview:
         path = self.wanted.inputs
         assert path is not None  # Whoever asks has looked.
         table = self._table(path)
-        column = text if text in table.columns else columns.text_column(table).column
+        column = text if _is_named(table, text) else columns.text_column(table).column
         values = table.values(column)
         self._told(path, table, values)
         if len(table.rows) < FEWEST:
@@ -223,8 +223,8 @@ class Interview:
         path = self.wanted.test
         assert path is not None  # Whoever asks has looked.
         table = self._table(path)
-        answer = label if label in table.columns else None
-        column = text if text in table.columns else columns.text_column(table, answer).column
+        answer = label if _is_named(table, label) else None
+        column = text if _is_named(table, text) else columns.text_column(table, answer).column
         answer = answer or columns.answer_column(table, column).column
         self._told(path, table, table.values(column))
         unknown = survey.unknown_labels(table, answer, found.classes) if found.classes else []
@@ -286,6 +286,11 @@ class Interview:
         except ValueError:  # on another drive
             relative = path.absolute().as_posix()
         return glob.escape(relative) if path.is_file() else relative
+
+
+def _is_named(table: Table, column: str) -> bool:
+    """Whether a table has a column of this name. A number that stands in for a name says nothing of another file's columns."""
+    return table.form.header and column in table.columns
 
 
 def _shares(languages: Mapping[str, float]) -> str:
