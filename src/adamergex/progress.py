@@ -92,7 +92,7 @@ class Live:
 
 
 class Lines:
-    """For logs: one line when a stage begins and ends, and every half minute in between."""
+    """For logs: one line when a stage begins and ends, and every half minute in between; warnings go to standard error."""
 
     def __init__(self, console: Console):
         self._console = console
@@ -119,7 +119,8 @@ class Lines:
 
     def warn(self, text: str) -> None:
         """See Display."""
-        self._print(f"warning: {self._name}: {text}")
+        # Whoever keeps standard output alone is told all the same.
+        Console(stderr=True).print(f"warning: {self._name}: {text}", markup=False, highlight=False, soft_wrap=True)
 
     def end(self) -> None:
         """See Display."""

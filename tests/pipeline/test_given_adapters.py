@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -119,6 +121,14 @@ def test_a_hub_that_does_not_answer_stops_a_run_and_not_a_look(own_data: Own, ma
     assert "not looked at: adapters.task: me/x" in said.stderr
     hub.broken = {}
     assert problems(path)[0].startswith("adapters.task: me/x: no such folder here, and the hub has no repository me/x")
+
+
+def test_a_look_at_them_says_nothing_of_the_libraries(own_data: Own, made: Path) -> None:
+    """Standard error is for what is wrong with the recipe: no notices of what they will change."""
+    path = own_data(adapters=given(made, "en", "es"), evaluate=METHODS)
+    command = [sys.executable, "-m", "adamergex", "validate", str(path), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_paths_are_relative_to_the_recipe(own_data: Own, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import sys
-import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -125,7 +124,6 @@ def evaluate(
         trust_remote_code=trust_remote_code,
     )
     console = Console()
-    warnings.filterwarnings("ignore", category=FutureWarning)
     try:
         with display(console) as shown:
             results = compare(request, output, shown, verify=verify, device=device.value)

@@ -1,6 +1,7 @@
 """The command line. A user's mistake ends with one line for each problem and exit status 2."""
 
 import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -52,6 +53,8 @@ app.command()(doctor.doctor)
 
 def main() -> None:
     """Run the command line; the exit status is 2 for a user's mistake."""
+    # Notices of the libraries' own future changes are not the user's business.
+    warnings.filterwarnings("ignore", category=FutureWarning)
     try:
         app()
     except AdaMergeXError as error:

@@ -2,7 +2,6 @@
 
 import os
 import sys
-import warnings
 from typing import Annotated
 
 import typer
@@ -98,7 +97,6 @@ def predict(
     from adamergex.inference.predictor import predictor
 
     console = Console(stderr=True)
-    warnings.filterwarnings("ignore", category=FutureWarning)
     try:
         with display(console) as shown:
             shown.stage(f"base model {base_model or used.base_model}")

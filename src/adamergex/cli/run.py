@@ -1,7 +1,6 @@
 """`adamergex run`, `plan` and `validate`: what is done with a recipe."""
 
 import sys
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,8 +48,6 @@ def run(
 
     loaded = _load(recipe, overrides, trust_remote_code)
     console = Console()
-    # Notices of the libraries' own future changes are not the user's business.
-    warnings.filterwarnings("ignore", category=FutureWarning)
     try:
         with display(console) as shown:
             finished = finish(loaded, folder_of(recipe), output, shown, verify=verify)
