@@ -1,6 +1,7 @@
 """Tiny models made on the spot: no test needs a network or a download."""
 
 import json
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,10 @@ from adamergex.models.resident import ResidentModel
 from adamergex.storage.checkpoints import Checkpoint
 from tests import stand_in_for_the_hub
 from tests.stand_in_for_the_hub import Hub
+
+# Shells start jobs in the background with interrupts ignored, and so would be the commands that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SETTINGS = Lora(r=2, alpha=4, target_modules=["q_proj", "v_proj", "down_proj"])
 

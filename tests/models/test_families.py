@@ -241,5 +241,5 @@ def test_curves_for_tensorboard_are_those_of_the_log(own_data: Callable[..., Pat
 
 def test_a_reference_adapter_that_learned_nothing_is_pointed_out(own_data: Callable[..., Path]) -> None:
     done = run(own_data(), "--set", "train.learning_rate=1e-9", "--set", "evaluate={}")
-    assert "] adapters/reference-es: it learned next to nothing" in done.stdout
+    assert "] adapters/reference-es: it learned next to nothing" in done.stderr
     assert "it learned next to nothing" in (Path(done.stdout.split("report:")[1].strip())).read_text()

@@ -25,8 +25,10 @@ WINDOWS, HELDOUT = "windows.npy", "heldout.npy"
 PACKAGES = ("transformers", "tokenizers", "numpy", "rensa", "rbloom", "py3langid")
 # What is read before it is shuffled: characters for each token, or character, of the budget.
 _POOL_PER_TOKEN, _POOL_PER_CHARACTER, _POOL_LEAST = 10, 3, 100_000
-# Longer documents are split, so that each fits into memory.
-_LONGEST = 1_000_000
+# Longer documents are split: so that each fits into memory, and that none is a great part of a small budget, for what is left
+# of the document that fills the held-out windows is not trained on. Characters; and a share of the budget, a token being
+# about four characters.
+_LONGEST, _LARGEST_SHARE, _SHORTEST, _PER_TOKEN = 1_000_000, 0.1, 2_000, 4
 _BATCH_DOCUMENTS, _BATCH_CHARACTERS = 256, 250_000
 
 
@@ -67,6 +69,8 @@ class _Build:
         self.duplicates, self.boilerplate = Duplicates(), Boilerplate()
         self.languages = Languages(request.language)
         self.read = self.alike = self.emptied = self.lines = self.left_out = self.pool_bytes = 0
+        budget = request.characters or _PER_TOKEN * (request.tokens or 0)
+        self._longest = min(_LONGEST, max(_SHORTEST, int(_LARGEST_SHARE * budget)))
         # Tokens of all documents that were used, and of the longest one.
         self.tokens = self.longest = 0
 
@@ -104,9 +108,7 @@ class _Build:
         for text in texts:
             if stripped := text.strip():
                 self.read += 1
-                for start in range(0, len(stripped), _LONGEST):
-                    if piece := stripped[start : start + _LONGEST].strip():
-                        yield piece
+                yield from split(stripped, self._longest)
 
     def take(self, batch: Sequence[str], encode: Callable[[Sequence[str]], list[list[int]]]) -> None:
         """Clean these documents and add their tokens to held-out and training windows, until both are full."""
@@ -138,6 +140,19 @@ class _Build:
             self.left_out += 1
             return False
         return True
+
+
+def split(text: str, most: int) -> Iterator[str]:
+    """A document in pieces of at most so many characters; cut at the end of a line where there is one in the second half of a
+    piece, else between words, else anywhere.
+    """
+    while len(text) > most:
+        ends = (text.rfind(mark, most // 2, most) for mark in ("\n", " "))
+        end = next((end for end in ends if end > 0), most)
+        yield text[:end].rstrip()
+        text = text[end:].lstrip()
+    if text:
+        yield text
 
 
 def build(

@@ -10,15 +10,18 @@ import sys
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BufferedReader, TextIOWrapper
+from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from adamergex.data.settings import Source
 from adamergex.errors import DataError
 
 Row = tuple[str, dict[str, Any]]
+# Lines that are a document of a corpus without empty lines; and how many lines say that it has none.
+BLOCK, _LOOKED_AT = 20, 2_000
 
 
 @dataclass(frozen=True)
@@ -29,16 +32,32 @@ class Format:
         delimiter: between the fields of a table; None: a comma, in .tsv a tab.
         encoding: of text.
         header: whether a table begins with the names of its columns; else they are `column_1`, `column_2` and so on.
+        documents: what is a row of plain text: what stands between empty lines, each line, `BLOCK` lines, or all of it.
     """
 
     delimiter: str | None = None
     encoding: str = "utf-8"
     header: bool = True
+    documents: Literal["paragraphs", "lines", "blocks", "file"] = "paragraphs"
 
 
 def format_of(source: Source) -> Format:
     """How the files of a source are written."""
-    return Format(source.delimiter, source.encoding or "utf-8", source.header is not False)
+    return Format(
+        source.delimiter, source.encoding or "utf-8", source.header is not False, source.documents or "paragraphs"
+    )
+
+
+def corpus_format(source: Source, path: Path) -> Format:
+    """How a file of a corpus is written. Plain text without empty lines has a sentence on each line, most often, and no
+    document's end can be seen; blocks of lines are documents then.
+    """
+    form = format_of(source)
+    if source.documents is None and ending(path) in (".txt", ".txt.gz"):
+        looked_at = [line.strip() for _, line in islice(lines(path, form.encoding), _LOOKED_AT)]
+        if len(looked_at) > BLOCK and all(looked_at[:-1]):
+            return replace(form, documents="blocks")
+    return form
 
 
 def rows(path: Path, form: Format = Format()) -> Iterator[Row]:
@@ -218,19 +237,20 @@ def _parquet(path: Path, _: Format) -> Iterator[Row]:
 
 
 def _text(path: Path, form: Format) -> Iterator[Row]:
-    """Paragraphs: runs of lines between empty ones."""
-    paragraph: list[str] = []
+    """Plain text: by default paragraphs, runs of lines between empty ones."""
+    most = {"lines": 1, "blocks": BLOCK}.get(form.documents)
+    document: list[str] = []
     start = 1
     for number, line in lines(path, form.encoding):
         if line.strip():
-            if not paragraph:
+            if not document:
                 start = number
-            paragraph.append(line.strip())
-        elif paragraph:
-            yield f"{path}:{start}", {"text": "\n".join(paragraph)}
-            paragraph = []
-    if paragraph:
-        yield f"{path}:{start}", {"text": "\n".join(paragraph)}
+            document.append(line.strip())
+        if document and (len(document) == most or (not line.strip() and form.documents != "file")):
+            yield f"{path}:{start}", {"text": "\n".join(document)}
+            document = []
+    if document:
+        yield f"{path}:{start}", {"text": "\n".join(document)}
 
 
 READERS: dict[str, Callable[[Path, Format], Iterator[Row]]] = {

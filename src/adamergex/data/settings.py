@@ -1,6 +1,6 @@
 """Sources of rows, as a recipe names them."""
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import langcodes
 from pydantic import Field, field_validator, model_validator
@@ -55,6 +55,11 @@ class Source(Section):
         strict=True,
         description="false where .csv and .tsv files begin without names: their columns are column_1, column_2 and so on",
     )
+    documents: Literal["paragraphs", "lines", "file"] | None = Field(
+        None,
+        description="what is a document, or a row, in .txt files: what stands between empty lines, each line, or the whole file. If "
+        "left out, paragraphs; in a corpus without empty lines, blocks of lines",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -91,7 +96,7 @@ class Source(Section):
                 raise ValueError(f"a {kind} needs its split; add split: train, or whichever it is")
         if self.folder is not None and self.benchmark is None:
             raise ValueError("folder belongs to a benchmark; use files")
-        for key in ("delimiter", "encoding", "header"):
+        for key in ("delimiter", "encoding", "header", "documents"):
             if self.files is None and getattr(self, key) is not None:
                 raise ValueError(f"{key} belongs to files; remove it")
         if self.benchmark is not None and self.columns is not None:

@@ -15,24 +15,25 @@ from adamergex.data.settings import Source
 from adamergex.errors import DataError
 
 
-def rows(source: Source, folder: Path, language: str) -> Iterator[Row]:
+def rows(source: Source, folder: Path, language: str, corpus: bool = False) -> Iterator[Row]:
     """The rows of a source: pairs of a location, such as `train.jsonl:7`, and the row.
 
     Args:
         source: with `{language}` filled in.
         folder: what relative paths are relative to.
         language: of a package's data.
+        corpus: whether rows are documents of a corpus, which plain text is looked at for.
 
     Raises:
         DataError: a file is missing or malformed, or a data set does not load.
     """
-    found = islice(_all_rows(source, folder, language), source.limit)
+    found = islice(_all_rows(source, folder, language, corpus), source.limit)
     return found if source.columns is None else (_renamed(*row, source.columns) for row in found)
 
 
 def texts(source: Source, folder: Path, language: str, column: str) -> Iterator[str]:
     """The documents of a corpus: one column of its rows. Raises DataError as `rows`, and where a row has none."""
-    for location, row in rows(source, folder, language):
+    for location, row in rows(source, folder, language, corpus=True):
         if not isinstance(row.get(column), str):
             raise DataError(
                 f"{location}: no text in column {column!r}; the row has {', '.join(map(str, row))}; set reference.text"
@@ -49,10 +50,11 @@ def _renamed(location: str, row: dict[str, Any], columns: dict[str, str]) -> Row
     return location, row | {name: row[column] for name, column in columns.items()}
 
 
-def _all_rows(source: Source, folder: Path, language: str) -> Iterator[Row]:
+def _all_rows(source: Source, folder: Path, language: str, corpus: bool) -> Iterator[Row]:
     if source.files is not None:
         for path in readers.paths(source, folder):
-            yield from readers.rows(path, readers.format_of(source))
+            form = readers.corpus_format(source, path) if corpus else readers.format_of(source)
+            yield from readers.rows(path, form)
     elif source.package is not None:
         split = source.split or "train"
         for number, row in enumerate(packaged.rows(source.package, language, split)):

@@ -139,7 +139,7 @@ def log_likelihoods(resident: ResidentModel, batch: Sequence[Options], layout: B
             number += 1
         before += len(item.sequences)
     tokens = torch.tensor(token, device=logits.device)
-    read = likelihood.log_likelihoods(logits, rows[torch.tensor(target, device=logits.device)], tokens).cpu()
+    read = likelihood.log_likelihoods(logits, rows[torch.tensor(target, device=logits.device)], tokens)
     sums = iter(torch.zeros(number, dtype=torch.float64).index_add_(0, torch.tensor(owner), read).tolist())
     return [[next(sums) for _ in item.reads] for item in batch]
 

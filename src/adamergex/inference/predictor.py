@@ -17,7 +17,9 @@ from adamergex.inference.journal import Journal
 from adamergex.inference.predict import NEW_TOKENS, Prediction, PredictionRequest, predict
 from adamergex.models import chat
 from adamergex.models.adapter_settings import Lora
+from adamergex.models.device import device as torch_device
 from adamergex.models.device import keep_freed_memory
+from adamergex.models.device_names import DeviceName
 from adamergex.models.encode import fitted
 from adamergex.models.families import KINDS, family, longest_item
 from adamergex.models.resident import ResidentModel
@@ -63,6 +65,7 @@ class Predictor:
         checkpoint: the adapter's base model, or that model.
         batch_size: sequences per forward pass; halved where memory does not suffice.
         raw: whether no bias is added, also where one was saved with the adapter.
+        device: where the model computes.
 
     Attributes:
         usage: how the adapter is asked.
@@ -71,10 +74,12 @@ class Predictor:
         key: a hash over all that answers depend on beside the rows; of what is added to them later, nothing.
 
     Raises:
-        AdapterError, ModelError: the adapter cannot be read, or does not fit the base model.
+        AdapterError, ModelError: the adapter cannot be read, or does not fit the base model; or there is no such device.
     """
 
-    def __init__(self, folder: Path, checkpoint: Checkpoint, batch_size: int = 64, raw: bool = False):
+    def __init__(
+        self, folder: Path, checkpoint: Checkpoint, batch_size: int = 64, raw: bool = False, device: DeviceName = "auto"
+    ):
         self.usage = usage.read(folder)
         self.labels = self.usage.task.labels
         self.bias = None if raw else self.usage.bias
@@ -90,6 +95,7 @@ class Predictor:
             kind=kind,
             classes=self.usage.task.outputs if kind == "classes" else 0,
             quantization=self.usage.quantization,
+            device=torch_device(device),
         )
         if adapter is not None:
             self._resident.set_adapter(adapter)
@@ -185,6 +191,7 @@ def predictor(
     base_model: str | None = None,
     batch_size: int = 64,
     raw: bool = False,
+    device: DeviceName = "auto",
     trust_remote_code: bool = False,
 ) -> Predictor:
     """Load an adapter and its base model, to answer rows with.
@@ -199,6 +206,7 @@ def predictor(
         base_model: a Hugging Face id or a folder, in place of the one that the run had.
         batch_size: sequences per forward pass; halved where memory does not suffice.
         raw: whether no bias is added, also where one was saved with the adapter.
+        device: auto, cuda, mps or cpu; auto is a CUDA or ROCm GPU where there is one, else the CPU.
         trust_remote_code: whether Python code that comes with the base model may run.
 
     Raises:
@@ -214,7 +222,7 @@ def predictor(
             raise RecipeError(
                 [f"--base-model {base_model}: {folder} is a whole model, with the adapter in it; leave it out"]
             )
-        return Predictor(folder, resolve(str(folder), trust_remote_code), batch_size, raw)
+        return Predictor(folder, resolve(str(folder), trust_remote_code), batch_size, raw, device)
     checkpoint = resolve(base_model or known.base_model, trust_remote_code)
     if base_model is None and differ(known.weights, checkpoint.fingerprint):
         raise ModelError(
@@ -227,7 +235,7 @@ def predictor(
             f"base_model {known.base_model}: its chat template is not the one that the adapter's run asked through; name the "
             "model to use it all the same (--base-model)"
         )
-    return Predictor(folder, checkpoint, batch_size, raw)
+    return Predictor(folder, checkpoint, batch_size, raw, device)
 
 
 def _template(known: usage.Usage, checkpoint: Checkpoint) -> str | None:

@@ -5,6 +5,24 @@ import sys
 
 import torch
 
+from adamergex.errors import ModelError
+from adamergex.models.device_names import DeviceName
+
+
+def device(name: DeviceName) -> torch.device:
+    """The device of a name; `auto` is this process's CUDA or ROCm GPU where there is one, else the CPU.
+
+    Raises:
+        ModelError: torch has no such device here.
+    """
+    if name == "auto":
+        return default_device()
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available[name]:
+        there = ", ".join(one for one, is_there in available.items() if is_there)
+        raise ModelError(f"device {name}: torch {torch.__version__} finds none on this machine; it has {there}")
+    return torch.device("cuda", torch.cuda.current_device()) if name == "cuda" else torch.device(name)
+
 
 def default_device() -> torch.device:
     """This process's GPU where there is one, else the CPU."""

@@ -33,9 +33,10 @@ def log_likelihoods(logits: Tensor, at: Tensor, tokens: Tensor) -> Tensor:
         tokens: int64 (n,).
 
     Returns:
-        float64 (n,), so that logits which differ in their last bit still give different values.
+        float64 (n,) in main memory, so that logits which differ in their last bit still give different values; Apple's GPUs
+        have no float64.
     """
-    return logits[at, tokens].double() - _log_partition(logits).double()[at]
+    return logits[at, tokens].cpu().double() - _log_partition(logits)[at].cpu().double()
 
 
 def cross_entropy(logits: Tensor, at: Tensor, labels: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from adamergex.distributed import Processes
 from adamergex.errors import ModelError, RecipeError
 from adamergex.execution.executor import execute, held
 from adamergex.execution.run_folder import RunFolder
+from adamergex.models.device_names import DeviceName
 from adamergex.pipeline.evaluation_plan import Comparison, Engines, plan, sources
 from adamergex.pipeline.evaluation_request import by_name, comparison
 from adamergex.pipeline.kinds import KINDS
@@ -38,6 +39,7 @@ def evaluate(
     *,
     display: Display | None = None,
     verify: bool = False,
+    device: DeviceName = "auto",
     **settings: Any,
 ) -> Results:
     """Score adapters and their base model on the same items, with paired tests, and write a report.
@@ -52,6 +54,7 @@ def evaluate(
         output: the folder for results; what is done there is not done again.
         display: where progress is shown; nowhere by default.
         verify: compare all results that are there with their hashes.
+        device: auto, cuda, mps or cpu; auto is a CUDA or ROCm GPU where there is one, else the CPU.
         settings: the options of `adamergex evaluate`, with underscores: `base_model`, `baseline` (what others are compared
             with), `data` (a benchmark's files), `metric`, `prompts`, `split`, `limit`, `asking`, `shots`, `length_normalization`,
             `batch_size`, `max_new_tokens`, `dtype`, `harness`, `harness_folder`, `backend`, `vllm`, `seed`,
@@ -65,11 +68,20 @@ def evaluate(
         AdaMergeXError: a problem that the user can fix; finished predictions stay done.
     """
     named = tasks if isinstance(tasks, Mapping) else by_name(tasks)
-    done = compare(comparison(adapters, named, languages, **settings), Path(output), display, verify=verify)
+    done = compare(
+        comparison(adapters, named, languages, **settings), Path(output), display, verify=verify, device=device
+    )
     return Results.of(done, Path(output), PAGE)
 
 
-def compare(request: Comparison, output: Path, display: Display | None = None, *, verify: bool = False) -> Report:
+def compare(
+    request: Comparison,
+    output: Path,
+    display: Display | None = None,
+    *,
+    verify: bool = False,
+    device: DeviceName = "auto",
+) -> Report:
     """Make the results of a comparison that are not there yet, and write scores.jsonl, report.md and report.html.
 
     Args:
@@ -77,6 +89,7 @@ def compare(request: Comparison, output: Path, display: Display | None = None, *
         output: the folder for results.
         display: where progress is shown; nowhere by default.
         verify: compare all results that are there with their hashes.
+        device: where models compute.
 
     Returns:
         The report: a row for each adapter, task and language.
@@ -96,7 +109,7 @@ def compare(request: Comparison, output: Path, display: Display | None = None, *
             shown.warn(line)
         shown.end()
         planned: Planned = processes.first_does(lambda: _planned(request, checkpoint, adapters))
-        options = Options(batch_size=request.evaluate.batch_size, adapters=tuple(request.adapters.values()))
+        options = Options(request.evaluate.batch_size, device, adapters=tuple(request.adapters.values()))
         worker = Worker({checkpoint.fingerprint: checkpoint}, processes, shown, options)
         execute(planned.stages, KINDS, run_folder, worker, read=planned.read, verify=verify)
 

@@ -94,6 +94,7 @@ def finish(
         trackers = Trackers(recipe.track, recipe.name, run_folder.path, shown.warn)
         options = Options(
             batch_size=recipe.evaluate.batch_size,
+            device=recipe.device,
             train={key: getattr(recipe.train, key) for key in COMPUTED},
             trackers=trackers,
             adapter=recipe.adapter,

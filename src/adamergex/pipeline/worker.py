@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from adamergex.distributed import Processes
 from adamergex.errors import ModelError
 from adamergex.models.adapter_settings import AdapterSettings, Lora
+from adamergex.models.device_names import DeviceName
 from adamergex.models.families import KINDS, load_tokenizer
 from adamergex.pipeline.stages.base_model import BaseModel
 from adamergex.progress import Display, Silent
@@ -18,8 +19,6 @@ from adamergex.storage.checkpoints import Checkpoint
 from adamergex.training.trackers import Log, Trackers
 
 if TYPE_CHECKING:
-    import torch
-
     from adamergex.inference.engines.resident import Resident
     from adamergex.inference.engines.vllm import Vllm
     from adamergex.models.resident import ResidentModel
@@ -33,6 +32,7 @@ class Options:
 
     Attributes:
         batch_size: sequences per forward pass when items are answered; halved where memory does not suffice.
+        device: where models compute; `auto` is this process's GPU, or else the CPU.
         train: settings of a training that only say how it is computed, over those of the stage.
         trackers: where curves go, beside the logs of trainings; None for nowhere.
         adapter: what will be trained on a model that is loaded to answer: a training that follows needs no second load.
@@ -40,6 +40,7 @@ class Options:
     """
 
     batch_size: int = 64
+    device: DeviceName = "auto"
     train: Mapping[str, Any] = field(default_factory=dict)
     trackers: Trackers | None = None
     adapter: AdapterSettings = field(default_factory=Lora)
@@ -54,7 +55,6 @@ class Worker:
         processes: that make stages together; those of the launcher by default.
         display: where progress is shown; nowhere by default.
         options: that change no result.
-        device: where models compute; this process's GPU, or the CPU, by default.
     """
 
     def __init__(
@@ -63,12 +63,10 @@ class Worker:
         processes: Processes | None = None,
         display: Display | None = None,
         options: Options | None = None,
-        device: "torch.device | None" = None,
     ):
         self.checkpoints, self.options = checkpoints, options or Options()
         self.processes = processes or Processes()
         self.display: Display = display or Silent()
-        self._device = device
         self._stop: threading.Event | None = None
         self._tokenizers: dict[str, Any] = {}
         self._models: dict[Hashable, tuple[AdapterSettings, ResidentModel]] = {}
@@ -77,7 +75,7 @@ class Worker:
 
     def in_thread(self, display: Display, stop: threading.Event) -> "Worker":
         """One for a thread beside this one: with a tokenizer of its own, which cannot do two things at once."""
-        beside = Worker(self.checkpoints, self.processes, display, self.options, self._device)
+        beside = Worker(self.checkpoints, self.processes, display, self.options)
         beside._stop = stop
         for fingerprint, checkpoint in self.checkpoints.items():
             beside._tokenizers[fingerprint] = load_tokenizer(checkpoint)
@@ -113,7 +111,7 @@ class Worker:
             classes: how many an encoder's head for labelled items tells apart.
             settings: of the adapters that will be trained on it; None where adapters are only set.
         """
-        from adamergex.models.device import default_device, keep_freed_memory
+        from adamergex.models.device import device, keep_freed_memory
         from adamergex.models.resident import ResidentModel
 
         kind = KINDS[model.family][purpose]
@@ -139,7 +137,7 @@ class Worker:
                 classes,
                 model.quantization,
                 split_over,
-                self._device or default_device(),
+                device(self.options.device),
             ),
         )
         return self._models[key][1]

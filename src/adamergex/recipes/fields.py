@@ -19,6 +19,7 @@ from adamergex.inference.settings import Evaluate
 from adamergex.merging.methods import METHODS, AnyMethod, Method, adamergex, given
 from adamergex.merging.scale import Scale
 from adamergex.models.adapter_settings import LEARNING_RATES, AdapterSettings, Lora
+from adamergex.models.device_names import DeviceName
 from adamergex.recipes.given import GivenAdapters
 from adamergex.scoring.systems import REFINED, START
 from adamergex.selection.settings import Selection
@@ -52,6 +53,9 @@ class RecipeFields(Section):
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="of the base model's weights")
     quantization: Literal["4bit", "8bit"] | None = Field(
         None, description="hold the frozen weights in 4 (NF4) or 8 bits; needs the extra quantized"
+    )
+    device: DeviceName = Field(
+        "auto", description="where models compute; auto: a CUDA or ROCm GPU where there is one, else the CPU"
     )
     source: Language = Field("en", description="the language that there are labels in, a BCP 47 code")
     targets: list[Language] = Field(min_length=1, description="the languages that an adapter is made for")

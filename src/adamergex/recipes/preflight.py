@@ -8,6 +8,7 @@ from pathlib import Path
 from adamergex.data import sources
 from adamergex.data.settings import Source
 from adamergex.errors import AdaMergeXError, DataError, RecipeError
+from adamergex.models.device import device
 from adamergex.models.families import OBJECTIVES, Family, family, has_its_code, refuse_code
 from adamergex.recipes import chats, encoders, taken_adapters
 from adamergex.recipes.recipe import Recipe
@@ -36,6 +37,7 @@ def check(recipe: Recipe, folder: Path) -> list[str]:
             if str(error) not in problems:
                 problems.append(str(error))
 
+    attempt(lambda: device(recipe.device))
     read: dict[tuple[str, str], list[Item]] = {}
 
     def look_at(task: Task, source: Source, language: str, labelled: bool = True) -> None:
