@@ -212,7 +212,7 @@ def test_a_run_on_choices_merges_a_head_of_one_output_and_leaves_the_base_model_
     path = own_data(base_model=str(encoder("bert")), **own_choices())
     out = path.parent / "run"
     done = command("run", str(path), "--output", str(out))
-    assert "has no row: its classification head is new" in " ".join(done.stdout.split())
+    assert "has no row: its classification head is new" in " ".join(done.stderr.split())
     assert "has no row: its classification head is new" in (out / "report.md").read_text()
     rows = [json.loads(line) for line in (out / "scores.jsonl").read_text().splitlines()]
     assert [row["method"] for row in rows] == ["source-adapter", "adamergex", "ceiling"]

@@ -150,7 +150,7 @@ def test_adapters_that_name_different_base_models_are_refused_and_another_one_is
         f"one was trained on someone/else, and is scored on {tiny_model}; are the weights the same?",
         f"silent does not say which base model it was trained on; it is scored on {tiny_model}",
     ):
-        assert said in " ".join(done.stdout.split())
+        assert said in " ".join(done.stderr.split())
         assert said in report
     name(one, base_model_name_or_path=str(copied))
     done = evaluate(*arguments[:6], "--base-model", str(tiny_model), "--output", "same-folder")
