@@ -1,6 +1,7 @@
 """The pages in docs/ name what there is."""
 
 import ast
+import json
 import re
 from pathlib import Path
 
@@ -59,6 +60,16 @@ def test_python_in_the_pages_needs_adamergex_alone(name: str) -> None:
                 assert {alias.name for alias in node.names} <= set(adamergex.__all__)
             elif isinstance(node, ast.Import):
                 assert not any(alias.name.startswith("adamergex.") for alias in node.names)
+
+
+def test_the_notebook_was_run_through_and_needs_adamergex_alone() -> None:
+    cells = json.loads((ROOT / "notebooks/quickstart.ipynb").read_text("utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+    assert all(cell["outputs"] for cell in code)
+    for node in ast.walk(ast.parse("\n".join("".join(cell["source"]) for cell in code))):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "adamergex":
+            assert node.attr in adamergex.__all__
 
 
 @pytest.mark.parametrize("name", PAGES)
