@@ -83,7 +83,8 @@ def test_the_real_quickstart_in_a_few_steps(tmp_path: Path) -> None:
     command += [part for override in overrides for part in ("--set", override)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ, check=False)
     assert done.returncode == 0, done.stderr
-    assert "sl: merging changed accuracy by" in done.stdout
+    # A few hundred tokens teach little: what is chosen says how the rest of the table reads.
+    assert "sl: merging changed accuracy by" in done.stdout or "sl: t = 0 was chosen" in done.stdout
     assert (tmp_path / "runs/quickstart/delivered/sl/adapter_model.safetensors").is_file()
 
 
