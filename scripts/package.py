@@ -119,34 +119,10 @@ def environment(folder: Path, python: str | None, constraint: Path, wheel: Path)
         # count in a folder of packages, and not in one that a .pth file names.
         (packages,) = folder.glob("lib/python*/site-packages")
         (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
-        call(
-            sys.executable,
-            "-m",
-            "pip",
-            "--python",
-            inside,
-            "install",
-            "--quiet",
-            "--no-deps",
-            "--no-index",
-            "--ignore-installed",
-            wheel,
-            cwd=folder,
-        )
+        options = ["--no-deps", "--no-index", "--ignore-installed"]
     else:
-        call(
-            sys.executable,
-            "-m",
-            "pip",
-            "--python",
-            inside,
-            "install",
-            "--quiet",
-            "--constraint",
-            constraint,
-            wheel,
-            cwd=folder,
-        )
+        options = ["--constraint", str(constraint)]
+    call(sys.executable, "-m", "pip", "--python", inside, "install", "--quiet", *options, wheel, cwd=folder)
     where = call(inside, "-c", "import adamergex; print(adamergex.__file__)", cwd=folder).strip()
     if not Path(where).is_relative_to(folder):
         sys.exit(f"package: adamergex was imported from {where}, not from the wheel")

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
-from tests.conftest import byte_tokenizer
+from tests.conftest import byte_tokenizer, tiny_llama
 
 # Llama 3.2: the day stands in every prompt; what is said is trimmed.
 LLAMA3 = """\
@@ -125,20 +124,6 @@ def pieces() -> transformers.PreTrainedTokenizerFast:
 
 def save(name: str, folder: Path, template: str | None = None) -> Path:
     """A tiny Llama with such a tokenizer."""
-    torch.manual_seed(0)
-    config = transformers.LlamaConfig(
-        vocab_size=300,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=1024,
-        initializer_range=0.2,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
-    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    tiny_llama(0, 300).save_pretrained(folder)
     tokenizer(name, template).save_pretrained(folder)
     return folder

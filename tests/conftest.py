@@ -71,9 +71,14 @@ def save_model(model: torch.nn.Module, folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Llama of two layers with random weights."""
-    torch.manual_seed(7)
+    return save_model(tiny_llama(7, 259), tmp_path_factory.mktemp("model") / "tiny-llama")
+
+
+def tiny_llama(seed: int, vocabulary: int) -> transformers.LlamaForCausalLM:
+    """A Llama of two layers with random weights; its first tokens are <pad>, <bos> and <eos>."""
+    torch.manual_seed(seed)
     config = transformers.LlamaConfig(
-        vocab_size=259,
+        vocab_size=vocabulary,
         hidden_size=32,
         intermediate_size=48,
         num_hidden_layers=2,
@@ -85,7 +90,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         bos_token_id=1,
         eos_token_id=2,
     )
-    return save_model(transformers.LlamaForCausalLM(config), tmp_path_factory.mktemp("model") / "tiny-llama")
+    return transformers.LlamaForCausalLM(config)
 
 
 @pytest.fixture(scope="session")

@@ -146,13 +146,16 @@ def split(text: str, most: int) -> Iterator[str]:
     """A document in pieces of at most so many characters; cut at the end of a line where there is one in the second half of a
     piece, else between words, else anywhere.
     """
-    while len(text) > most:
-        ends = (text.rfind(mark, most // 2, most) for mark in ("\n", " "))
-        end = next((end for end in ends if end > 0), most)
-        yield text[:end].rstrip()
-        text = text[end:].lstrip()
-    if text:
-        yield text
+    start = 0
+    # By places in the text: what is left of a long one is not copied for each piece.
+    while len(text) - start > most:
+        ends = (text.rfind(mark, start + most // 2, start + most) for mark in ("\n", " "))
+        end = next((end for end in ends if end > start), start + most)
+        if piece := text[start:end].strip():
+            yield piece
+        start = end
+    if piece := text[start:].strip():
+        yield piece
 
 
 def build(

@@ -8,7 +8,6 @@ from pathlib import Path
 from adamergex.data import sources
 from adamergex.data.settings import Source
 from adamergex.errors import AdaMergeXError, DataError, RecipeError
-from adamergex.models.device import device
 from adamergex.models.families import OBJECTIVES, Family, family, has_its_code, refuse_code
 from adamergex.recipes import chats, encoders, taken_adapters
 from adamergex.recipes.recipe import Recipe
@@ -37,7 +36,7 @@ def check(recipe: Recipe, folder: Path) -> list[str]:
             if str(error) not in problems:
                 problems.append(str(error))
 
-    attempt(lambda: device(recipe.device))
+    attempt(lambda: _look_for_device(recipe))
     read: dict[tuple[str, str], list[Item]] = {}
 
     def look_at(task: Task, source: Source, language: str, labelled: bool = True) -> None:
@@ -79,6 +78,15 @@ def check(recipe: Recipe, folder: Path) -> list[str]:
     if problems:
         raise RecipeError(problems)
     return taken.unreachable
+
+
+def _look_for_device(recipe: Recipe) -> None:
+    """Raises ModelError where torch does not find the device."""
+    # torch takes as long to import as all the rest; any machine has what auto takes.
+    if recipe.device != "auto":
+        from adamergex.models.device import device
+
+        device(recipe.device)
 
 
 def _misfits(recipe: Recipe, taken: taken_adapters.Taken, model: checkpoints.Checkpoint | None) -> list[str]:
