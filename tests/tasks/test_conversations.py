@@ -131,7 +131,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "not chat": ({"messages": "messages", "chat": False}, "remove chat"),
     "learned": ({"messages": "messages", "learned": "solution"}, "remove learned"),
     "wordings": ({"messages": "messages", "wordings": {"sw": {"prompt": "{text}"}}}, "remove learned and wordings"),
-    "column": ({"messages": "my messages"}, "expected a column"),
+    "column": ({"messages": "my: messages"}, "expected a column"),
     "system": ({"prompt": "{text}", "answer": "label", "system": "Be brief."}, "system belongs to chat: true"),
     "empty system": ({"prompt": "{text}", "answer": "label", "chat": True, "system": " "}, "system is empty"),
     "wording's system": (

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from adamergex.data import nested
 from adamergex.data.settings import Source
 from adamergex.errors import DataError
 from adamergex.tasks import loading
@@ -110,6 +111,7 @@ def question(wording: Conversational, labels: Iterable[str], location: str, row:
         DataError: the row lacks a column, its prompt is empty, its conversation is malformed, or two choices have the same
             words.
     """
+    row = nested.resolved(row, wording.columns)
     missing = [column for column in wording.columns if row.get(column) is None]
     if missing:
         raise DataError(_lacks(location, missing[0], row))
@@ -142,13 +144,14 @@ def question(wording: Conversational, labels: Iterable[str], location: str, row:
 
 
 def _lacks(location: str, column: str, row: Mapping[str, Any]) -> str:
-    return f"{location}: no column {column!r}; the row has {', '.join(map(str, row))}"
+    return f"{location}: no column {column!r}; the row has {', '.join(nested.leaves(row))}"
 
 
 def _item(task: Task, location: str, row: dict[str, Any], language: str, scored: bool, labelled: bool) -> Item:
     # In the order of the task, whatever a language's own wording has: label by label they are the same in every language.
     labels = tuple(task.choices or ())
     wording = task.wording(language)
+    row = nested.resolved(row, [name for name in (task.answer, task.learned, task.messages) if name])
     item = question(wording, labels, location, row)
     if not labelled:
         return item

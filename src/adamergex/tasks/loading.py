@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from adamergex.data import sources
-from adamergex.data.readers import Row
+from adamergex.data.formats import Row
 from adamergex.data.settings import Source
 from adamergex.tasks import benchmarks
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from adamergex import language_tags
 from adamergex.data import sources
-from adamergex.data.readers import Row
+from adamergex.data.formats import Row
 from adamergex.data.settings import Source
 from adamergex.errors import DataError
 
