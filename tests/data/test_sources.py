@@ -13,7 +13,7 @@ import pytest
 from adamergex.data import sources
 from adamergex.data.settings import Source
 from adamergex.errors import DataError
-from adamergex.tasks.items import Item, read_items, refuse_overlap
+from adamergex.tasks.items import Item, read_items
 from adamergex.tasks.task import Task
 
 ROWS = [{"text": "uno, dos", "label": "a"}, {"text": "犬\t猫", "label": "b"}]
@@ -178,13 +178,6 @@ def test_a_folder_with_brackets_in_its_name_is_read(tmp_path: Path) -> None:
     assert read(Source(files=["*.txt"]), tmp_path / "run[1]") == [{"text": "text"}]
 
 
-def test_a_limit_that_leaves_one_label_is_refused(tmp_path: Path) -> None:
-    rows: list[dict[str, object]] = [{"text": str(i), "label": "ab"[i // 3]} for i in range(6)]
-    assert len(items(tmp_path, task(), rows)) == 6
-    with pytest.raises(DataError, match="all 3 items have the label for 'one'; a limit takes the first rows"):
-        items(tmp_path, task(train={"files": "a.jsonl", "limit": 3}), rows)
-
-
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"absent\.jsonl: no such file"):
         read(Source(files=["absent.jsonl"]), tmp_path)
@@ -250,13 +243,6 @@ def test_a_row_that_does_not_fit_is_named(tmp_path: Path, row: dict[str, object]
 def test_an_empty_file_holds_no_items(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.jsonl: holds no items"):
         items(tmp_path, task(), [])
-
-
-def test_items_in_train_and_test_are_refused() -> None:
-    one, other = Item("a:1", "Good  film", " x"), Item("b:9", "good film", " x")
-    with pytest.raises(DataError, match="1 items stand both .* the first as a:1 and b:9"):
-        refuse_overlap([one], [other], "es")
-    refuse_overlap([one], [Item("b:9", "bad film", " x")], "es")
 
 
 def test_a_branch_of_a_data_set_is_what_its_commit_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,9 @@ def rows(path: Path, form: Format) -> Iterator[Row]:
                 continue
         if len(fields) != len(names):
             known = f" ({', '.join(form.names)})" if form.names else ""
-            raise DataError(f"{path}:{number}: expected {len(names)} columns{known}, got {len(fields)}{_HINT * (form.quotes is not False)}")
+            raise DataError(
+                f"{path}:{number}: expected {len(names)} columns{known}, got {len(fields)}{_HINT * (form.quotes is not False)}"
+            )
         yield f"{path}:{number}", dict(zip(names, fields, strict=True))
 
 

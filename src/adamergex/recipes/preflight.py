@@ -1,8 +1,8 @@
 """A look at all data that a recipe names, before anything runs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 
 from adamergex.data import sources
@@ -12,10 +12,14 @@ from adamergex.models.families import OBJECTIVES, Family, family, has_its_code, 
 from adamergex.recipes import chats, encoders, taken_adapters
 from adamergex.recipes.recipe import Recipe
 from adamergex.storage import checkpoints
-from adamergex.tasks.items import Item, read_items, refuse_overlap, refuse_unequal
+from adamergex.tasks.items import Item, read_items, refuse_unequal
+from adamergex.tasks.overlap import refuse_emptied, refuse_overlap, without
 from adamergex.tasks.task import Task
 from adamergex.training.reference_task import Reference
 from adamergex.training.trackers import missing
+
+# The items that are read: by their source, as JSON, and language.
+_Read = Mapping[tuple[str, str], list[Item]]
 
 
 def check(recipe: Recipe, folder: Path) -> list[str]:
@@ -56,16 +60,13 @@ def check(recipe: Recipe, folder: Path) -> list[str]:
             attempt(partial(_first_text, recipe, source, folder, language))
     if recipe.reference.task is not None and not problems:
         key = recipe.reference.task.train.model_dump_json()
-        counts = {code: len(read[key, code]) for code in recipe.trained_languages if (key, code) in read}
+        counts = {
+            code: len(_kept(recipe, read, read[key, code])) for code in recipe.trained_languages if (key, code) in read
+        }
         attempt(partial(refuse_unequal, counts))
     if recipe.scored is not None and not problems:
-        for language, (where, source, trained) in product(recipe.targets, _seen(recipe)):
-            scored = read.get((recipe.scored.model_dump_json(), language), [])
-            attempt(partial(refuse_overlap, read.get((source.model_dump_json(), trained), []), scored, language, where))
-        for source, language in _unlabelled(recipe):
-            scored = read.get((recipe.scored.model_dump_json(), language), [])
-            seen = read.get((source.model_dump_json(), language), [])
-            attempt(partial(refuse_overlap, seen, scored, language, "the unlabelled inputs"))
+        for look in _looks_for_overlap(recipe, read):
+            attempt(look)
     model = checkpoints.model_at_hand(recipe.base_model, recipe.trust_remote_code, also=chats.files(recipe))
     if model is not None:
         attempt(lambda: refuse_code(model))
@@ -78,6 +79,32 @@ def check(recipe: Recipe, folder: Path) -> list[str]:
     if problems:
         raise RecipeError(problems)
     return taken.unreachable
+
+
+def _looks_for_overlap(recipe: Recipe, read: _Read) -> Iterator[Callable[[], None]]:
+    """Looks at what is seen and scored, too, each of which may raise DataError."""
+    scored = {language: _scored(recipe, read, language) for language in recipe.targets}
+    drops = recipe.task.overlap == "drop"
+    refuse = refuse_emptied if drops else refuse_overlap
+    # What is dropped is dropped for all target languages.
+    beside = {", ".join(scored): list(chain(*scored.values()))} if drops else scored
+    if recipe.task.overlap != "allow":
+        for (language, some), (where, source, trained) in product(beside.items(), _seen(recipe)):
+            yield partial(refuse, read.get((source.model_dump_json(), trained), []), some, language, where)
+        for source, language in _unlabelled(recipe):
+            seen = read.get((source.model_dump_json(), language), [])
+            yield partial(refuse, seen, scored[language], language, "the unlabelled inputs")
+
+
+def _kept(recipe: Recipe, read: _Read, seen: list[Item]) -> list[Item]:
+    """The items that are left where those that are scored, too, are dropped."""
+    if recipe.task.overlap != "drop":
+        return seen
+    return without(seen, chain(*(_scored(recipe, read, language) for language in recipe.targets)))
+
+
+def _scored(recipe: Recipe, read: _Read, language: str) -> list[Item]:
+    return [] if recipe.scored is None else read.get((recipe.scored.model_dump_json(), language), [])
 
 
 def _look_for_device(recipe: Recipe) -> None:

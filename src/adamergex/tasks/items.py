@@ -1,7 +1,7 @@
 """Rows of labelled data as items: a prompt, the choices, and the right answer."""
 
 import string
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ from adamergex.data.settings import Source
 from adamergex.errors import DataError
 from adamergex.tasks import loading
 from adamergex.tasks.conversations import Turn, conversation
-from adamergex.tasks.overlap import normalised
 from adamergex.tasks.task import Conversational, Task
 
 
@@ -85,16 +84,13 @@ def read_items(
     items = [
         # Relative to the folder, which may be moved.
         replace(_item(task, location, row, language, scored, labelled), id=location.removeprefix(f"{root}/"))
-        for location, row in loading.rows(source, folder, language)
+        for location, row in loading.rows(source, folder, language, task.answer if task.choices and labelled else None)
     ]
     where = loading.name(source, language)
     if len({item.doc_id for item in items} - {""}) < len(items):
         items = [replace(item, doc_id=str(index)) for index, item in enumerate(items)]
     if not items:
         raise DataError(f"{where}: holds no items")
-    if labelled and task.choices and source.limit and len(items) > 1 and len({item.answer for item in items}) == 1:
-        only = items[0].answer.strip()
-        raise DataError(f"{where}: all {len(items)} items have the label for {only!r}; a limit takes the first rows")
     return items
 
 
@@ -222,32 +218,6 @@ def _filled(template: str, row: Mapping[str, Any]) -> tuple[str, tuple[int, int]
                 longest = (len(text), len(text) + len(value))
             text += value
     return text, longest
-
-
-def refuse_overlap(seen: Sequence[Item], scored: Sequence[Item], language: str, where: str = "train") -> None:
-    """Check that no scored item was seen with its answer, in training or as an example.
-
-    Args:
-        seen: items of training, of model selection, or few-shot examples.
-        scored: items to be scored.
-        language: for the message.
-        where: the split of the seen items, for the message.
-
-    Raises:
-        DataError: a prompt is in both, compared by letters and digits alone.
-    """
-    ids = {_said(item): item.id for item in seen}
-    shared = [(ids[key], item.id) for item in scored if (key := _said(item)) in ids]
-    if shared:
-        raise DataError(
-            f"task data ({language}): {len(shared)} items stand both in {where} and in the scored split, "
-            f"the first as {shared[0][0]} and {shared[0][1]}; remove them from one"
-        )
-
-
-def _said(item: Item) -> str:
-    """All that is said up to the answer, but for a system message, by letters and digits alone."""
-    return normalised("\n".join([*(text for role, text in item.turns if role != "system"), item.prompt]))
 
 
 def refuse_unequal(counts: Mapping[str, int]) -> None:

@@ -9,6 +9,8 @@ from adamergex import language_tags
 from adamergex.data.settings import Source, is_language
 from adamergex.storage.yaml_model import Section
 
+# What is done about items that are seen with their answers, in training or as examples, and scored, too.
+Overlap = Literal["refuse", "drop", "allow"]
 AnswerKind = Literal["choice", "text", "number", "extraction", "generation"]
 
 
@@ -193,6 +195,11 @@ class Task(Conversational):
     )
     examples: Source | None = Field(
         None, description="solved examples for few-shot prompts; from train, in the source language, if left out"
+    )
+    overlap: Overlap = Field(
+        "refuse",
+        description="items that are seen with their answers and scored, too: refuse, drop (from what is seen, and say how many) "
+        "or allow (and say how many)",
     )
     benchmark: str | None = Field(None, description="the published benchmark that the rest is filled in from")
     prompts: Literal["english", "target", "paper"] | None = Field(
