@@ -1,25 +1,19 @@
 """A look at all data that a recipe names, before anything runs."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from functools import partial
-from itertools import chain, product
 from pathlib import Path
 
-from adamergex.data import sources
 from adamergex.data.settings import Source
-from adamergex.errors import AdaMergeXError, DataError, RecipeError
+from adamergex.errors import AdaMergeXError, RecipeError
 from adamergex.models.families import OBJECTIVES, Family, family, has_its_code, refuse_code
-from adamergex.recipes import chats, encoders, taken_adapters
+from adamergex.recipes import budgets, chats, encoders, overlaps, taken_adapters
 from adamergex.recipes.recipe import Recipe
 from adamergex.storage import checkpoints
 from adamergex.tasks.items import Item, read_items, refuse_unequal
-from adamergex.tasks.overlap import refuse_emptied, refuse_overlap, without
 from adamergex.tasks.task import Task
 from adamergex.training.reference_task import Reference
 from adamergex.training.trackers import missing
-
-# The items that are read: by their source, as JSON, and language.
-_Read = Mapping[tuple[str, str], list[Item]]
 
 
 def check(recipe: Recipe, folder: Path) -> list[str]:
@@ -54,19 +48,19 @@ def check(recipe: Recipe, folder: Path) -> list[str]:
     for source, language in _unlabelled(recipe):
         if source.is_local:
             attempt(partial(look_at, recipe.task, source, language, False))
-    for language in recipe.trained_languages if recipe.reference.task is None else ():
-        source = recipe.reference_source(language)
-        if not source.dataset:
-            attempt(partial(_first_text, recipe, source, folder, language))
     if recipe.reference.task is not None and not problems:
         key = recipe.reference.task.train.model_dump_json()
         counts = {
-            code: len(_kept(recipe, read, read[key, code])) for code in recipe.trained_languages if (key, code) in read
+            code: len(overlaps.kept(recipe, read, read[key, code]))
+            for code in recipe.trained_languages
+            if (key, code) in read
         }
         attempt(partial(refuse_unequal, counts))
     if recipe.scored is not None and not problems:
-        for look in _looks_for_overlap(recipe, read):
+        for look in overlaps.looks(recipe, read, _seen(recipe), _unlabelled(recipe)):
             attempt(look)
+    unseen: list[str] = []
+    attempt(lambda: unseen.extend(filter(None, [checkpoints.missing(recipe.base_model)])))
     model = checkpoints.model_at_hand(recipe.base_model, recipe.trust_remote_code, also=chats.files(recipe))
     if model is not None:
         attempt(lambda: refuse_code(model))
@@ -74,37 +68,15 @@ def check(recipe: Recipe, folder: Path) -> list[str]:
         attempt(lambda: encoders.without_new_head(recipe, model))
         asked = [item for found in read.values() for item in found]
         attempt(lambda: problems.extend(chats.of_recipe(recipe, model, asked)))
+    for language in recipe.trained_languages if recipe.reference.task is None else ():
+        source = recipe.reference_source(language)
+        if not source.dataset:
+            attempt(partial(budgets.check, recipe, source, folder, language, model))
     taken = taken_adapters.find(recipe, folder)
     attempt(lambda: problems.extend(_misfits(recipe, taken, model)))
     if problems:
         raise RecipeError(problems)
-    return taken.unreachable
-
-
-def _looks_for_overlap(recipe: Recipe, read: _Read) -> Iterator[Callable[[], None]]:
-    """Looks at what is seen and scored, too, each of which may raise DataError."""
-    scored = {language: _scored(recipe, read, language) for language in recipe.targets}
-    drops = recipe.task.overlap == "drop"
-    refuse = refuse_emptied if drops else refuse_overlap
-    # What is dropped is dropped for all target languages.
-    beside = {", ".join(scored): list(chain(*scored.values()))} if drops else scored
-    if recipe.task.overlap != "allow":
-        for (language, some), (where, source, trained) in product(beside.items(), _seen(recipe)):
-            yield partial(refuse, read.get((source.model_dump_json(), trained), []), some, language, where)
-        for source, language in _unlabelled(recipe):
-            seen = read.get((source.model_dump_json(), language), [])
-            yield partial(refuse, seen, scored[language], language, "the unlabelled inputs")
-
-
-def _kept(recipe: Recipe, read: _Read, seen: list[Item]) -> list[Item]:
-    """The items that are left where those that are scored, too, are dropped."""
-    if recipe.task.overlap != "drop":
-        return seen
-    return without(seen, chain(*(_scored(recipe, read, language) for language in recipe.targets)))
-
-
-def _scored(recipe: Recipe, read: _Read, language: str) -> list[Item]:
-    return [] if recipe.scored is None else read.get((recipe.scored.model_dump_json(), language), [])
+    return [*unseen, *taken.unreachable]
 
 
 def _look_for_device(recipe: Recipe) -> None:
@@ -201,8 +173,3 @@ def _seen(recipe: Recipe) -> list[tuple[str, Source, str]]:
         for _, source, language in _task_sources(recipe)
         if source is not recipe.scored
     ]
-
-
-def _first_text(recipe: Recipe, source: Source, folder: Path, language: str) -> None:
-    if not any(text.strip() for text in sources.texts(source, folder, language, recipe.reference.text)):
-        raise DataError(f"corpus of {language}: holds no text")
