@@ -91,12 +91,14 @@ def validate(
     """Check a recipe and the data it names, and say all that is wrong."""
     from adamergex.recipes.chats import HINT, may_chat
     from adamergex.recipes.loading import folder_of
-    from adamergex.recipes.preflight import check
+    from adamergex.recipes.preflight import check, task_sources
+    from adamergex.recipes.sources_read import told
 
     with documents.problems_shown(as_json):
         loaded = _load(recipe, overrides, trust_remote_code)
         unseen = check(loaded, folder_of(recipe))
-        notes = [HINT] if not loaded.task.chat and may_chat(loaded.base_model, loaded.trust_remote_code) else []
+        notes = told(task_sources(loaded), folder_of(recipe))
+        notes += [HINT] if not loaded.task.chat and may_chat(loaded.base_model, loaded.trust_remote_code) else []
     for line in unseen:
         typer.echo(f"not looked at: {line}", err=True)
     if as_json:

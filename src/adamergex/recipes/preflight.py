@@ -42,7 +42,7 @@ def check(recipe: Recipe, folder: Path) -> list[str]:
         found = read_items(task, source, folder, language, scored, labelled)
         read.setdefault((source.model_dump_json(), language), found)
 
-    for task, source, language in _task_sources(recipe):
+    for task, source, language in task_sources(recipe):
         if source.is_local:
             attempt(partial(look_at, task, source, language))
     for source, language in _unlabelled(recipe):
@@ -135,7 +135,8 @@ def unsplittable(recipe: Recipe) -> list[str]:
     return problems
 
 
-def _task_sources(recipe: Recipe) -> list[tuple[Task, Source, str]]:
+def task_sources(recipe: Recipe) -> list[tuple[Task, Source, str]]:
+    """The labelled sources that a recipe reads, with their task and language."""
     task, labelled = recipe.task, recipe.reference.task
     sources_in_use = [(task, task.train, recipe.source)]
     trained = [recipe.source, *(recipe.targets if recipe.ceiling else ())]
@@ -170,6 +171,6 @@ def _seen(recipe: Recipe) -> list[tuple[str, Source, str]]:
     names |= {id(recipe.refine.labelled): "refine.labelled"} if recipe.refine else {}
     return [
         (names.get(id(source), "reference.task"), source, language)
-        for _, source, language in _task_sources(recipe)
+        for _, source, language in task_sources(recipe)
         if source is not recipe.scored
     ]
