@@ -188,6 +188,7 @@ def test_columns_are_named_by_path_and_with_spaces(tmp_path: Path) -> None:
     task = Task.model_validate({"prompt": prompt, "answer": "translation.es", "train": "a.jsonl"})
     [item] = read_items(task, task.train, tmp_path, "en")
     assert (item.prompt, item.answer) == ("good|A|B|r|1|own", " bueno")
+    assert task.outline == "[translation.en]|[answers.text[0]]|[answers.text[1]]|[Review text]|[a-b[0].c]|[x.y]"
     # In a corpus, and under another name.
     texts = sources.texts(task.train, tmp_path, "en", "translation.en")
     assert list(texts) == ["good"]

@@ -61,6 +61,12 @@ class Wording(Section):
         return value
 
     @property
+    def outline(self) -> str:
+        """The prompt with its columns' names in brackets, in place of anybody's data."""
+        parsed = string.Formatter().parse(self.prompt)
+        return "".join(literal + ("" if name is None else f"[{name}]") for literal, name, _, _ in parsed)
+
+    @property
     def columns(self) -> list[str]:
         """The columns that the prompt and the choices name."""
         return [name for text in (self.prompt, *(self.choices or {}).values()) for name in _columns(text)]
