@@ -499,7 +499,18 @@ def test_rows_of_different_columns_are_one_table(predictor: Predictor, tmp_path:
         ("text,n\na,1\na,1,2\n", "x.csv", r"x\.csv:3: expected 2 columns"),
         ("", "x.jsonl", r"x\.jsonl: holds no rows"),
         ("nothing", "x.docx", r"x\.docx: unknown format \.docx; expected \.jsonl"),
-        ('{"text": null}\n', "x.jsonl", r"x\.jsonl:1: no column 'text'"),
+        ('{"text": null}\n', "x.jsonl", r"x\.jsonl:1: column 'text' is null"),
+        ('{"text": "a"}\n{"text": " "}\n', "x.jsonl", r"x\.jsonl:2: column 'text' is empty"),
+        (
+            '{"text": ["a"]}\n{"text": NaN}\n',
+            "x.jsonl",
+            r"x\.jsonl:1: .* holds a list.*\n.*x\.jsonl:2: .* is nan, which",
+        ),
+        (
+            '{"text": 1}\n' + '{"text": ""}\n' * 7,
+            "x.jsonl",
+            r":6: .*\n.*x\.jsonl: 7 of 8 rows are wrong, 5 of which are shown$",
+        ),
     ],
 )
 def test_bad_rows_are_found_before_anything_is_answered(

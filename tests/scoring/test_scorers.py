@@ -1,6 +1,7 @@
 import random
 import unicodedata
 from statistics import fmean
+from typing import Literal
 
 import pytest
 
@@ -77,9 +78,12 @@ def test_numbers_are_shown_plainly() -> None:
     ("language", "written"),
     [("fr", "café où l’œuvre"), ("tr", "İstanbul'da ılık"), ("bo", "བོད་ཀྱི་རྒྱལ་ས།"), ("th", "น้ำใจ"), ("ko", "서울 시")],
 )
-def test_forms_of_unicode_are_no_difference_for_any_score(form: str, language: str, written: str) -> None:
+def test_forms_of_unicode_are_no_difference_for_any_score(
+    form: Literal["NFC", "NFD", "NFKC", "NFKD"], language: str, written: str
+) -> None:
     answer = unicodedata.normalize(form, written)
-    for kind in ("text", "extraction", "generation"):
+    kinds: list[AnswerKind] = ["text", "extraction", "generation"]
+    for kind in kinds:
         for one, other in ((answer, written), (written, answer)):
             assert set(score_completion(kind, one, [other], language).scores.values()) == {1.0}
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import typer
 
-from adamergex.errors import AdaMergeXError, RecipeError
+from adamergex.errors import AdaMergeXError
 
 
 def lines(error: AdaMergeXError) -> list[str]:
     """The problems of an error, a line each, as they are shown."""
-    return error.problems if isinstance(error, RecipeError) else [" ".join(str(error).split())]
+    return [" ".join(problem.split()) for problem in error.problems]
 
 
 def show(document: dict[str, Any]) -> None:

@@ -33,8 +33,7 @@ def check(recipe: Recipe, folder: Path) -> list[str]:
         try:
             look()
         except AdaMergeXError as error:
-            if str(error) not in problems:
-                problems.append(str(error))
+            problems.extend(problem for problem in error.problems if problem not in problems)
 
     attempt(lambda: _look_for_device(recipe))
     read: dict[tuple[str, str], list[Item]] = {}
