@@ -37,6 +37,11 @@ class Display(Protocol):
         ...
 
 
+def _of_stage(name: str, text: str) -> str:
+    """A warning behind the name of its stage; as it is before the first one."""
+    return f"{name}: {text}" if name else text
+
+
 class _Clock:
     """Tokens per second of one stage, and a loss that jumps less."""
 
@@ -81,7 +86,7 @@ class Live:
 
     def warn(self, text: str) -> None:
         """See Display."""
-        self._progress.console.print(f"[yellow]! {escape(f'{self._name}: {text}')}")
+        self._progress.console.print(f"[yellow]! {escape(_of_stage(self._name, text))}")
 
     def end(self) -> None:
         """See Display."""
@@ -120,7 +125,9 @@ class Lines:
     def warn(self, text: str) -> None:
         """See Display."""
         # Whoever keeps standard output alone is told all the same.
-        Console(stderr=True).print(f"warning: {self._name}: {text}", markup=False, highlight=False, soft_wrap=True)
+        Console(stderr=True).print(
+            f"warning: {_of_stage(self._name, text)}", markup=False, highlight=False, soft_wrap=True
+        )
 
     def end(self) -> None:
         """See Display."""

@@ -112,8 +112,10 @@ def init(
     with storage(output.parent):
         # Paths that lead out of a folder need it to be there.
         output.parent.mkdir(parents=True, exist_ok=True)
-        check(checked, output.parent)
+        looked = check(checked, output.parent)
         write_synced(output, recipe.encode())
+    for line in looked.warnings:
+        typer.echo(f"warning: {line}", err=True)
     console.print(f"recipe: {output}", highlight=False, soft_wrap=True, markup=False)
     console.print(f"next: adamergex run {output}", highlight=False, soft_wrap=True, markup=False)
 

@@ -95,13 +95,16 @@ def validate(
 
     with documents.problems_shown(as_json):
         loaded = _load(recipe, overrides, trust_remote_code)
-        unseen = check(loaded, folder_of(recipe))
+        looked = check(loaded, folder_of(recipe))
         notes = [HINT] if not loaded.task.chat and may_chat(loaded.base_model, loaded.trust_remote_code) else []
-    for line in unseen:
+    for line in looked.unreachable:
         typer.echo(f"not looked at: {line}", err=True)
+    for line in looked.warnings:
+        typer.echo(f"warning: {line}", err=True)
     if as_json:
         about = {"recipe": recipe, "name": loaded.name, "source": loaded.source, "targets": list(loaded.targets)}
-        about |= {"base_model": loaded.base_model, "notes": notes, "not_looked_at": unseen}
+        about |= {"base_model": loaded.base_model, "notes": notes, "warnings": looked.warnings}
+        about |= {"not_looked_at": looked.unreachable}
         documents.show(about | {"problems": []})
         return
     typer.echo(f"{recipe}: valid; {loaded.source} → {', '.join(loaded.targets)} on {loaded.base_model}")
