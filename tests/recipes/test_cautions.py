@@ -51,7 +51,8 @@ def test_the_same_prompt_with_another_answer_and_in_another_file(warnings: Calla
         "data/train.en.jsonl:3"
     ]
     files = {"train.en.jsonl": [row("a"), row("b", "neg")], "more.en.jsonl": [row("b", "neg"), row("c"), row("a")]}
-    copied = ["task.train={files: [data/train.en.jsonl, data/m*.en.jsonl]}"]
+    files["more.es.jsonl"] = [row("d")]
+    copied = ["task.train={files: ['data/train.{language}.jsonl', 'data/m*.{language}.jsonl']}"]
     assert warnings(files, *copied) == [
         "train (en): 2 of 5 items stand in two files, such as data/train.en.jsonl:1 and data/more.en.jsonl:3"
     ]
