@@ -186,11 +186,11 @@ def test_braces_quotes_and_words_of_yaml_in_labels_survive(run: Run, tmp_path: P
 
 def test_few_inputs_calibrate_and_are_not_learned_from(run: Run, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(sheet(reviews(), ","))
-    for count in (49, 50):
+    for count in (99, 100):
         (tmp_path / "in.csv").write_text(sheet([(f"{SWAHILI[0]} {i}",) for i in range(count)], ",", ("maoni",)))
         recipe = draft(run, "a.csv", "--inputs", "in.csv")
         assert recipe.task.unlabelled is not None
-        assert (recipe.refine is not None) == (count >= 50)
+        assert (recipe.refine is not None) == (count >= 100)
         assert recipe.task.unlabelled.columns == {"review_text": "maoni"}
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from adamergex.cli.device import Device, DeviceOption
+from adamergex.cli.device import DeviceOption
 from adamergex.errors import RecipeError
 
 
@@ -79,7 +79,7 @@ def evaluate(
         typer.Option(metavar="KEY=VALUE", help="An argument of vLLM's engine, such as tensor_parallel_size=2."),
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the draw of examples.")] = 0,
-    device: DeviceOption = Device.auto,
+    device: DeviceOption = "auto",
     trust_remote_code: Annotated[
         bool,
         typer.Option("--trust-remote-code", help="Run Python code that comes with the base model; read it before."),
@@ -126,7 +126,7 @@ def evaluate(
     console = Console()
     try:
         with display(console) as shown:
-            results = compare(request, output, shown, verify=verify, device=device.value)
+            results = compare(request, output, shown, verify=verify, device=device)
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on", file=sys.stderr)
         raise typer.Exit(130) from None

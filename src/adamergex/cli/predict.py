@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from adamergex.cli.device import Device, DeviceOption
+from adamergex.cli.device import DeviceOption
 
 
 def predict(
@@ -66,7 +66,7 @@ def predict(
     base_model: Annotated[
         str | None, typer.Option(metavar="MODEL", help="In place of the one that the run had.")
     ] = None,
-    device: DeviceOption = Device.auto,
+    device: DeviceOption = "auto",
     batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Sequences per forward pass.")] = 64,
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first N rows of each file.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
@@ -104,7 +104,7 @@ def predict(
                 folder,
                 base_model=base_model,
                 batch_size=batch_size,
-                device=device.value,
+                device=device,
                 trust_remote_code=trust_remote_code,
             )
             shown.end()
