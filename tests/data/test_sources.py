@@ -141,6 +141,14 @@ def test_a_column_of_text_is_read_and_missed_by_name(tmp_path: Path) -> None:
         next(texts)
 
 
+def test_a_null_among_documents_is_an_empty_one_and_what_else_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "uno"}\n{"text": null}\n{"text": "dos"}\n{"text": ["tres"]}\n')
+    texts = sources.texts(Source(files=["a.jsonl"]), tmp_path, "es", "text")
+    assert [next(texts), next(texts), next(texts)] == ["uno", "", "dos"]
+    with pytest.raises(DataError, match=r"a\.jsonl:4: column 'text' holds a list; expected text, or null"):
+        next(texts)
+
+
 def test_licences_are_what_a_source_declares(monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
 
@@ -226,7 +234,7 @@ def test_translations_are_known_by_their_id_or_else_by_their_place(tmp_path: Pat
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        ({"text": "x", "label": ""}, r"a\.jsonl:1: the answer in column 'label' is empty"),
+        ({"text": "x", "label": ""}, r"a\.jsonl:1: column 'label' is empty"),
         ({"text": "x", "label": "c"}, r"a\.jsonl:1: unknown label 'c'; task\.choices has a, b"),
         ({"text": "x"}, r"a\.jsonl:1: no column 'label'; the row has text"),
         ({"label": "a"}, r"a\.jsonl:1: no column 'text'; the row has label"),
