@@ -395,6 +395,14 @@ def test_a_head_has_the_order_of_the_task_in_every_language() -> None:
     assert list(described["task"]["choices"].items()) == [("pos", "sí"), ("neg", "no")]
 
 
+def test_how_numbers_are_written_goes_with_an_adapter() -> None:
+    task = Task.model_validate(
+        {"prompt": "{text}:", "answer": "n", "kind": "number", "answer_format": "canonical", "train": "a.jsonl"}
+    )
+    described = usage.described(task, Evaluate(), "es", base_model="x", weights="w", dtype="float32")
+    assert usage.Usage.model_validate(described).task.answer_format == "canonical"
+
+
 def formats(tmp_path: Path) -> dict[str, Path]:
     """The same three rows, in files as people have them."""
     rows = [

@@ -127,7 +127,8 @@ def read_gold(text: str, language: str, marker: str | None = None, notation: Not
     found = list(dict.fromkeys(readings.values()))
     if None in found:
         raise DataError(
-            f"{text!r} is not one number alone; expected one such as 18 or 2125, or behind a marker such as ####"
+            f"{text!r} is not one number alone; expected one such as 18 or 2125, or one behind a marker such as ####; what else is "
+            "to be learned belongs in the column that task.learned names"
         )
     if len(found) > 1:
         raise DataError(

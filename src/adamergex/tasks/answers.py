@@ -62,10 +62,7 @@ def _number(task: Task, gold: str, location: str, language: str) -> str:
     try:
         return written(read_gold(gold, language, task.wording(language).marker, task.answer_format))
     except DataError as error:
-        raise DataError(
-            f"{location}: the answer in column {task.answer!r}: {error.args[0]}; what else is to be learned belongs in the column "
-            "that task.learned names"
-        ) from error
+        raise DataError(f"{location}: the answer in column {task.answer!r}: {error.args[0]}") from error
 
 
 def _cause(label: str, known: Iterable[str], language: str) -> str:
