@@ -191,7 +191,7 @@ def test_few_inputs_calibrate_and_are_not_learned_from(run: Run, tmp_path: Path)
         recipe = draft(run, "a.csv", "--inputs", "in.csv")
         assert recipe.task.unlabelled is not None
         assert (recipe.refine is not None) == (count >= 100)
-        assert recipe.task.unlabelled.columns == {"review_text": "maoni"}
+        assert recipe.task.unlabelled.columns == {"Review text": "maoni"}
 
 
 def test_text_in_columns_and_in_a_wikipedia_of_another_code(run: Run, tmp_path: Path) -> None:

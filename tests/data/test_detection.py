@@ -7,7 +7,7 @@ import pytest
 
 from adamergex.data import sources
 from adamergex.data.detection import delimiter_of, detect, encoding_of, has_header, options
-from adamergex.data.readers import Format
+from adamergex.data.formats import Format
 from adamergex.data.settings import Source
 from adamergex.errors import DataError
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from adamergex.data.readers import Format
+from adamergex.data.formats import Format
 from adamergex.errors import DataError
 from adamergex.recipes import columns, survey
 from adamergex.recipes.columns import Pick, Table

@@ -6,8 +6,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from adamergex.data import detection, readers, writers
-from adamergex.data.readers import Format, Row
+from adamergex.data import detection, nested, readers, writers
+from adamergex.data.files import opened, refuse_unknown, unpacked
+from adamergex.data.formats import Format, Row, ending, kind
 from adamergex.errors import DataError, RecipeError
 from adamergex.inference.usage import Asked
 from adamergex.storage.files import sha256, storage
@@ -107,10 +108,7 @@ class RowFile:
             return
         if not self.path.is_file():
             raise DataError(f"{name}: no such file")
-        if self.ending not in readers.READERS:
-            raise DataError(
-                f"{name}: unknown format {self.path.suffix or 'without ending'}; expected {', '.join(readers.READERS)}"
-            )
+        refuse_unknown(self.path)
         if self.is_text:
             columns = list(dict.fromkeys(asked.columns))
             if len(columns) > 1:
@@ -118,7 +116,7 @@ class RowFile:
                     f"{name}: plain text has one column, the prompt has {', '.join(columns)}; use .jsonl or .csv"
                 )
             self._renamed = columns[0]
-        if self.ending in (".csv", ".tsv", ".txt", ".txt.gz"):
+        if kind(self.path) != ".parquet":
             self.form = self._found()
 
     def _found(self) -> Format:
@@ -150,7 +148,7 @@ class RowFile:
     @property
     def ending(self) -> str:
         """The ending that is its format."""
-        return ".jsonl" if self.is_standard else readers.ending(self.path)
+        return ".jsonl" if self.is_standard else ending(self.path)
 
     @property
     def key(self) -> list[Any]:
@@ -160,7 +158,7 @@ class RowFile:
     @property
     def is_text(self) -> bool:
         """Whether it is plain text, whose paragraphs are its rows."""
-        return self.ending.startswith(".txt")
+        return not self.is_standard and kind(self.path) == ".txt"
 
     def rows(self) -> Iterator[Row]:
         """The rows with their locations. Raises DataError where one is malformed."""
@@ -184,7 +182,7 @@ class RowFile:
     def _refuse_several(self, location: str, row: Mapping[str, Any]) -> None:
         """Check that one column at most may be a column of the prompt. Its own name decides, unless it is a mere number."""
         for column in self._asked.columns:
-            known = [name for name in self._asked.names(column) if row.get(name) is not None]
+            known = [name for name in self._asked.names(column) if nested.value(row, name) is not None]
             decided = column in self._reading.columns or (self.form.header and column in known)
             if len(known) > 1 and not decided:
                 raise DataError(
@@ -225,7 +223,7 @@ class RowFile:
         wrong.refuse()
         if not count:
             raise DataError(f"{self.name}: holds no rows")
-        with storage(self.path), self.path.open("rb") as file:
+        with storage(self.path), opened(self.path) as stored, unpacked(stored, self.path) as file:
             mark = file.read(3) == b"\xef\xbb\xbf" or self.form.encoding != Format.encoding
         return Looked(count, tuple(columns), sha256(self.path), schema, mark)
 

@@ -238,7 +238,9 @@ class _Planner:
         if "examples" in data:
             inputs["examples"] = data["examples"]
         id = f"checks/overlap-{name}-{language}"
-        params = OverlapParams(language=f"{name}, {language}", where={"examples": "examples"})
+        # Nothing is trained here: what a run drops was not seen by its adapters.
+        allowed: Literal[True] | None = None if of.task.overlap == "refuse" else True
+        params = OverlapParams(language=f"{name}, {language}", where={"examples": "examples"}, allowed=allowed)
         self.stages[id] = Stage(id, "overlap", params, inputs)
         return id
 

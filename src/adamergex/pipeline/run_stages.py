@@ -1,7 +1,7 @@
 """The stages of a recipe, one method for each; pure: the recipe and what was resolved are all they look at."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from adamergex.data.settings import Source
 from adamergex.execution.stage import Params, Stage
@@ -73,18 +73,36 @@ class RunStages:
         """Whether a source is there in a language."""
         return self.contents.has(Wanted(source, language, True, self.folder))
 
-    def inputs(self, id: str, source: Source, language: str, part: str, most: int | None = None) -> str:
+    def inputs(
+        self,
+        id: str,
+        source: Source,
+        language: str,
+        part: str,
+        most: int | None = None,
+        beside: tuple[str, ...] = (),
+    ) -> str:
         """All inputs of a source, or a part of them (`ItemsParams.part`); their labels are not looked at."""
         more: dict[str, Any] = {"labelled": False, "part": part, "most": most, "seed": self.drawn}
-        return self.items(id, self.recipe.task, source, language, **more)
+        return self.items(id, self.recipe.task, source, language, beside=beside, **more)
 
-    def items(self, id: str, task: Task, source: Source, language: str, scored: bool = True, **more: Any) -> str:
-        """The items of a source in a language."""
+    def items(
+        self,
+        id: str,
+        task: Task,
+        source: Source,
+        language: str,
+        scored: bool = True,
+        beside: tuple[str, ...] = (),
+        **more: Any,
+    ) -> str:
+        """The items of a source in a language; without those that are scored, too (`beside`), where the recipe drops them."""
         content = self.contents.of(Wanted(source, language, True, self.folder))
         params = ItemsParams(
             task=task, source=source, content=content, language=language, scored=scored, folder=self.folder, **more
         )
-        return self.add(id, "items", params)
+        drops = beside and self.recipe.task.overlap == "drop"
+        return self.add(id, "items", params, {"scored": beside} if drops else {})
 
     def checks(
         self,
@@ -109,9 +127,10 @@ class RunStages:
         roles = {role: tuple(ids) for role, ids in seen.items() if ids}
         where = {"dev": "dev", "examples": "examples", "reference": "reference.task"}
         where |= {"unlabelled": "the unlabelled inputs", "labelled": "refine.labelled"}
+        allowed: Literal[True] | None = True if self.recipe.task.overlap == "allow" else None
         checks = []
         for target, id in scored.items():
-            params = OverlapParams(language=target, where=where)
+            params = OverlapParams(language=target, where=where, allowed=allowed)
             own = {role: of[target] for role, of in beside.items() if of.get(target)}
             checks.append(self.add(f"checks/overlap-{target}", "overlap", params, {**roles, **own, "scored": (id,)}))
         if labelled:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from adamergex.data import readers
-from adamergex.data.readers import Format, Row
+from adamergex.data.formats import Format, Row
 from adamergex.errors import DataError
 from adamergex.storage.yaml_model import did_you_mean
 

@@ -1,9 +1,9 @@
 """A look at all data that a recipe names, before anything runs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 
 from adamergex.data import sources
@@ -13,10 +13,14 @@ from adamergex.models.families import OBJECTIVES, Family, family, has_its_code, 
 from adamergex.recipes import cautions, chats, encoders, taken_adapters
 from adamergex.recipes.recipe import Recipe
 from adamergex.storage import checkpoints
-from adamergex.tasks.items import Item, read_items, refuse_overlap, refuse_unequal
+from adamergex.tasks.items import Item, read_items, refuse_unequal
+from adamergex.tasks.overlap import refuse_emptied, refuse_overlap, without
 from adamergex.tasks.task import Task
 from adamergex.training.reference_task import Reference
 from adamergex.training.trackers import missing
+
+# The items that are read: by their source, as JSON, and language.
+_Read = Mapping[tuple[str, str], list[Item]]
 
 
 @dataclass(frozen=True)
@@ -66,16 +70,13 @@ def check(recipe: Recipe, folder: Path) -> Looked:
             attempt(partial(_first_text, recipe, source, folder, language))
     if recipe.reference.task is not None and not problems:
         key = recipe.reference.task.train.model_dump_json()
-        counts = {code: len(read[key, code]) for code in recipe.trained_languages if (key, code) in read}
+        counts = {
+            code: len(_kept(recipe, read, read[key, code])) for code in recipe.trained_languages if (key, code) in read
+        }
         attempt(partial(refuse_unequal, counts))
     if recipe.scored is not None and not problems:
-        for language, (where, source, trained) in product(recipe.targets, _seen(recipe)):
-            scored = read.get((recipe.scored.model_dump_json(), language), [])
-            attempt(partial(refuse_overlap, read.get((source.model_dump_json(), trained), []), scored, language, where))
-        for source, language in _unlabelled(recipe):
-            scored = read.get((recipe.scored.model_dump_json(), language), [])
-            seen = read.get((source.model_dump_json(), language), [])
-            attempt(partial(refuse_overlap, seen, scored, language, "the unlabelled inputs"))
+        for look in _looks_for_overlap(recipe, read):
+            attempt(look)
     model = checkpoints.model_at_hand(recipe.base_model, recipe.trust_remote_code, also=chats.files(recipe))
     if model is not None:
         attempt(lambda: refuse_code(model))
@@ -93,9 +94,7 @@ def check(recipe: Recipe, folder: Path) -> Looked:
     return Looked(taken.unreachable, warnings)
 
 
-def _warnings(
-    recipe: Recipe, read: Mapping[tuple[str, str], Sequence[Item]], model: checkpoints.Checkpoint | None
-) -> list[str]:
+def _warnings(recipe: Recipe, read: _Read, model: checkpoints.Checkpoint | None) -> list[str]:
     """What is odd about the items that were read, by source and language."""
     splits: dict[tuple[str, str], tuple[Task, cautions.Split]] = {}
     for task, source, language in _task_sources(recipe):
@@ -125,6 +124,32 @@ def _called(recipe: Recipe, source: Source) -> tuple[str, cautions.Role]:
         (recipe.refine.labelled if recipe.refine else None, "refine.labelled", "other"),
     ]
     return next(((name, role) for one, name, role in named if one is source), ("reference.task", "other"))
+
+
+def _looks_for_overlap(recipe: Recipe, read: _Read) -> Iterator[Callable[[], None]]:
+    """Looks at what is seen and scored, too, each of which may raise DataError."""
+    scored = {language: _scored(recipe, read, language) for language in recipe.targets}
+    drops = recipe.task.overlap == "drop"
+    refuse = refuse_emptied if drops else refuse_overlap
+    # What is dropped is dropped for all target languages.
+    beside = {", ".join(scored): list(chain(*scored.values()))} if drops else scored
+    if recipe.task.overlap != "allow":
+        for (language, some), (where, source, trained) in product(beside.items(), _seen(recipe)):
+            yield partial(refuse, read.get((source.model_dump_json(), trained), []), some, language, where)
+        for source, language in _unlabelled(recipe):
+            seen = read.get((source.model_dump_json(), language), [])
+            yield partial(refuse, seen, scored[language], language, "the unlabelled inputs")
+
+
+def _kept(recipe: Recipe, read: _Read, seen: list[Item]) -> list[Item]:
+    """The items that are left where those that are scored, too, are dropped."""
+    if recipe.task.overlap != "drop":
+        return seen
+    return without(seen, chain(*(_scored(recipe, read, language) for language in recipe.targets)))
+
+
+def _scored(recipe: Recipe, read: _Read, language: str) -> list[Item]:
+    return [] if recipe.scored is None else read.get((recipe.scored.model_dump_json(), language), [])
 
 
 def _look_for_device(recipe: Recipe) -> None:

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
 
-from adamergex.data.readers import Row
+from adamergex.data import nested
+from adamergex.data.formats import Row
 from adamergex.errors import DataError
 
 # Of the wrong rows of a source, how many are shown.
@@ -83,7 +84,7 @@ def lacks(location: str, column: str, row: Mapping[str, Any]) -> DataError:
     """The error for a row without a column that is needed, or with nothing in it."""
     if column in row:
         return DataError(f"{location}: column {column!r} is null; fill it, or remove the row")
-    return DataError(f"{location}: no column {column!r}; the row has {', '.join(map(str, row))}")
+    return DataError(f"{location}: no column {column!r}; the row has {', '.join(nested.leaves(row))}")
 
 
 def filled(template: str, location: str, row: Mapping[str, Any]) -> tuple[str, tuple[int, int]]:

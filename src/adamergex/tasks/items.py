@@ -1,17 +1,17 @@
 """Rows of labelled data as items: a prompt, the choices, and the right answer."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from adamergex.data import nested
 from adamergex.data.settings import Source
 from adamergex.errors import DataError
 from adamergex.tasks import loading
 from adamergex.tasks.answers import right_answers
 from adamergex.tasks.cells import WrongRows, filled, lacks
 from adamergex.tasks.conversations import Turn, conversation
-from adamergex.tasks.overlap import normalised
 from adamergex.tasks.task import Conversational, Task, same_words
 
 
@@ -84,7 +84,8 @@ def read_items(
     """
     root, where = loading.folder_of(source, folder), loading.name(source, language)
     items, wrong = list[Item](), WrongRows(where)
-    for location, row in wrong.read(loading.rows(source, folder, language)):
+    label = task.answer if task.choices and labelled else None
+    for location, row in wrong.read(loading.rows(source, folder, language, label)):
         with wrong.caught():
             item = _item(task, location, row, language, scored, labelled)
             # Relative to the folder, which may be moved.
@@ -94,9 +95,6 @@ def read_items(
         items = [replace(item, doc_id=str(index)) for index, item in enumerate(items)]
     if not items:
         raise DataError(f"{where}: holds no items")
-    if labelled and task.choices and source.limit and len(items) > 1 and len({item.answer for item in items}) == 1:
-        only = items[0].answer.strip()
-        raise DataError(f"{where}: all {len(items)} items have the label for {only!r}; a limit takes the first rows")
     return items
 
 
@@ -113,6 +111,7 @@ def question(wording: Conversational, labels: Iterable[str], location: str, row:
         DataError: the row lacks a column, or has one that is empty or holds no text, its conversation is malformed, or two
             choices have the same words.
     """
+    row = nested.resolved(row, wording.columns)
     missing = [column for column in wording.columns if row.get(column) is None]
     if missing:
         raise lacks(location, missing[0], row)
@@ -146,6 +145,7 @@ def _item(task: Task, location: str, row: dict[str, Any], language: str, scored:
     # In the order of the task, whatever a language's own wording has: label by label they are the same in every language.
     labels = tuple(task.choices or ())
     wording = task.wording(language)
+    row = nested.resolved(row, [name for name in (task.answer, task.learned, task.messages) if name])
     item = question(wording, labels, location, row)
     if not labelled:
         return item
@@ -168,32 +168,6 @@ def _text_pair(wording: Conversational, row: Mapping[str, Any], choices: Mapping
     if shared is None:
         return tuple(words.strip() for words in choices.values())
     return (" ".join(str(row[column]).strip() for column in shared),) if shared else ()
-
-
-def refuse_overlap(seen: Sequence[Item], scored: Sequence[Item], language: str, where: str = "train") -> None:
-    """Check that no scored item was seen with its answer, in training or as an example.
-
-    Args:
-        seen: items of training, of model selection, or few-shot examples.
-        scored: items to be scored.
-        language: for the message.
-        where: the split of the seen items, for the message.
-
-    Raises:
-        DataError: a prompt is in both, compared by letters and digits alone.
-    """
-    ids = {_said(item): item.id for item in seen}
-    shared = [(ids[key], item.id) for item in scored if (key := _said(item)) in ids]
-    if shared:
-        raise DataError(
-            f"task data ({language}): {len(shared)} items stand both in {where} and in the scored split, "
-            f"the first as {shared[0][0]} and {shared[0][1]}; remove them from one"
-        )
-
-
-def _said(item: Item) -> str:
-    """All that is said up to the answer, but for a system message, by letters and digits alone."""
-    return normalised("\n".join([*(text for role, text in item.turns if role != "system"), item.prompt]))
 
 
 def refuse_unequal(counts: Mapping[str, int]) -> None:

@@ -10,6 +10,8 @@ from adamergex import language_tags
 from adamergex.data.settings import Source, is_language
 from adamergex.storage.yaml_model import Section
 
+# What is done about items that are seen with their answers, in training or as examples, and scored, too.
+Overlap = Literal["refuse", "drop", "allow"]
 AnswerKind = Literal["choice", "text", "number", "extraction", "generation"]
 
 
@@ -94,7 +96,9 @@ def same_words(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
-_RULE = "named by letters, digits and underscores alone; double a brace that is meant as such"
+_RULE = "by its name, or a path such as translation.en or answers.text[0]; double a brace that is meant as such"
+# Names with these are no columns, but text that has braces of its own.
+_NO_NAME = set("\"'{}<>\n\t")
 
 
 def _columns(template: str) -> list[str]:
@@ -103,9 +107,20 @@ def _columns(template: str) -> list[str]:
         parsed = [part for part in string.Formatter().parse(template) if part[1] is not None]
     except ValueError as error:
         raise ValueError(f"{error}; write {{column}} for a column and double a brace that is meant as such") from None
-    if not all(name and name.isidentifier() and not form and not way for _, name, form, way in parsed):
+    if not all(
+        name and name == name.strip() and not _NO_NAME & set(name) and not form and not way
+        for _, name, form, way in parsed
+    ):
         raise ValueError(f"expected a {{column}}, {_RULE}")
     return [str(name) for _, name, _, _ in parsed]
+
+
+def can_be_named(column: str) -> bool:
+    """Whether a template can name a column: by its name, unless that has quotes, braces, colons or exclamation marks."""
+    try:
+        return _columns(f"{{{column}}}") == [column]
+    except ValueError:
+        return False
 
 
 class Conversational(Wording):
@@ -128,7 +143,7 @@ class Conversational(Wording):
         """`messages: NAME` stands for a prompt and an answer."""
         if not isinstance(value, dict) or not isinstance(name := value.get("messages"), str):
             return value
-        if not name.isidentifier():
+        if not can_be_named(name):
             raise ValueError(f"messages: expected a column, {_RULE}; got {name!r}")
         meant = {"prompt": f"{{{name}}}", "separator": "", "chat": True}
         meant |= {"answer": name} if "answer" in cls.model_fields else {}
@@ -191,6 +206,11 @@ class Task(Conversational):
     )
     examples: Source | None = Field(
         None, description="solved examples for few-shot prompts; from train, in the source language, if left out"
+    )
+    overlap: Overlap = Field(
+        "refuse",
+        description="items that are seen with their answers and scored, too: refuse, drop (from what is seen, and say how many) "
+        "or allow (and say how many)",
     )
     benchmark: str | None = Field(None, description="the published benchmark that the rest is filled in from")
     prompts: Literal["english", "target", "paper"] | None = Field(

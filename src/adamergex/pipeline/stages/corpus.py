@@ -92,4 +92,4 @@ def sentence(manifest: dict[str, Any]) -> str:
     return f"{where}{config}: {manifest['tokens']:,} tokens from {manifest['documents']:,} documents"
 
 
-KIND = Kind(CorpusParams, make, revision=2, packages=lambda params: corpus.PACKAGES, ahead=True)
+KIND = Kind(CorpusParams, make, revision=3, packages=lambda params: corpus.PACKAGES, ahead=True)
