@@ -14,10 +14,8 @@ All of them survive pickling, so that one process can tell another.
 Any other exception is a defect of this package.
 """
 
-# Tabs and other control characters but line ends, and marks of direction, as escapes: a message says what is there.
-_CONTROL = {
-    code: repr(chr(code))[1:-1] for code in (*range(32), 127, *range(0x80, 0xA0), *range(0x202A, 0x202F)) if code != 10
-}
+# White space but spaces and line ends, as escapes: a column's name may hold a tab where another delimiter is meant.
+_SPACES = {ord(space): repr(space)[1:-1] for space in "\t\r\v\f"}
 
 
 class AdaMergeXError(Exception):
@@ -28,8 +26,8 @@ class AdaMergeXError(Exception):
 
     @property
     def problems(self) -> list[str]:
-        """One line for each problem, in which control characters can be seen."""
-        return [problem.translate(_CONTROL) for problem in self.args]
+        """One line for each problem, in which tabs can be seen."""
+        return [problem.translate(_SPACES) for problem in self.args]
 
     def __str__(self) -> str:
         return "\n".join(self.problems)

@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from rich.console import Console
 from rich.prompt import Prompt
+from rich.text import Text
 
 from adamergex.cli import init, main
 from adamergex.cli.init import _Asking
@@ -20,6 +20,7 @@ from adamergex.recipes import drafting, loading, preflight
 from adamergex.recipes.interview import Interview, Wanted
 from adamergex.recipes.recipe import Recipe
 from adamergex.tasks.items import read_items
+from adamergex.terminal import Terminal
 from tests.chat_templates import save
 
 GOOD = "I loved this café, the staff were kind to all of us"
@@ -132,7 +133,7 @@ def test_numbered_columns_of_one_file_say_nothing_of_another(run: Run, tmp_path:
 def test_a_spreadsheet_becomes_an_adapter(run: Run, tmp_path: Path) -> None:
     """From a sheet to a scored and refined adapter, without a word but of the files."""
     (tmp_path / "reviews.csv").write_bytes(sheet(reviews(), ";").encode("utf-8-sig"))
-    inputs = [(f"{SWAHILI[i % 2]}, namba {i}",) for i in range(60)]
+    inputs = [(f"{SWAHILI[i % 2]}, namba {i}",) for i in range(110)]
     (tmp_path / "in.csv").write_bytes(sheet(inputs, ",", ("maoni",)).encode())
     scored = [(f"{SWAHILI[i % 2]}, jaribio {i}", ("positive", "negative")[i % 2]) for i in range(8)]
     (tmp_path / "test.csv").write_bytes(sheet(scored, ";", ("maoni", "hisia")).encode())
@@ -161,6 +162,27 @@ def draft(run: Run, *arguments: object) -> Recipe:
     status, _, errors = run("init", *arguments, "--overwrite")
     assert status == 0, errors
     return loading.load("recipe.yaml")
+
+
+def test_rows_on_several_lines_are_said(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(sheet(reviews(), ",") + f'"{GOOD}\n\nand more",positive\n')
+    status, shown, errors = run("init", "a.csv", "--overwrite")
+    assert status == 0, errors
+    # Two for each row, and the header.
+    assert "25 rows, UTF-8, on 51 lines, as line breaks stand in quotes" in " ".join(shown.split())
+
+
+def test_columns_within_columns_are_found_by_their_path(run: Run, tmp_path: Path) -> None:
+    rows = [
+        {"id": i, "review": {"body": f"{GOOD} number {i}", "stars": i % 2}, "answers": {"text": [("yes", "no")[i % 2]]}}
+        for i in range(12)
+    ]
+    (tmp_path / "a.json").write_text(json.dumps({"version": 1, "data": rows}))
+    recipe = draft(run, "a.json", "--label-column", "answers.text")
+    assert recipe.task.prompt == "Labels: yes, no\nText: {review.body}\nLabel:"
+    items = read_items(recipe.task, recipe.task.train, Path(), "en")
+    assert [item.answer for item in items] == [" yes", " no"] * 6
+    assert f"Text: {GOOD} number 3\n" in items[3].prompt
 
 
 def test_many_different_answers_are_written(run: Run, tmp_path: Path) -> None:
@@ -269,7 +291,7 @@ def test_a_chat_template_is_pointed_to_and_conversations_to_their_recipe(run: Ru
     recipe = tmp_path / "recipe.yaml"
     interview = Interview(
         Wanted(tmp_path / "a.csv", "sw", tmp_path, "en", "sw", "en", model=str(model)),
-        _Asking(Console(), False),
+        _Asking(Terminal(), False),
         machine(),
     )
     drafted = drafting.draft(interview.draft())
@@ -299,9 +321,9 @@ def test_it_asks_on_a_terminal_what_it_cannot_know(run: Run, tmp_path: Path, mon
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     asked: list[str] = []
 
-    def answer(question: str, **options: Any) -> str:
-        asked.append(question)
-        return {"0": "sad", "1": "glad"}.get(question.partition("does ")[2][:1], "mood")
+    def answer(question: Text, **options: Any) -> str:
+        asked.append(question.plain)
+        return {"0": "sad", "1": "glad"}.get(question.plain.partition("does ")[2][:1], "mood")
 
     monkeypatch.setattr(Prompt, "ask", answer)
     recipe = draft(run, "a.jsonl")

@@ -1,15 +1,14 @@
 """`adamergex evaluate`: adapters beside each other and the base model, on benchmarks or on data of your own."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from adamergex.cli.device import DeviceOption
 from adamergex.errors import RecipeError
+from adamergex.terminal import Terminal, interruptible
 
 
 def evaluate(
@@ -60,7 +59,12 @@ def evaluate(
         str,
         typer.Option(metavar="NAME", help="What is compared, of labels: accuracy, macro_f1 or balanced_accuracy."),
     ] = "accuracy",
-    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first N items.")] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="Only N items: a sample with every label in its share, the same in every run."
+        ),
+    ] = None,
     length_normalization: Annotated[
         str, typer.Option(metavar="BY", help="Of a choice's log-likelihood: none, tokens or characters.")
     ] = "none",
@@ -123,15 +127,11 @@ def evaluate(
         seed=seed,
         trust_remote_code=trust_remote_code,
     )
-    console = Console()
-    try:
-        with display(console) as shown:
-            results = compare(request, output, shown, verify=verify, device=device)
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to go on", file=sys.stderr)
-        raise typer.Exit(130) from None
+    console = Terminal()
+    with interruptible("run the same command again to go on"), display(console) as shown:
+        results = compare(request, output, shown, verify=verify, device=device)
     report.show(console, results)
-    console.print(f"report: {output / 'report.html'}", highlight=False, soft_wrap=True, markup=False)
+    console.print(f"report: {output / 'report.html'}", soft_wrap=True)
 
 
 def _adapters(arguments: list[str]) -> dict[str, str]:

@@ -238,8 +238,7 @@ class _Planner:
         if "examples" in data:
             inputs["examples"] = data["examples"]
         id = f"checks/overlap-{name}-{language}"
-        # Nothing is trained here: what a run drops was not seen by its adapters.
-        allowed: Literal[True] | None = None if of.task.overlap == "refuse" else True
+        allowed = of.task.overlap != "refuse" or None
         params = OverlapParams(language=f"{name}, {language}", where={"examples": "examples"}, allowed=allowed)
         self.stages[id] = Stage(id, "overlap", params, inputs)
         return id

@@ -65,7 +65,7 @@ class RunData:
                 # What an adapter learns from is not what it is calibrated on.
                 part = "apart" if source == recipe.refined_inputs else "all"
                 most = recipe.evaluate.calibration.inputs
-                return self.add.inputs(f"data/inputs-{language}", source, language, part, most)
+                return self.add.inputs(f"data/inputs-{language}", source, language, part=part, most=most)
         return None
 
     def _unlabelled(self, language: str) -> tuple[str, ...]:
@@ -74,7 +74,7 @@ class RunData:
         if source is not None:
             first = next((one for one in recipe.inputs if self.add.has(one, language)), None)
             part, beside = ("rest" if source == first else "all"), self._scored_in(language)
-            ids.append(self.add.inputs(f"data/unlabelled-{language}", source, language, part, beside=beside))
+            ids.append(self.add.inputs(f"data/unlabelled-{language}", source, language, beside, part=part))
         if recipe.refine is not None and recipe.refine.transductive:
             ids.append(self.scored[language])
         return tuple(ids)

@@ -1,7 +1,7 @@
 """The stages of a recipe, one method for each; pure: the recipe and what was resolved are all they look at."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from adamergex.data.settings import Source
 from adamergex.execution.stage import Params, Stage
@@ -73,34 +73,18 @@ class RunStages:
         """Whether a source is there in a language."""
         return self.contents.has(Wanted(source, language, True, self.folder))
 
-    def inputs(
-        self,
-        id: str,
-        source: Source,
-        language: str,
-        part: str,
-        most: int | None = None,
-        beside: tuple[str, ...] = (),
-    ) -> str:
+    def inputs(self, id: str, source: Source, language: str, beside: tuple[str, ...] = (), **more: Any) -> str:
         """All inputs of a source, or a part of them (`ItemsParams.part`); their labels are not looked at."""
-        more: dict[str, Any] = {"labelled": False, "part": part, "most": most, "seed": self.drawn}
-        return self.items(id, self.recipe.task, source, language, beside=beside, **more)
+        more |= {"labelled": False, "seed": self.drawn}
+        return self.items(id, self.recipe.task, source, language, beside, **more)
 
     def items(
-        self,
-        id: str,
-        task: Task,
-        source: Source,
-        language: str,
-        scored: bool = True,
-        beside: tuple[str, ...] = (),
-        **more: Any,
+        self, id: str, task: Task, source: Source, language: str, beside: tuple[str, ...] = (), **more: Any
     ) -> str:
         """The items of a source in a language; without those that are scored, too (`beside`), where the recipe drops them."""
+        more = {"scored": True} | more
         content = self.contents.of(Wanted(source, language, True, self.folder))
-        params = ItemsParams(
-            task=task, source=source, content=content, language=language, scored=scored, folder=self.folder, **more
-        )
+        params = ItemsParams(task=task, source=source, content=content, language=language, folder=self.folder, **more)
         drops = beside and self.recipe.task.overlap == "drop"
         return self.add(id, "items", params, {"scored": beside} if drops else {})
 
@@ -127,8 +111,7 @@ class RunStages:
         roles = {role: tuple(ids) for role, ids in seen.items() if ids}
         where = {"dev": "dev", "examples": "examples", "reference": "reference.task"}
         where |= {"unlabelled": "the unlabelled inputs", "labelled": "refine.labelled"}
-        allowed: Literal[True] | None = True if self.recipe.task.overlap == "allow" else None
-        checks = []
+        checks, allowed = [], self.recipe.task.overlap == "allow" or None
         for target, id in scored.items():
             params = OverlapParams(language=target, where=where, allowed=allowed)
             own = {role: of[target] for role, of in beside.items() if of.get(target)}

@@ -1,26 +1,20 @@
 """A look at all data that a recipe names, before anything runs."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain, product
 from pathlib import Path
 
-from adamergex.data import sources
 from adamergex.data.settings import Source
-from adamergex.errors import AdaMergeXError, DataError, RecipeError
+from adamergex.errors import AdaMergeXError, RecipeError
 from adamergex.models.families import OBJECTIVES, Family, family, has_its_code, refuse_code
-from adamergex.recipes import cautions, chats, encoders, taken_adapters
+from adamergex.recipes import budgets, cautions, chats, encoders, overlaps, taken_adapters
 from adamergex.recipes.recipe import Recipe
 from adamergex.storage import checkpoints
 from adamergex.tasks.items import Item, read_items, refuse_unequal
-from adamergex.tasks.overlap import refuse_emptied, refuse_overlap, without
 from adamergex.tasks.task import Task
 from adamergex.training.reference_task import Reference
 from adamergex.training.trackers import missing
-
-# The items that are read: by their source, as JSON, and language.
-_Read = Mapping[tuple[str, str], list[Item]]
 
 
 @dataclass(frozen=True)
@@ -58,25 +52,25 @@ def check(recipe: Recipe, folder: Path) -> Looked:
         found = read_items(task, source, folder, language, scored, labelled)
         read.setdefault((source.model_dump_json(), language), found)
 
-    for task, source, language in _task_sources(recipe):
+    for task, source, language in task_sources(recipe):
         if source.is_local:
             attempt(partial(look_at, task, source, language))
     for source, language in _unlabelled(recipe):
         if source.is_local:
             attempt(partial(look_at, recipe.task, source, language, False))
-    for language in recipe.trained_languages if recipe.reference.task is None else ():
-        source = recipe.reference_source(language)
-        if not source.dataset:
-            attempt(partial(_first_text, recipe, source, folder, language))
     if recipe.reference.task is not None and not problems:
         key = recipe.reference.task.train.model_dump_json()
         counts = {
-            code: len(_kept(recipe, read, read[key, code])) for code in recipe.trained_languages if (key, code) in read
+            code: len(overlaps.kept(recipe, read, read[key, code]))
+            for code in recipe.trained_languages
+            if (key, code) in read
         }
         attempt(partial(refuse_unequal, counts))
     if recipe.scored is not None and not problems:
-        for look in _looks_for_overlap(recipe, read):
+        for look in overlaps.looks(recipe, read, _seen(recipe), _unlabelled(recipe)):
             attempt(look)
+    unseen: list[str] = []
+    attempt(lambda: unseen.extend(filter(None, [checkpoints.missing(recipe.base_model)])))
     model = checkpoints.model_at_hand(recipe.base_model, recipe.trust_remote_code, also=chats.files(recipe))
     if model is not None:
         attempt(lambda: refuse_code(model))
@@ -84,6 +78,10 @@ def check(recipe: Recipe, folder: Path) -> Looked:
         attempt(lambda: encoders.without_new_head(recipe, model))
         asked = [item for found in read.values() for item in found]
         attempt(lambda: problems.extend(chats.of_recipe(recipe, model, asked)))
+    for language in recipe.trained_languages if recipe.reference.task is None else ():
+        source = recipe.reference_source(language)
+        if not source.dataset:
+            attempt(partial(budgets.check, recipe, source, folder, language, model))
     taken = taken_adapters.find(recipe, folder)
     attempt(lambda: problems.extend(_misfits(recipe, taken, model)))
     warnings: list[str] = []
@@ -91,13 +89,13 @@ def check(recipe: Recipe, folder: Path) -> Looked:
         attempt(lambda: warnings.extend(_warnings(recipe, read, model)))
     if problems:
         raise RecipeError(problems)
-    return Looked(taken.unreachable, warnings)
+    return Looked([*unseen, *taken.unreachable], warnings)
 
 
-def _warnings(recipe: Recipe, read: _Read, model: checkpoints.Checkpoint | None) -> list[str]:
+def _warnings(recipe: Recipe, read: overlaps.Read, model: checkpoints.Checkpoint | None) -> list[str]:
     """What is odd about the items that were read, by source and language."""
     splits: dict[tuple[str, str], tuple[Task, cautions.Split]] = {}
-    for task, source, language in _task_sources(recipe):
+    for task, source, language in task_sources(recipe):
         key = (source.model_dump_json(), language)
         if key not in read:
             continue
@@ -124,32 +122,6 @@ def _called(recipe: Recipe, source: Source) -> tuple[str, cautions.Role]:
         (recipe.refine.labelled if recipe.refine else None, "refine.labelled", "other"),
     ]
     return next(((name, role) for one, name, role in named if one is source), ("reference.task", "other"))
-
-
-def _looks_for_overlap(recipe: Recipe, read: _Read) -> Iterator[Callable[[], None]]:
-    """Looks at what is seen and scored, too, each of which may raise DataError."""
-    scored = {language: _scored(recipe, read, language) for language in recipe.targets}
-    drops = recipe.task.overlap == "drop"
-    refuse = refuse_emptied if drops else refuse_overlap
-    # What is dropped is dropped for all target languages.
-    beside = {", ".join(scored): list(chain(*scored.values()))} if drops else scored
-    if recipe.task.overlap != "allow":
-        for (language, some), (where, source, trained) in product(beside.items(), _seen(recipe)):
-            yield partial(refuse, read.get((source.model_dump_json(), trained), []), some, language, where)
-        for source, language in _unlabelled(recipe):
-            seen = read.get((source.model_dump_json(), language), [])
-            yield partial(refuse, seen, scored[language], language, "the unlabelled inputs")
-
-
-def _kept(recipe: Recipe, read: _Read, seen: list[Item]) -> list[Item]:
-    """The items that are left where those that are scored, too, are dropped."""
-    if recipe.task.overlap != "drop":
-        return seen
-    return without(seen, chain(*(_scored(recipe, read, language) for language in recipe.targets)))
-
-
-def _scored(recipe: Recipe, read: _Read, language: str) -> list[Item]:
-    return [] if recipe.scored is None else read.get((recipe.scored.model_dump_json(), language), [])
 
 
 def _look_for_device(recipe: Recipe) -> None:
@@ -208,7 +180,8 @@ def unsplittable(recipe: Recipe) -> list[str]:
     return problems
 
 
-def _task_sources(recipe: Recipe) -> list[tuple[Task, Source, str]]:
+def task_sources(recipe: Recipe) -> list[tuple[Task, Source, str]]:
+    """The labelled sources that a recipe reads, with their task and language."""
     task, labelled = recipe.task, recipe.reference.task
     sources_in_use = [(task, task.train, recipe.source)]
     trained = [recipe.source, *(recipe.targets if recipe.ceiling else ())]
@@ -241,11 +214,6 @@ def _seen(recipe: Recipe) -> list[tuple[str, Source, str]]:
     """What models see with its answers before they are scored: what it is called, its source, its language."""
     return [
         (_called(recipe, source)[0], source, language)
-        for _, source, language in _task_sources(recipe)
+        for _, source, language in task_sources(recipe)
         if source is not recipe.scored
     ]
-
-
-def _first_text(recipe: Recipe, source: Source, folder: Path, language: str) -> None:
-    if not any(text.strip() for text in sources.texts(source, folder, language, recipe.reference.text)):
-        raise DataError(f"corpus of {language}: holds no text")

@@ -35,6 +35,14 @@ def rows(source: Source, folder: Path, language: str, label: str | None = None) 
     return iter(sample(found, source.limit, label)) if is_sampled(source, label) else islice(found, source.limit)
 
 
+def limited(source: Source, label: str | None) -> str:
+    """What a limit takes, in words; see `rows`."""
+    if not is_sampled(source, label):
+        return f"the first {source.limit:,} rows (limit)"
+    how = "with every label in its share, " if label else ""
+    return f"at most {source.limit:,} rows (limit), drawn {how}the same in every run"
+
+
 def is_sampled(source: Source, label: str | None) -> bool:
     """Whether a limit takes a sample, not the first rows; see `rows`."""
     return source.package is None and (label is not None or source.is_local)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -28,7 +28,7 @@ class OverlapParams(Params):
 
     language: Annotated[str, Unkeyed]
     where: Annotated[dict[str, str], Unkeyed] = Field(default_factory=dict)
-    allowed: Literal[True] | None = None
+    allowed: bool | None = None
 
 
 def make_overlap(params: OverlapParams, inputs: Inputs, output: Path, scratch: Path, worker: Any) -> None:

@@ -10,7 +10,7 @@ from adamergex.data.settings import Source
 from adamergex.execution.stage import Inputs, Kind, Params, Place, Stage
 from adamergex.scoring.calibration import FEWEST
 from adamergex.storage.files import read_json, read_jsonl, write_jsonl
-from adamergex.tasks import loading
+from adamergex.tasks import benchmarks, loading
 from adamergex.tasks.items import Item, from_row, read_items, to_row
 from adamergex.tasks.overlap import refuse_emptied, without
 from adamergex.tasks.task import Task
@@ -100,7 +100,7 @@ def dropped(folder: Path) -> tuple[int, int] | None:
 
 
 def facts(stage: Stage, folder: Path) -> Iterator[str]:
-    """What a report says of the items of a stage of this kind: that they are a sample, and what was left out.
+    """What a report says of the items of a stage of this kind: how their rows were read, and which were left out.
 
     Args:
         stage: of this kind.
@@ -108,11 +108,12 @@ def facts(stage: Stage, folder: Path) -> Iterator[str]:
     """
     params = stage.params
     assert isinstance(params, ItemsParams)  # Whoever asks has looked.
-    name, limit = stage.id.removeprefix("data/"), params.source.limit
-    label = params.task.answer if params.task.choices and params.labelled else None
-    if limit is not None and loading.is_sampled(params.source, label):
-        how = "with every label in its share, " if label else ""
-        yield f"{name}: at most {limit:,} rows (limit), drawn {how}the same in every run"
+    name, source = stage.id.removeprefix("data/"), params.source
+    if source.benchmark is not None and (note := benchmarks.find(source.benchmark).note(params.language)):
+        yield f"{name}: {note}"
+    if source.limit is not None:
+        label = params.task.answer if params.task.choices and params.labelled else None
+        yield f"{name}: {loading.limited(source, label)}"
     if (found := dropped(folder)) is not None:
         yield f"{name}: {found[0]:,} of {found[1]:,} items were dropped, being scored, too (task.overlap)"
 
