@@ -97,7 +97,10 @@ def test_hugging_face_data_sets_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("a.jsonl", b'{"text": 1}\n{"text": \n', r"a\.jsonl:2: not JSON"),
+        # The line of the file, and not the first one of what a parser is given; empty lines count.
+        ("a.jsonl", b'{"text": 1}\n{"text": \n', r"a\.jsonl:2: not JSON: Expecting value, column 9$"),
+        ("a.json", b'[{"a": 1},\n\n\n{"a" 2}]', r"a\.json:4: not JSON: Expecting ':' delimiter, column 6$"),
+        ("a.json", b'[{"a": 1},\n', r"a\.json:1: not JSON"),
         ("a.jsonl", b'{"a": 1}\n[1]\n', r"a\.jsonl:2: expected an object with keys, got list"),
         ("a.jsonl", b"[1]\n", r"a\.jsonl\[0\]: expected an object with keys, got int"),
         ("a.jsonl", b"[1]\n[2]\n", r"a\.jsonl:1: expected an object with keys, got list"),
@@ -148,6 +151,14 @@ def test_a_column_of_text_is_read_and_missed_by_name(tmp_path: Path) -> None:
     texts = sources.texts(Source(files=["a.jsonl"]), tmp_path, "es", "body")
     assert next(texts) == "uno"
     with pytest.raises(DataError, match=r"a\.jsonl:2: no text in column 'body'; the row has text; set reference\.text"):
+        next(texts)
+
+
+def test_a_null_among_documents_is_an_empty_one_and_what_else_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "uno"}\n{"text": null}\n{"text": "dos"}\n{"text": ["tres"]}\n')
+    texts = sources.texts(Source(files=["a.jsonl"]), tmp_path, "es", "text")
+    assert [next(texts), next(texts), next(texts)] == ["uno", "", "dos"]
+    with pytest.raises(DataError, match=r"a\.jsonl:4: column 'text' holds a list; expected text, or null"):
         next(texts)
 
 
@@ -229,7 +240,7 @@ def test_translations_are_known_by_their_id_or_else_by_their_place(tmp_path: Pat
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        ({"text": "x", "label": ""}, r"a\.jsonl:1: the answer in column 'label' is empty"),
+        ({"text": "x", "label": ""}, r"a\.jsonl:1: column 'label' is empty"),
         ({"text": "x", "label": "c"}, r"a\.jsonl:1: unknown label 'c'; task\.choices has a, b"),
         ({"text": "x"}, r"a\.jsonl:1: no column 'label'; the row has text"),
         ({"label": "a"}, r"a\.jsonl:1: no column 'text'; the row has label"),

@@ -73,7 +73,7 @@ def test_whatever_is_seen_and_scored_is_found_before_anything_runs(
 def test_data_that_is_there_only_in_a_run_is_looked_at_in_the_run(
     recipe: Path, split: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adamergex.pipeline.run.check", lambda recipe, folder: None)
+    monkeypatch.setattr("adamergex.pipeline.run.check", lambda recipe, folder: preflight.Looked())
     also(recipe.parent / f"data/{split}.es.jsonl", recipe.parent / "data/test.es.jsonl")
     with pytest.raises(DataError, match=r"1 of \d+ scored items stand in"):
         run(loading.load(str(recipe)), folder=recipe.parent, output=recipe.parent / "run")

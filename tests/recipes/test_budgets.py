@@ -86,7 +86,7 @@ def test_a_base_model_that_the_hub_has_not_is_told_from_a_hub_that_does_not_answ
 
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/{revision}/{filename}")
-    unseen = preflight.check(loading.load(str(path), ["base_model=user/none"]), path.parent)
+    unseen = preflight.check(loading.load(str(path), ["base_model=user/none"]), path.parent).unreachable
     assert len(unseen) == 1
     assert unseen[0].startswith("base_model user/none: the hub (http://127.0.0.1:9) does not answer: ")
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from adamergex.scoring.numbers import read_number
 from adamergex.tasks import benchmarks
 from adamergex.tasks.items import Item
 from adamergex.tasks.overlap import pairs
@@ -123,3 +124,12 @@ def test_translations_have_the_same_id_in_every_language(name: str, languages: s
     first, second = ([row["id"] for _, row in published(name, "test", code)] for code in languages.split())
     assert first == second
     assert len(set(first)) == len(first)
+
+
+@pytest.mark.skipif(not (DATA / "mgsm/exemplars.py").is_file(), reason="the authors' exemplars are not here")
+@pytest.mark.parametrize("language", benchmarks.find("mgsm").languages)
+def test_the_solutions_of_mgsms_exemplars_are_read_whatever_comes_after_them(language: str) -> None:
+    """And whichever marker the prompt has: the language's, the English one, or none."""
+    for marker in (benchmarks.find("mgsm").prompt(language).marker, "The answer is", None):
+        for _, row in published("mgsm", "exemplars", language):
+            assert read_number(f"{row['solution']} (20)", language, marker) == int(row["answer"])

@@ -10,7 +10,7 @@ from adamergex.errors import RecipeError
 from adamergex.inference.generation import completion
 from adamergex.pipeline.run import run
 from adamergex.recipes import loading
-from adamergex.recipes.preflight import check
+from adamergex.recipes.preflight import Looked, check
 from adamergex.recipes.recipe import Recipe
 from adamergex.scoring.scorers import score_completion
 from adamergex.tasks import prompting
@@ -148,7 +148,7 @@ def test_what_is_scored_too_is_dropped_or_said(
     train = json.loads((folder / "data/train.en.jsonl").read_text().splitlines()[1])
     test.write_text(test.read_text() + json.dumps(train) + "\n")
     recipe = loading.load(str(path), [f"task.overlap={overlap}", "evaluate.methods=[base]"])
-    assert check(recipe, folder) == []
+    assert check(recipe, folder) == Looked()
     run(recipe, folder=folder, output=folder / "run")
     assert len((folder / "run/data/task-en-train/items.jsonl").read_text().splitlines()) == trained
     assert len((folder / "run/data/task-es-test/items.jsonl").read_text().splitlines()) == 9

@@ -91,14 +91,17 @@ def validate(
 
     with documents.problems_shown(as_json):
         loaded = _load(recipe, overrides, trust_remote_code)
-        unseen = check(loaded, folder_of(recipe))
+        looked = check(loaded, folder_of(recipe))
         notes = told(task_sources(loaded), folder_of(recipe))
         notes += [HINT] if not loaded.task.chat and may_chat(loaded.base_model, loaded.trust_remote_code) else []
-    for line in unseen:
+    for line in looked.unreachable:
         say(f"not looked at: {line}", error=True)
+    for line in looked.warnings:
+        say(f"warning: {line}", error=True)
     if as_json:
         about = {"recipe": recipe, "name": loaded.name, "source": loaded.source, "targets": list(loaded.targets)}
-        about |= {"base_model": loaded.base_model, "notes": notes, "not_looked_at": unseen}
+        about |= {"base_model": loaded.base_model, "notes": notes, "warnings": looked.warnings}
+        about |= {"not_looked_at": looked.unreachable}
         documents.show(about | {"problems": []})
         return
     say(f"{recipe}: valid; {loaded.source} → {', '.join(loaded.targets)} on {loaded.base_model}")

@@ -28,8 +28,9 @@ def rows(path: Path, form: Format) -> Iterator[Row]:
             return
         except json.JSONDecodeError as error:
             if not is_lines:
-                # Empty lines do not count, which are few where there is one document.
-                raise DataError(f"{path}:{head[0][0] + error.lineno - 1}: not JSON: {error.msg}") from error
+                # Empty lines were left out.
+                numbers = [number for number, line in lines(path, form.encoding) if line.strip()]
+                raise DataError(f"{path}:{numbers[min(error.lineno, len(numbers)) - 1]}: {_not_json(error)}") from error
             numbered = ((number, line) for number, line in lines(path, form.encoding) if line.strip())
             head = []
     elif not is_lines:
@@ -64,9 +65,14 @@ def _first(numbered: Iterator[tuple[int, str]]) -> list[tuple[int, str]]:
 
 def _parsed(path: Path, number: int, line: str) -> Any:
     try:
-        return json.loads(line)
+        return json.loads(line.rstrip())
     except ValueError as error:
-        raise DataError(f"{path}:{number}: not JSON: {error}") from error
+        raise DataError(f"{path}:{number}: {_not_json(error)}") from error
+
+
+def _not_json(error: ValueError) -> str:
+    """What the parser says, but for the line, which it counts from the beginning of what it is given."""
+    return f"not JSON: {f'{error.msg}, column {error.colno}' if isinstance(error, json.JSONDecodeError) else error}"
 
 
 def _is_json(line: str) -> bool:

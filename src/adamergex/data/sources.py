@@ -41,12 +41,19 @@ def rows(source: Source, folder: Path, language: str, corpus: bool = False) -> I
 
 
 def texts(source: Source, folder: Path, language: str, column: str) -> Iterator[str]:
-    """The documents of a corpus: one column of its rows. Raises DataError as `rows`, and where a row has none."""
+    """The documents of a corpus: one column of its rows, empty where it is null.
+
+    Raises:
+        DataError: as `rows`; or a row has no such column, or no text in it.
+    """
     for location, row in rows(source, folder, language, corpus=True):
-        if not isinstance(text := nested.value(row, column), str):
+        text = "" if column in row and row[column] is None else nested.value(row, column)
+        if text is None:
             raise DataError(
                 f"{location}: no text in column {column!r}; the row has {', '.join(map(str, row))}; set reference.text"
             )
+        if not isinstance(text, str):
+            raise DataError(f"{location}: column {column!r} holds a {type(text).__name__}; expected text, or null")
         yield text
 
 

@@ -12,6 +12,7 @@ from adamergex.data.formats import Format, Row, ending, kind
 from adamergex.errors import DataError, RecipeError
 from adamergex.inference.usage import Asked
 from adamergex.storage.files import sha256, storage
+from adamergex.tasks.cells import WrongRows
 from adamergex.tasks.items import Item, question
 
 # The name of standard input and output.
@@ -191,9 +192,7 @@ class RowFile:
 
     def chunks(self, size: int = CHUNK) -> Iterator[list[Row]]:
         """The rows, so many at a time."""
-        rows = self.rows()
-        while chunk := list(islice(rows, size)):
-            yield chunk
+        return _chunks(self.rows(), size)
 
     def look(self, added: Mapping[str, type], as_parquet: bool) -> Looked:
         """Read all rows once, and find whatever is wrong with them before anything is answered.
@@ -203,21 +202,25 @@ class RowFile:
             as_parquet: whether Parquet will be written, whose columns have types.
 
         Raises:
-            DataError: a row is malformed, lacks a column of the prompt or has one that will be added; or there is none.
+            DataError: a row is malformed, lacks a column of the prompt or has one that will be added; or there is none. Of wrong
+                rows the first five have a line each, and all are counted.
         """
         columns: dict[str, None] = {}
         count, schema = 0, None
         is_parquet = self.ending == ".parquet"
         if as_parquet and is_parquet:
             schema = writers.schema_of(self.path)
-        for chunk in self.chunks():
+        wrong = WrongRows(self.name)
+        for chunk in _chunks(wrong.read(self.rows()), CHUNK):
             for location, row in chunk:
-                self.item(location, row)
+                with wrong.caught():
+                    self.item(location, row)
                 columns |= dict.fromkeys(row)
             self.refuse_added(chunk, added)
             count += len(chunk)
             if as_parquet and not is_parquet:
                 schema = writers.widened(schema, [row for _, row in chunk], list(columns))
+        wrong.refuse()
         if not count:
             raise DataError(f"{self.name}: holds no rows")
         with storage(self.path), opened(self.path) as stored, unpacked(stored, self.path) as file:
@@ -235,3 +238,8 @@ class RowFile:
                 raise DataError(
                     f"{location}: has a column {taken[0]!r} already, which the answers would have; rename or remove it"
                 )
+
+
+def _chunks(rows: Iterator[Row], size: int) -> Iterator[list[Row]]:
+    while chunk := list(islice(rows, size)):
+        yield chunk

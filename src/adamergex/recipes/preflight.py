@@ -1,13 +1,14 @@
 """A look at all data that a recipe names, before anything runs."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from adamergex.data.settings import Source
 from adamergex.errors import AdaMergeXError, RecipeError
 from adamergex.models.families import OBJECTIVES, Family, family, has_its_code, refuse_code
-from adamergex.recipes import budgets, chats, encoders, overlaps, taken_adapters
+from adamergex.recipes import budgets, cautions, chats, encoders, overlaps, taken_adapters
 from adamergex.recipes.recipe import Recipe
 from adamergex.storage import checkpoints
 from adamergex.tasks.items import Item, read_items, refuse_unequal
@@ -16,11 +17,21 @@ from adamergex.training.reference_task import Reference
 from adamergex.training.trackers import missing
 
 
-def check(recipe: Recipe, folder: Path) -> list[str]:
-    """Look at all data and adapters that a recipe names, before anything runs. Data sets on the hub are not downloaded for it.
+@dataclass(frozen=True)
+class Looked:
+    """What a look at a recipe's data shows that stops no run.
 
-    Returns:
-        What could not be looked at because the hub does not answer, a line each.
+    Attributes:
+        unreachable: what could not be looked at because the hub does not answer, a line each.
+        warnings: what is odd about the data, a line each.
+    """
+
+    unreachable: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def check(recipe: Recipe, folder: Path) -> Looked:
+    """Look at all data and adapters that a recipe names, before anything runs. Data sets on the hub are not downloaded for it.
 
     Raises:
         RecipeError: with one line for every source that is missing, empty or malformed.
@@ -31,8 +42,7 @@ def check(recipe: Recipe, folder: Path) -> list[str]:
         try:
             look()
         except AdaMergeXError as error:
-            if str(error) not in problems:
-                problems.append(str(error))
+            problems.extend(problem for problem in error.problems if problem not in problems)
 
     attempt(lambda: _look_for_device(recipe))
     read: dict[tuple[str, str], list[Item]] = {}
@@ -74,9 +84,44 @@ def check(recipe: Recipe, folder: Path) -> list[str]:
             attempt(partial(budgets.check, recipe, source, folder, language, model))
     taken = taken_adapters.find(recipe, folder)
     attempt(lambda: problems.extend(_misfits(recipe, taken, model)))
+    warnings: list[str] = []
+    if not problems:
+        attempt(lambda: warnings.extend(_warnings(recipe, read, model)))
     if problems:
         raise RecipeError(problems)
-    return [*unseen, *taken.unreachable]
+    return Looked([*unseen, *taken.unreachable], warnings)
+
+
+def _warnings(recipe: Recipe, read: overlaps.Read, model: checkpoints.Checkpoint | None) -> list[str]:
+    """What is odd about the items that were read, by source and language."""
+    splits: dict[tuple[str, str], tuple[Task, cautions.Split]] = {}
+    for task, source, language in task_sources(recipe):
+        key = (source.model_dump_json(), language)
+        if key not in read:
+            continue
+        name, role = _called(recipe, source)
+        # Of the target language's labels nothing is learned that is merged.
+        role = role if role != "learned" or language == recipe.source else "other"
+        splits.setdefault(key, (task, cautions.Split(f"{name} ({language})", read[key], role)))
+    found = [
+        line
+        for task in filter(None, (recipe.task, recipe.reference.task))
+        for line in cautions.of_items(task, [split for of, split in splits.values() if of is task])
+    ]
+    return found + (cautions.of_lengths(recipe, model, [split for _, split in splits.values()]) if model else [])
+
+
+def _called(recipe: Recipe, source: Source) -> tuple[str, cautions.Role]:
+    """What a source is called in messages, and what its items are for."""
+    task = recipe.task
+    named: list[tuple[Source | None, str, cautions.Role]] = [
+        (task.train, "train", "learned"),
+        (recipe.scored, recipe.evaluate.split, "scored"),
+        (task.dev, "dev", "other"),
+        (task.examples, "examples", "other"),
+        (recipe.refine.labelled if recipe.refine else None, "refine.labelled", "other"),
+    ]
+    return next(((name, role) for one, name, role in named if one is source), ("reference.task", "other"))
 
 
 def _look_for_device(recipe: Recipe) -> None:
@@ -167,10 +212,8 @@ def _unlabelled(recipe: Recipe) -> list[tuple[Source, str]]:
 
 def _seen(recipe: Recipe) -> list[tuple[str, Source, str]]:
     """What models see with its answers before they are scored: what it is called, its source, its language."""
-    names = {id(recipe.task.train): "train", id(recipe.task.dev): "dev", id(recipe.task.examples): "examples"}
-    names |= {id(recipe.refine.labelled): "refine.labelled"} if recipe.refine else {}
     return [
-        (names.get(id(source), "reference.task"), source, language)
+        (_called(recipe, source)[0], source, language)
         for _, source, language in task_sources(recipe)
         if source is not recipe.scored
     ]

@@ -1,6 +1,7 @@
 """The task section of a recipe: sources of rows, and how a row becomes a prompt and its answer."""
 
 import string
+import unicodedata
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -44,7 +45,7 @@ class Wording(Section):
         if value is not None:
             if len(value) < 2:
                 raise ValueError("expected at least two labels")
-            words = [" ".join(words.split()) for words in value.values()]
+            words = [same_words(words) for words in value.values()]
             if not all(words):
                 raise ValueError("a label has no words; give it some")
             if len(set(words)) < len(words):
@@ -94,6 +95,11 @@ class Wording(Section):
     def has_fixed_labels(self) -> bool:
         """Whether all items have the same choices, word for word, so that predictions have label shares."""
         return bool(self.choices) and self.shared_columns == []
+
+
+def same_words(text: str) -> str:
+    """Words without differences in white space and in forms of Unicode, which look the same."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 _RULE = "by its name, or a path such as translation.en or answers.text[0]; double a brace that is meant as such"
@@ -183,6 +189,11 @@ class Task(Conversational):
         "choice, text or, of messages, generation if left out",
     )
     answer: str = Field(description="the column that holds the label or the answer; a list holds several right ones")
+    answer_format: Literal["canonical", "language"] | None = Field(
+        None,
+        description="how numbers are written, in the data and by the model: with a decimal point (1,234.5), or as the language "
+        "writes them (1.234,5 in Spanish); if left out, right answers that are not the same both ways are refused",
+    )
     learned: str | None = Field(
         None,
         description="the column that is learned where that is not the answer, such as a solution that ends with it",
@@ -235,6 +246,8 @@ class Task(Conversational):
             raise ValueError("wordings: system belongs to chat: true; add it to the task, or remove system")
         if self.answer_kind != "number" and (self.marker or any(w.marker for w in self.wordings.values())):
             raise ValueError("marker belongs to kind: number; remove it")
+        if self.answer_kind != "number" and self.answer_format:
+            raise ValueError("answer_format belongs to kind: number; remove it")
         return self
 
     @property

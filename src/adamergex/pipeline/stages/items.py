@@ -57,6 +57,8 @@ class ItemsParams(Params):
         task = self.task.model_dump(include={"answer", "learned", "kind"})
         # What an encoder reads as the second text of a pair.
         task |= {"shared_columns": self.task.wording(self.language).shared_columns}
+        if self.task.answer_kind == "number":
+            task |= {"marker": self.task.wording(self.language).marker, "answer_format": self.task.answer_format}
         if self.task.chat:
             task["chat"] = self.task.wording(self.language).model_dump(include={"system"}) | {
                 "messages": self.task.messages
@@ -121,4 +123,4 @@ def read_all(folders: Sequence[Path]) -> list[Item]:
     return [item for folder in folders for item in read(folder)]
 
 
-KIND = Kind(ItemsParams, make, revision=3)
+KIND = Kind(ItemsParams, make, revision=4)
