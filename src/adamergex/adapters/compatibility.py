@@ -16,6 +16,7 @@ _SAME_MEANING = {
     "(IA)³": ("fan_in_fan_out",),
     "prefix tuning": ("num_virtual_tokens", "num_layers", "token_dim", "num_transformer_submodules"),
     "p-tuning": ("num_virtual_tokens", "token_dim", "num_transformer_submodules"),
+    "prompt tuning": ("num_virtual_tokens", "token_dim", "num_transformer_submodules"),
 }
 
 

@@ -23,6 +23,8 @@ from torch import Tensor
 from adamergex.errors import AdapterError
 
 MAX_HEADER = 100_000_000
+# How a pointer of Git LFS begins: "version https://git-lfs.github.com/spec/v1".
+_LFS = int.from_bytes(b"version ", "little")
 # In the order in which the safetensors package ranks them; files store the last of these first.
 _DTYPES = {
     "BOOL": torch.bool,
@@ -95,6 +97,15 @@ class TensorFile(Mapping[str, Tensor]):
                 "copy or train it again"
             )
 
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Give tensors other names; those that are not named are left out.
+
+        Args:
+            names: name now → name afterwards.
+        """
+        self.specs = {names[name]: self.specs[name] for name in sorted(names, key=lambda name: names[name])}
+        self._starts = {new: self._starts[name] for name, new in names.items()}
+
     def __getitem__(self, name: str) -> Tensor:
         spec = self.specs[name]
         raw = torch.empty(spec.size, dtype=torch.uint8)
@@ -124,6 +135,10 @@ class TensorFile(Mapping[str, Tensor]):
 def _header(read: Any, path: Path, size: int) -> tuple[dict[str, Any], int]:
     """The header without its metadata, and where the data begin."""
     length = int.from_bytes(read(8), "little")
+    if length == _LFS:
+        raise AdapterError(
+            f"{path}: is a Git LFS pointer and not the file itself; run `git lfs pull` in its repository, or download it again"
+        )
     # Checked before it is used: a forged length must not allocate memory.
     if size < 8 or length > min(size - 8, MAX_HEADER):
         raise AdapterError(

@@ -53,7 +53,7 @@ def warnings(method: MergeMethod, adapters: Mapping[str, Adapter], rank: int | N
         adapters: by role.
         rank: of the result, where it is a LoRA.
     """
-    lines = []
+    lines = [f"{role}: {note}" for role, adapter in adapters.items() for note in adapter.notes]
     if method.assumes_shared_start and (distance := drift(list(adapters.values()))) > _LARGE_DRIFT:
         lines.append(
             f"the A factors lie {distance:.2f} of their norm apart: merging A and B separately is then not the sum of "

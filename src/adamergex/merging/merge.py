@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from adamergex.adapters.adapter import Adapter, Computed
 from adamergex.adapters.compatibility import differences
+from adamergex.adapters.peft_config import FOREIGN
 from adamergex.errors import MergeError
 from adamergex.merging.base_method import SOURCE, TARGET, TASK, MergeMethod
 from adamergex.merging.checks import unfit, unused, warnings
@@ -125,8 +126,8 @@ def _merged(adapters: dict[str, Adapter], method: MergeMethod) -> Merged:
 
 
 def _config(task: Adapter, rank: int | None) -> dict[str, Any]:
-    """The task's configuration, with one rank and a scaling of 1."""
-    config = {**task.config, "inference_mode": True}
+    """The task's configuration, with one rank and a scaling of 1, and without what PEFT does not know."""
+    config = {key: value for key, value in task.config.items() if key not in FOREIGN} | {"inference_mode": True}
     if rank is None:
         return config
     # The initialisation of A and B no longer matters, and some cannot be made for every rank.
