@@ -132,7 +132,7 @@ FIRST = "base_model.model.model.layers.0.mlp.down_proj.lora_A.weight"
     [
         (lambda path: (path / WEIGHTS).unlink(), "adapter_model.safetensors is missing"),
         (lambda path: (path / CONFIG).unlink(), "adapter_config.json is missing"),
-        (only_a_pickle, "adapter_model.bin is a pickle, which may run any code .* weights_only=True"),
+        (only_a_pickle, "adapter_model.bin is a pickle, which may run any code .* adamergex convert"),
         (loop, "(Too many levels|symbolic link)"),
         (pipe, "not a regular file"),
         (broken_weights(lambda content: b""), "has 0 bytes"),

@@ -6,6 +6,7 @@ tensors in it are.
 
 import json
 import math
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from adamergex.adapters import tensor_file
 from adamergex.adapters.agreement import agree
-from adamergex.adapters.location import CONFIG, WEIGHTS, locate
+from adamergex.adapters.location import CONFIG, WEIGHTS, locate, pickles, shards
 from adamergex.adapters.low_rank import LowRank
 from adamergex.adapters.peft_config import completed, supported
 from adamergex.adapters.schema import Product, TensorSchema, read
@@ -188,12 +189,15 @@ def load(folder: str | Path, *, lazy: bool = False) -> Adapter:
     except AdapterError as error:
         raise AdapterError(f"{origin}: {error}") from error
     weights = folder / WEIGHTS
-    pickles = sorted(path.name for path in folder.glob("adapter_model*.bin")) if not weights.exists() else []
-    if pickles:
+    if not weights.exists() and (others := pickles(folder) or shards(folder)):
+        what = (
+            "a pickle, which may run any code when it is read"
+            if others[0].suffix == ".bin"
+            else "a part of the weights"
+        )
         raise AdapterError(
-            f"{folder}: {pickles[0]} is a pickle, which may run any code when it is read. If you trust its source, convert "
-            'it: python -c "import torch, safetensors.torch as s; '
-            f"s.save_file(torch.load('{pickles[0]}', weights_only=True), '{WEIGHTS}')\""
+            f"{folder}: {others[0].name} is {what}; convert it to safetensors: adamergex convert {shlex.quote(str(folder))} "
+            f"--output {shlex.quote(f'{folder.name}-safetensors')}"
         )
     if not weights.exists() and not weights.is_symlink():
         raise AdapterError(f"{folder}: not a PEFT adapter folder: {WEIGHTS} is missing")

@@ -10,6 +10,19 @@ from adamergex.storage.hub import HubName
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
+# The files that are a tokenizer, by their names.
+TOKENIZER = (
+    "tokenizer*.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "*.model",
+    "*.tiktoken",
+    "chat_template*",
+    "*processor_config.json",
+)
 
 
 @dataclass(frozen=True)
@@ -28,6 +41,16 @@ class Location:
     def pinned(self) -> str:
         """A name under which the same adapter is found again: a path, or a place on the hub at its commit."""
         return str(self.folder if self.repository is None else self.repository)
+
+
+def pickles(folder: Path) -> list[Path]:
+    """The weights of an adapter folder as PEFT wrote them up to 0.6, one file or several."""
+    return sorted(folder.glob("adapter_model*.bin"))
+
+
+def shards(folder: Path) -> list[Path]:
+    """The weights of an adapter folder where they were cut into several files of safetensors."""
+    return sorted(folder.glob("adapter_model-*-of-*.safetensors"))
 
 
 def short(name: str) -> str:
@@ -75,8 +98,13 @@ def _lacking(place: HubName) -> str:
         files = []
     where = f"in {place.subfolder}/" if place.subfolder else "at its top"
     beside = [file for file in files if file.rpartition("/")[0] == place.subfolder]
-    if pickles := [file for file in beside if file.endswith((".bin", ".pt", ".pth", ".pkl"))]:
-        return f"the hub has no {WEIGHTS} {where}, but {pickles[0]}, a pickle, which is not downloaded; ask for safetensors"
+    if found := [file for file in beside if file.endswith((".bin", ".pt", ".pth", ".pkl"))]:
+        inside = f"DIR/{place.subfolder}".rstrip("/")
+        revision = f" --revision {place.revision}" if place.revision else ""
+        return (
+            f"the hub has no {WEIGHTS} {where}, but {found[0]}, a pickle, which is not downloaded; to convert it: "
+            f"hf download {place.repository}{revision} --local-dir DIR, and adamergex convert {inside} --output DIR2"
+        )
     others = sorted(file.rpartition("/")[0] for file in files if file.rpartition("/")[2] == CONFIG)
     if others := [other for other in others if other != place.subfolder]:
         shown = ", ".join(other or "its top" for other in others[:5]) + ", …" * (len(others) > 5)

@@ -136,9 +136,7 @@ def _header(read: Any, path: Path, size: int) -> tuple[dict[str, Any], int]:
     """The header without its metadata, and where the data begin."""
     length = int.from_bytes(read(8), "little")
     if length == _LFS:
-        raise AdapterError(
-            f"{path}: is a Git LFS pointer and not the file itself; run `git lfs pull` in its repository, or download it again"
-        )
+        raise _pointer(path)
     # Checked before it is used: a forged length must not allocate memory.
     if size < 8 or length > min(size - 8, MAX_HEADER):
         raise AdapterError(
@@ -153,6 +151,31 @@ def _header(read: Any, path: Path, size: int) -> tuple[dict[str, Any], int]:
         raise AdapterError(f"{path}: not a valid safetensors file: its header is not an object")
     header.pop("__metadata__", None)
     return header, 8 + length
+
+
+def _pointer(path: Path) -> AdapterError:
+    return AdapterError(
+        f"{path}: is a Git LFS pointer and not the file itself; run `git lfs pull` in its repository, or download it again"
+    )
+
+
+def refuse_pointer(path: Path) -> None:
+    """Raises AdapterError where a file is a Git LFS pointer, or cannot be read."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+    except OSError as error:
+        raise AdapterError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if int.from_bytes(start, "little") == _LFS:
+        raise _pointer(path)
+
+
+def check_dtype(path: Path, name: str, tensor: Tensor) -> None:
+    """Raises AdapterError where a tensor has a dtype that is not written."""
+    if tensor.dtype not in _CODES or tensor.layout != torch.strided:
+        raise AdapterError(
+            f"{path}: tensor {name} has dtype {tensor.dtype}, {tensor.layout}; supported: {', '.join(_DTYPES)}"
+        )
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
