@@ -79,9 +79,8 @@ class Adapter:
     @cached_property
     def specs(self) -> Mapping[str, Spec]:
         """Shape and dtype of each tensor, without its values."""
-        if isinstance(self.tensors, TensorFile | Computed):
-            return self.tensors.specs
-        return {name: Spec(tuple(tensor.shape), tensor.dtype) for name, tensor in self.tensors.items()}
+        known: Mapping[str, Spec] | None = getattr(self.tensors, "specs", None)
+        return known or {name: Spec(tuple(tensor.shape), tensor.dtype) for name, tensor in self.tensors.items()}
 
     @cached_property
     def schema(self) -> TensorSchema:

@@ -4,6 +4,7 @@ Up to PEFT 0.6 `adapter_model.bin` was the default, and a file may have been cut
 restricted unpickler, which makes tensors and nothing else, and runs no code of the file's.
 """
 
+import fnmatch
 import json
 import os
 import pickle
@@ -47,12 +48,9 @@ def convert(folder: Path, output: Path, overwrite: bool = False) -> list[str]:
         raise AdapterError(f"{folder}: has {WEIGHTS} already; there is nothing to convert")
     if not sources:
         raise AdapterError(f"{folder}: holds neither adapter_model.bin nor shards; there is nothing to convert")
-    if others := {*replaceable({"adapter": resolved(folder)}, output, overwrite)} - {
-        CONFIG,
-        WEIGHTS,
-        _CARD,
-        *(path.name for path in _beside(output)),
-    }:
+    present = replaceable({"adapter": resolved(folder)}, output, overwrite)
+    own = (CONFIG, WEIGHTS, _CARD, *TOKENIZER)
+    if others := [name for name in present if not any(fnmatch.fnmatchcase(name, pattern) for pattern in own)]:
         raise StorageError(
             f"{output} holds more than an adapter ({min(others)}), and is not replaced; choose another --output"
         )

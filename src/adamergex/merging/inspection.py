@@ -95,7 +95,7 @@ def relate(adapters: Mapping[str, Adapter]) -> dict[str, Any]:
     """How several adapters compare: what stands in the way of merging them, and drift and cosines by pair."""
     pairs = {f"{a} · {b}": (adapters[a], adapters[b]) for a, b in combinations(adapters, 2)}
     return {
-        "differences": differences(adapters),
+        "differences": differences(adapters, options=True),
         "drift": {pair: drift(list(both)) for pair, both in pairs.items()},
         "cosine": {pair: cosines(*both) for pair, both in pairs.items()},
     }
