@@ -1,13 +1,13 @@
 """What is shown of a run where nobody looks at a terminal."""
 
 import pytest
-from rich.console import Console
 
 from adamergex.progress import display
+from adamergex.terminal import Terminal
 
 
 def test_warnings_go_to_standard_error_and_progress_does_not(capsys: pytest.CaptureFixture[str]) -> None:
-    with display(Console(force_terminal=False)) as shown:
+    with display(Terminal()) as shown:
         shown.stage("adapters/task-en")
         shown.warn("wandb failed [1], and is left out")
         shown.end()

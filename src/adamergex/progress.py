@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+from adamergex.terminal import Terminal, say
 
 # Where the output is a file, seconds between two lines of one stage.
 _QUIET_SECONDS = 30.0
@@ -72,7 +74,7 @@ class Live:
 
     def skip(self, name: str) -> None:
         """See Display."""
-        self._progress.console.print(f"[dim]✓ {escape(name)} (done before)")
+        self._progress.console.print(Text(f"✓ {name} (done before)", "dim"))
 
     def step(self, done: int, total: int, tokens: int = 0, loss: float | None = None) -> None:
         """See Display."""
@@ -81,20 +83,22 @@ class Live:
 
     def warn(self, text: str) -> None:
         """See Display."""
-        self._progress.console.print(f"[yellow]! {escape(f'{self._name}: {text}')}")
+        self._progress.console.print(Text(f"! {self._name}: {text}", "yellow"))
 
     def end(self) -> None:
         """See Display."""
         seconds = time.monotonic() - self._clock.began
         loss = f", loss {self._clock.loss:.3f}" if self._clock.loss is not None else ""
         self._progress.update(self._task, visible=False)
-        self._progress.console.print(f"[green]✓[/] {escape(self._name)} [dim]({seconds:.0f} s{loss})")
+        self._progress.console.print(
+            Text.assemble(("✓", "green"), f" {self._name} ", (f"({seconds:.0f} s{loss})", "dim"))
+        )
 
 
 class Lines:
     """For logs: one line when a stage begins and ends, and every half minute in between; warnings go to standard error."""
 
-    def __init__(self, console: Console):
+    def __init__(self, console: Terminal):
         self._console = console
         self._clock = _Clock()
         self._last = 0.0
@@ -120,7 +124,7 @@ class Lines:
     def warn(self, text: str) -> None:
         """See Display."""
         # Whoever keeps standard output alone is told all the same.
-        Console(stderr=True).print(f"warning: {self._name}: {text}", markup=False, highlight=False, soft_wrap=True)
+        say(f"warning: {self._name}: {text}", error=True)
 
     def end(self) -> None:
         """See Display."""
@@ -128,7 +132,7 @@ class Lines:
         self._print(f"{self._name}: done in {time.monotonic() - self._clock.began:.0f} s{loss}")
 
     def _print(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(text, soft_wrap=True)
 
 
 class Silent:
@@ -151,7 +155,7 @@ class Silent:
 
 
 @contextmanager
-def display(console: Console) -> Iterator[Display]:
+def display(console: Terminal) -> Iterator[Display]:
     """The display that fits the console: live on a terminal, lines elsewhere."""
     if not console.is_terminal:
         yield Lines(console)

@@ -97,6 +97,12 @@ def test_a_reader_who_has_seen_enough_is_no_error(run: Path, tmp_path: Path) -> 
     assert len(rows(done.stdout)) == 1
     assert "Traceback" not in done.stderr
     assert "Exception" not in done.stderr
+    # It stops there: what it would say at the end is not said.
+    assert "7,200 rows" not in done.stderr
+    full = f"{sys.executable} -m adamergex predict {run} a.jsonl --raw --output - >/dev/full"
+    done = subprocess.run(full, shell=True, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == "error: standard output: No space left on device"
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import adamergex
 from adamergex.pipeline.run import finish
 from adamergex.recipes import loading
 
@@ -66,6 +67,27 @@ def test_the_metric_of_a_recipe_is_what_rows_are_compared_by(many: Path) -> None
     assert "permutation test of swapped answers p" in text
     # Nothing is answered again for it.
     assert predictions == {path: path.stat().st_mtime_ns for path in predictions}
+
+
+@pytest.mark.parametrize("calibration", ["batch", {"shares": {"pos": 0.9, "neg": 0.1}}])
+def test_evaluate_calibrates_as_the_recipe_says(many: Path, calibration: object) -> None:
+    """The same adapter is scored alike by its run and by a comparison; where the source's shares are taken, otherwise."""
+    recipe = json.loads(many.read_text())
+    recipe["evaluate"]["calibration"] = calibration
+    many.write_text(json.dumps(recipe))
+    run = many.parent / "run"
+    (own,) = [
+        row for row in finish(loading.load(str(many)), many.parent, run).report.rows if row.method == "source-adapter"
+    ]
+    given = {"t0": run / "adapters/task-en"}
+    (found,) = [row for row in adamergex.evaluate(given, [str(many)], ["es"], run.parent / "e") if row.method == "t0"]
+    assert found.others == own.others
+    stated = [json.loads(path.read_text()) for path in (run.parent / "e").glob("calibration/*/es/t0/calibration.json")]
+    assert [one["strength"] for one in stated] == [1.0]
+    recipe["evaluate"]["calibration"] = "none"
+    many.write_text(json.dumps(recipe))
+    rows = adamergex.evaluate(given, [str(many)], ["es"], run.parent / "none")
+    assert not any(name.startswith("calibrated") for row in rows for name in row.others)
 
 
 def test_few_items_are_left_as_they_are(own_data: Callable[..., Path]) -> None:

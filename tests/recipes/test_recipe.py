@@ -119,6 +119,8 @@ def test_methods_that_do_not_fit_the_adapters_are_refused_before_anything_is_tra
     assert "evaluate.methods: factor-space merges A and B of LoRA; the adapters are (IA)³" in found
     [found] = problems("quickstart", "evaluate.methods=[base, base]")
     assert "a method is listed twice" in found
+    [found] = problems("quickstart", "track=[tensorboard, tensorboard]")
+    assert "track: a tracker is listed twice" in found
     assert loading.load("quickstart", ["evaluate.methods=[adamergex, base]"]).evaluate.methods == [
         "base",
         "adamergex",

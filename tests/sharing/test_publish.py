@@ -122,6 +122,8 @@ def test_the_card_has_the_scores_of_the_report(logged_in: Hub, run: Path) -> Non
     assert f"| merged (t = 0.5) | {100 * rows['adamergex']['score']:.1f} |" in card.text
     assert "(8 items, exact McNemar p" in card.text
     assert "{text}:" in card.text
+    # There were too few inputs to calibrate.
+    assert "With its prompt and its labels, as it was scored:" in card.text
     assert data.widget == [{"text": "[text]:"}]
     assert 'adamergex.predictor("me/own-es")' in card.text
     assert publication.notes == ()
@@ -129,6 +131,7 @@ def test_the_card_has_the_scores_of_the_report(logged_in: Hub, run: Path) -> Non
     delivered = ModelCard((run / "delivered/es/README.md").read_text())
     assert "PATH OF THIS FOLDER" in delivered.text
     assert "## Scores" not in delivered.text
+    assert "With its prompt and its labels:" in delivered.text
     assert delivered.data.language == ["es"]
 
 
@@ -161,6 +164,10 @@ def test_several_languages_are_subfolders(logged_in: Hub, own_data: Own, tmp_pat
     one = prepared(tmp_path / "run", "me/one", "sw", BASE)
     assert sorted(one.files) == ["README.md", "adamergex.json", "adapter_config.json", "adapter_model.safetensors"]
     assert parsed(one).data.language == ["sw"]
+    # A language that the recipe no longer names is not published along.
+    finish(loading.load(str(path), ["targets=[es]"]), path.parent, tmp_path / "run")
+    assert (tmp_path / "run/delivered/sw").is_dir()
+    assert prepared(tmp_path / "run", "me/both", base_model=BASE).languages == ("es",)
 
 
 def test_a_dry_run_shows_all_and_uploads_nothing(hub: Hub, run: Path) -> None:

@@ -6,15 +6,14 @@ import json
 import os
 import platform
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from adamergex.errors import DataError, RecipeError, StorageError
+from adamergex.terminal import Terminal, interruptible
 
 if TYPE_CHECKING:
     from adamergex.data.corpus import Request
@@ -95,17 +94,15 @@ def corpus(
         "content": sources.fingerprint(source, Path(), language),
         "licence": sources.licence(source),
     }
-    console = Console()
+    console = Terminal()
     try:
-        facts = _write(source, request, text, tokenizer, trust_remote_code, completion, output, about, console)
+        with interruptible("nothing was written"):
+            facts = _write(source, request, text, tokenizer, trust_remote_code, completion, output, about, console)
     except DataError as error:
         # The same settings have one name in a recipe and another here.
         raise DataError(re.sub(r"reference\.(\w+)", r"--\1", str(error))) from error
-    except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
-        raise typer.Exit(130) from None
     console.print(_table(facts))
-    console.print(f"corpus: {output}", highlight=False, soft_wrap=True, markup=False)
+    console.print(f"corpus: {output}", soft_wrap=True)
 
 
 def _source(where: list[str], config: str | None, split: str | None, revision: str | None) -> "Source":
@@ -153,7 +150,7 @@ def _write(
     completion: int | None,
     output: Path,
     about: dict[str, Any],
-    console: Console,
+    console: Terminal,
 ) -> dict[str, Any]:
     """Write the folder beside its place, and rename it when it is whole."""
     import numpy as np

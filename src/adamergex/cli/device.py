@@ -1,20 +1,11 @@
 """The option `--device`."""
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-
-class Device(StrEnum):
-    """Where models compute."""
-
-    auto = "auto"
-    cuda = "cuda"
-    mps = "mps"
-    cpu = "cpu"
-
+from adamergex.models.device_names import DeviceName
 
 DeviceOption = Annotated[
-    Device, typer.Option(help="Where models compute; auto: a CUDA or ROCm GPU where there is one, else the CPU.")
+    DeviceName, typer.Option(help="Where models compute; auto: a CUDA or ROCm GPU where there is one, else the CPU.")
 ]

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from adamergex.cli import documents
+from adamergex.terminal import Terminal
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -31,7 +31,7 @@ TRIED = {"torch": 2, "transformers": 5, "peft": 0, "accelerate": 1, "tokenizers"
 _LEAST_SPACE, _LEAST_MEMORY = 5 * 2**30, 4 * 2**30
 _TIMEOUT = 3.0
 _GIB = 2**30
-_SIGNS = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "problem": "[red]problem[/]"}
+_COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}
 
 Status = Literal["ok", "note", "problem"]
 Installed = Callable[[str], str | None]
@@ -290,11 +290,11 @@ def folder(name: str, path: Path, variable: str) -> Finding:
 
 
 def _show(found: list[Finding]) -> None:
-    console = Console()
+    console = Terminal()
     table = Table(box=None, show_header=False, pad_edge=False)
     for finding in found:
-        advice = f"\n→ {escape(finding.advice)}" if finding.advice else ""
-        table.add_row(_SIGNS[finding.status], escape(finding.name), f"{escape(finding.value)}{advice}")
+        advice = f"\n→ {finding.advice}" if finding.advice else ""
+        table.add_row(Text(finding.status, _COLOURS[finding.status]), finding.name, f"{finding.value}{advice}")
     console.print(table)
     problems = sum(finding.status == "problem" for finding in found)
     console.print("nothing stands in the way of a run" if not problems else f"problems: {problems}")

@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import typer
-
 from adamergex.errors import AdaMergeXError, RecipeError
+from adamergex.terminal import say
 
 
 def lines(error: AdaMergeXError) -> list[str]:
@@ -17,7 +16,7 @@ def lines(error: AdaMergeXError) -> list[str]:
 
 def show(document: dict[str, Any]) -> None:
     """Print a document on standard output."""
-    typer.echo(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False))
+    say(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False))
 
 
 @contextmanager

@@ -1,15 +1,14 @@
 """`adamergex evaluate`: adapters beside each other and the base model, on benchmarks or on data of your own."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from adamergex.cli.device import Device, DeviceOption
+from adamergex.cli.device import DeviceOption
 from adamergex.errors import RecipeError
+from adamergex.terminal import Terminal, interruptible
 
 
 def evaluate(
@@ -79,7 +78,7 @@ def evaluate(
         typer.Option(metavar="KEY=VALUE", help="An argument of vLLM's engine, such as tensor_parallel_size=2."),
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the draw of examples.")] = 0,
-    device: DeviceOption = Device.auto,
+    device: DeviceOption = "auto",
     trust_remote_code: Annotated[
         bool,
         typer.Option("--trust-remote-code", help="Run Python code that comes with the base model; read it before."),
@@ -123,15 +122,11 @@ def evaluate(
         seed=seed,
         trust_remote_code=trust_remote_code,
     )
-    console = Console()
-    try:
-        with display(console) as shown:
-            results = compare(request, output, shown, verify=verify, device=device.value)
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to go on", file=sys.stderr)
-        raise typer.Exit(130) from None
+    console = Terminal()
+    with interruptible("run the same command again to go on"), display(console) as shown:
+        results = compare(request, output, shown, verify=verify, device=device)
     report.show(console, results)
-    console.print(f"report: {output / 'report.html'}", highlight=False, soft_wrap=True, markup=False)
+    console.print(f"report: {output / 'report.html'}", soft_wrap=True)
 
 
 def _adapters(arguments: list[str]) -> dict[str, str]:

@@ -1,15 +1,14 @@
 """`adamergex fuse`: a base model with an adapter folded in."""
 
-import sys
 import warnings as python_warnings
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from adamergex.cli.merge import ADAPTER
+from adamergex.terminal import Terminal, interruptible, say
 
 
 class Dtype(StrEnum):
@@ -49,31 +48,27 @@ def fuse(
 
     # Notices of the libraries' own are not the user's business.
     python_warnings.filterwarnings("ignore")
-    console = Console()
-    try:
-        with display(console) as shown:
-            shown.stage("base model")
-            request = fused_folder.prepared(
-                adapter,
-                output,
-                language=language,
-                base_model=base_model,
-                overwrite=overwrite,
-                trust_remote_code=trust_remote_code,
-            )
-            shown.end()
-            shown.stage("fuse")
-            facts = fused_folder.put(request, output, dtype)
-            shown.end()
-    except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
-        raise typer.Exit(130) from None
+    console = Terminal()
+    with interruptible("nothing was written"), display(console) as shown:
+        shown.stage("base model")
+        request = fused_folder.prepared(
+            adapter,
+            output,
+            language=language,
+            base_model=base_model,
+            overwrite=overwrite,
+            trust_remote_code=trust_remote_code,
+        )
+        shown.end()
+        shown.stage("fuse")
+        facts = fused_folder.put(request, output, dtype)
+        shown.end()
     for line in fused_folder.warnings(facts):
-        print(f"warning: {line}", file=sys.stderr)
+        say(f"warning: {line}", error=True)
     rows = {
         "base model": facts["base_model"],
         "adapter": f"{facts['adapter']}, {facts['structure']}",
         "dtype": facts["dtype"],
     }
     for key, value in (rows | {"fused model": output}).items():
-        console.print(f"{key:20} {value}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"{key:20} {value}", soft_wrap=True)

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.prompt import Prompt
 from rich.table import Table
+from rich.text import Text
 
 from adamergex.errors import RecipeError, StorageError
+from adamergex.terminal import Terminal, interruptible
 
 if TYPE_CHECKING:
     from adamergex.recipes.interview import Interview
@@ -100,13 +100,10 @@ def init(
         delimiter,
         encoding,
     )
-    console = Console()
+    console = Terminal()
     interview = Interview(wanted, _Asking(console, not yes and console.is_terminal and sys.stdin.isatty()), machine())
-    try:
+    with interruptible("nothing was written"):
         recipe = draft(interview.draft())
-    except (KeyboardInterrupt, EOFError):
-        print("interrupted; nothing was written", file=sys.stderr)
-        raise typer.Exit(130) from None
     _show(interview, console)
     checked = yaml_model.check(Recipe, recipe, str(output))
     with storage(output.parent):
@@ -114,36 +111,42 @@ def init(
         output.parent.mkdir(parents=True, exist_ok=True)
         check(checked, output.parent)
         write_synced(output, recipe.encode())
-    console.print(f"recipe: {output}", highlight=False, soft_wrap=True, markup=False)
-    console.print(f"next: adamergex run {output}", highlight=False, soft_wrap=True, markup=False)
+    console.print(f"recipe: {output}", soft_wrap=True)
+    console.print(f"next: adamergex run {output}", soft_wrap=True)
 
 
 @dataclass
 class _Asking:
     """Asks on a terminal; elsewhere, and with --yes, the default is taken."""
 
-    console: Console
+    console: Terminal
     asks: bool
 
     def choice(self, question: str, default: str, others: tuple[str, ...]) -> str:
         if not self.asks or not others:
             return default
-        return Prompt.ask(escape(question), console=self.console, choices=[default, *others], default=default)
+        return self._asked(question, default, [default, *others])
 
     def words(self, question: str, default: str) -> str:
         if not self.asks:
             return default
-        return Prompt.ask(escape(question), console=self.console, default=default).strip() or default
+        return self._asked(question, default).strip() or default
+
+    def _asked(self, question: str, default: str, choices: list[str] | None = None) -> str:
+        try:
+            return Prompt.ask(Text(question), console=self.console, choices=choices, default=default)
+        except EOFError:
+            raise KeyboardInterrupt from None
 
 
-def _show(interview: "Interview", console: Console) -> None:
+def _show(interview: "Interview", console: Terminal) -> None:
     """What was found."""
     listing = Table(box=None, show_header=False, pad_edge=False)
     for name, value in interview.lines:
-        listing.add_row(escape(name), escape(value))
+        listing.add_row(name, value)
     console.print(listing)
     for note in interview.notes:
-        console.print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"note: {note}", soft_wrap=True)
 
 
 def _check_language(option: str, code: str | None) -> None:

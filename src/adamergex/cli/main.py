@@ -10,6 +10,7 @@ from adamergex import __version__
 from adamergex.cli import convert, corpus, doctor, evaluate, fuse, init, merge, predict, publish, recipes, run
 from adamergex.cli.documents import lines
 from adamergex.errors import AdaMergeXError
+from adamergex.terminal import say, standard_streams
 
 app = typer.Typer(
     name="adamergex",
@@ -23,7 +24,7 @@ app.add_typer(recipes.recipes_app, name="recipes")
 
 def _version(requested: bool) -> None:
     if requested:
-        typer.echo(__version__)
+        say(__version__)
         raise typer.Exit
 
 
@@ -56,12 +57,13 @@ def main() -> None:
     """Run the command line; the exit status is 2 for a user's mistake."""
     # Notices of the libraries' own future changes are not the user's business.
     warnings.filterwarnings("ignore", category=FutureWarning)
-    try:
-        app()
-    except AdaMergeXError as error:
-        for line in lines(error):
-            print(f"error: {line}", file=sys.stderr)
-        sys.exit(2)
+    with standard_streams():
+        try:
+            app()
+        except AdaMergeXError as error:
+            for line in lines(error):
+                say(f"error: {line}", error=True)
+            sys.exit(2)
 
 
 if __name__ == "__main__":

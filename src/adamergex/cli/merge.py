@@ -4,18 +4,17 @@ The options that are settings of a method come from the methods' classes, so tha
 """
 
 import inspect as signatures
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from adamergex.cli import documents
 from adamergex.errors import MergeError, RecipeError
 from adamergex.merging.base_method import ROLES
 from adamergex.merging.methods import METHODS
+from adamergex.terminal import Terminal, interruptible, say
 
 if TYPE_CHECKING:
     from adamergex.merging.plan import Plan
@@ -126,21 +125,17 @@ def merge(
     loaded, places = _plan(plan, given, scale, scale_for or [], folders)
     _say_taken(places)
     folder.check_output(places, output, overwrite)
-    console = Console()
-    try:
-        with display(console) as shown:
-            shown.stage("merge")
-            inputs = folder.open_inputs(loaded, places)
-            result = folder.merged(loaded, inputs)
-            folder.put(result, loaded, inputs, output, shown.step)
-            shown.end()
-    except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
-        raise typer.Exit(130) from None
+    console = Terminal()
+    with interruptible("nothing was written"), display(console) as shown:
+        shown.stage("merge")
+        inputs = folder.open_inputs(loaded, places)
+        result = folder.merged(loaded, inputs)
+        folder.put(result, loaded, inputs, output, shown.step)
+        shown.end()
     for line in [*result.warnings, *folder.afterwards(result), *for_vllm(result)]:
-        print(f"warning: {line}", file=sys.stderr)
+        say(f"warning: {line}", error=True)
     for key, value in folder.summary(result, loaded, output):
-        console.print(f"{key:20} {value}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"{key:20} {value}", soft_wrap=True)
 
 
 def _plan(
@@ -183,7 +178,7 @@ def _say_taken(places: dict[str, str]) -> None:
 
     for role, place in places.items():
         if not Path(place).is_dir() and parse(place):
-            print(f"{role}: from the hub, {place}", file=sys.stderr)
+            say(f"{role}: from the hub, {place}", error=True)
 
 
 def _scales(scale: str | None, scale_for: list[str]) -> tuple[Any, dict[str, Any], list[str]]:
@@ -243,16 +238,14 @@ def inspect(
         documents.show(writable({"adapters": described, "together": related, "problems": []}))
         return
     _say_taken({name: adapter.origin for name, adapter in adapters.items()})
-    console = Console()
-    console.print(inspection.facts_table(described), highlight=False)
+    console = Terminal()
+    console.print(inspection.facts_table(described))
     console.print()
-    console.print(inspection.norms_table(described), highlight=False)
+    console.print(inspection.norms_table(described))
     if related:
         console.print()
-        console.print(inspection.relations_table(related), highlight=False)
+        console.print(inspection.relations_table(related))
         console.print()
         lines = related["differences"] or ["they can be merged with each other"]
         for line in lines:
-            console.print(
-                f"differs: {line}" if related["differences"] else line, highlight=False, markup=False, soft_wrap=True
-            )
+            console.print(f"differs: {line}" if related["differences"] else line, soft_wrap=True)

@@ -1,13 +1,11 @@
 """`adamergex predict`: a run's adapter on rows without labels."""
 
-import os
-import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from adamergex.cli.device import Device, DeviceOption
+from adamergex.cli.device import DeviceOption
+from adamergex.terminal import Terminal, interruptible
 
 
 def predict(
@@ -66,7 +64,7 @@ def predict(
     base_model: Annotated[
         str | None, typer.Option(metavar="MODEL", help="In place of the one that the run had.")
     ] = None,
-    device: DeviceOption = Device.auto,
+    device: DeviceOption = "auto",
     batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Sequences per forward pass.")] = 64,
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first N rows of each file.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
@@ -96,25 +94,21 @@ def predict(
     from adamergex.inference.answer_files import answer
     from adamergex.inference.predictor import predictor
 
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
+    again = all(job.looked is not None and job.output is not None for job in jobs)
     try:
-        with display(console) as shown:
+        with interruptible("run the same command again to go on" * again), display(console) as shown:
             shown.stage(f"base model {base_model or used.base_model}")
             loaded = predictor(
                 folder,
                 base_model=base_model,
                 batch_size=batch_size,
-                device=device.value,
+                device=device,
                 trust_remote_code=trust_remote_code,
             )
             shown.end()
             for job in jobs:
-                console.print(answer(loaded, job, wish, shown), highlight=False, soft_wrap=True, markup=False)
-    except KeyboardInterrupt:
-        again = all(job.looked is not None and job.output is not None for job in jobs)
-        print("interrupted" + "; run the same command again to go on" * again, file=sys.stderr)
-        raise typer.Exit(130) from None
+                console.print(answer(loaded, job, wish, shown), soft_wrap=True)
     except BrokenPipeError:
-        # Whoever read the output has seen enough. What is still buffered goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read the output has seen enough.
         raise typer.Exit(1) from None

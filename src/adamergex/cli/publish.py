@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from adamergex.terminal import say
+
 
 def publish(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.", show_default=False)],
@@ -36,14 +38,14 @@ def publish(
 
     publication = prepared(run, to, language, base_model)
     for note in publication.notes:
-        typer.echo(f"note: {note}", err=True)
+        say(f"note: {note}", error=True)
     if dry_run:
         width = max(map(len, publication.files))
         for path in sorted(publication.files):
-            typer.echo(f"{path:{width}}  {publication.size(path):>13,} bytes")
-        typer.echo(f"\n{publication.card}", nl=False)
+            say(f"{path:{width}}  {publication.size(path):>13,} bytes")
+        say(f"\n{publication.card}".removesuffix("\n"))
         return
-    typer.echo(f"published: {upload(publication, private=private, revision=revision)}")
+    say(f"published: {upload(publication, private=private, revision=revision)}")
     place = to + (f"@{revision}" if revision else "")
     more = ', language="…"' if len(publication.languages) > 1 else ""
-    typer.echo(f'use it: adamergex.predictor("{place}"{more}), adamergex predict {place} FILE')
+    say(f'use it: adamergex.predictor("{place}"{more}), adamergex predict {place} FILE')

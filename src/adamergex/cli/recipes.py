@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from adamergex.terminal import say
+
 recipes_app = typer.Typer(help="The recipes that the package carries.", invoke_without_command=True)
 
 
@@ -13,7 +15,7 @@ def schema() -> None:
     """Print the JSON schema of recipes, for editors."""
     from adamergex.recipes.recipe import Recipe
 
-    typer.echo(json.dumps(Recipe.model_json_schema(), indent=2))
+    say(json.dumps(Recipe.model_json_schema(), indent=2))
 
 
 @recipes_app.callback()
@@ -24,7 +26,7 @@ def recipes(context: typer.Context) -> None:
 
         width = max(map(len, shipped()))
         for name, summary in shipped().items():
-            typer.echo(f"{name:{width}}  {summary}")
+            say(f"{name:{width}}  {summary}")
 
 
 @recipes_app.command("copy")
@@ -35,4 +37,4 @@ def copy_recipe(
     """Write a shipped recipe to a file of your own, to edit it."""
     from adamergex.recipes.loading import copy
 
-    typer.echo(copy(name, destination))
+    say(str(copy(name, destination)))

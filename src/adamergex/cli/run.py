@@ -1,13 +1,12 @@
 """`adamergex run`, `plan` and `validate`: what is done with a recipe."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from adamergex.cli import documents
+from adamergex.terminal import Terminal, interruptible, say
 
 if TYPE_CHECKING:
     from adamergex.recipes.recipe import Recipe
@@ -47,19 +46,15 @@ def run(
     from adamergex.reporting import report
 
     loaded = _load(recipe, overrides, trust_remote_code)
-    console = Console()
-    try:
-        with display(console) as shown:
-            finished = finish(loaded, folder_of(recipe), output, shown, verify=verify)
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to go on", file=sys.stderr)
-        raise typer.Exit(130) from None
+    console = Terminal()
+    with interruptible("run the same command again to go on"), display(console) as shown:
+        finished = finish(loaded, folder_of(recipe), output, shown, verify=verify)
     if not Processes().is_first:
         return
     report.show(console, finished.report)
     for language, path in finished.delivered.items():
-        console.print(f"adapter for {language}: {path}", highlight=False, soft_wrap=True, markup=False)
-    console.print(f"report: {finished.page}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"adapter for {language}: {path}", soft_wrap=True)
+    console.print(f"report: {finished.page}", soft_wrap=True)
 
 
 def plan(
@@ -79,7 +74,7 @@ def plan(
     if as_json:
         documents.show(plan_table.document(states) | {"problems": []})
     else:
-        typer.echo(plan_table.table(states), nl=False)
+        say(plan_table.table(states).removesuffix("\n"))
 
 
 def validate(
@@ -98,12 +93,12 @@ def validate(
         unseen = check(loaded, folder_of(recipe))
         notes = [HINT] if not loaded.task.chat and may_chat(loaded.base_model, loaded.trust_remote_code) else []
     for line in unseen:
-        typer.echo(f"not looked at: {line}", err=True)
+        say(f"not looked at: {line}", error=True)
     if as_json:
         about = {"recipe": recipe, "name": loaded.name, "source": loaded.source, "targets": list(loaded.targets)}
         about |= {"base_model": loaded.base_model, "notes": notes, "not_looked_at": unseen}
         documents.show(about | {"problems": []})
         return
-    typer.echo(f"{recipe}: valid; {loaded.source} → {', '.join(loaded.targets)} on {loaded.base_model}")
+    say(f"{recipe}: valid; {loaded.source} → {', '.join(loaded.targets)} on {loaded.base_model}")
     for note in notes:
-        typer.echo(f"note: {note}")
+        say(f"note: {note}")

@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,6 +23,7 @@ from adamergex.inference.rows_calibration import Calibrating, Wish
 from adamergex.inference.usage import Usage
 from adamergex.progress import Display
 from adamergex.storage.files import remove, sha256, storage, sync
+from adamergex.terminal import put
 
 
 def filled(usage: Usage, answer: Answer, bias: np.ndarray | None) -> dict[str, Any]:
@@ -186,5 +187,6 @@ class _Work:
 
 
 def _to_standard_output(rows: writers.Rows) -> None:
-    writers.json_lines(sys.stdout.buffer, rows)
-    sys.stdout.buffer.flush()
+    lines = BytesIO()
+    writers.json_lines(lines, rows)
+    put(lines.getvalue())

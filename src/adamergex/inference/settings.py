@@ -70,8 +70,12 @@ class Calibration(Section):
     @property
     def added(self) -> float:
         """The share of the bias that is added."""
-        guessed = self.method == "prior" and self.shares == "source"
-        return self.strength or (GUESSED if guessed else 1.0)
+        return self.strength or (GUESSED if self.from_source else 1.0)
+
+    @property
+    def from_source(self) -> bool:
+        """Whether the label shares of the training items in the source language are expected."""
+        return self.method == "prior" and self.shares == "source"
 
 
 class Evaluate(Section):

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from adamergex.data.settings import Source
-from adamergex.errors import RecipeError
+from adamergex.errors import DataError, RecipeError
 from adamergex.execution.stage import Stage
-from adamergex.inference.settings import Evaluate
+from adamergex.inference.settings import Calibration, Evaluate
 from adamergex.pipeline.planned import Cell, Planned
 from adamergex.pipeline.resolve import Contents, Wanted
 from adamergex.pipeline.stages.base_model import BaseModel
@@ -24,7 +24,6 @@ from adamergex.pipeline.stages.checks import OverlapParams
 from adamergex.pipeline.stages.harness import HarnessParams
 from adamergex.pipeline.stages.items import ItemsParams
 from adamergex.pipeline.stages.predict import ForeignAdapter, PredictParams, VllmEngine
-from adamergex.scoring.calibration import GUESSED
 from adamergex.scoring.results import Role
 from adamergex.scoring.systems import Asking
 from adamergex.tasks.task import Task
@@ -40,11 +39,13 @@ class ScoredTask:
         task: what is asked.
         folder: what relative paths of its sources are relative to.
         source: the language that it is learned in, whose items few-shot examples are from.
+        calibration: how a bias per label is estimated.
     """
 
     task: Task
     folder: Path = Path()
     source: str = "en"
+    calibration: Calibration = field(default_factory=Calibration)
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,6 @@ class Comparison:
 
     def scored(self, name: str) -> Source:
         """The items of a task that are scored. Raises DataError where it has none of that split."""
-        from adamergex.errors import DataError
-
         source = getattr(self.tasks[name].task, self.evaluate.split)
         if source is None:
             raise DataError(f"{name}: has no {self.evaluate.split} split; choose another one with --split")
@@ -276,14 +275,15 @@ class _Planner:
         return Cell(shown, language, adapter, label, role, data["items"][0], id, calibration)
 
     def _calibrate(self, name: str, language: str, adapter: str, predictions: str) -> str | None:
-        """The bias per label, to the shares of the training items in the source language; None where they are not known."""
-        task = self.wanted.tasks[name].task
-        learned = f"data/{name}-{self.wanted.tasks[name].source}-train"
-        if not task.has_fixed_labels or learned not in self.stages:
+        """The bias per label; None where nothing is calibrated, or to the shares of training items that are not here."""
+        scored = self.wanted.tasks[name]
+        settings, learned = scored.calibration, f"data/{name}-{scored.source}-train"
+        missing = settings.from_source and learned not in self.stages
+        if not scored.task.has_fixed_labels or settings.method == "none" or missing:
             return None
-        params = CalibrateParams(method="prior", shares="source", labels=tuple(task.choices or ()), strength=GUESSED)
         id = f"calibration/{name}/{language}/{adapter}"
-        self.stages[id] = Stage(id, "calibrate", params, {"answers": (predictions,), "learned": (learned,)})
+        inputs = {"answers": (predictions,)} | ({"learned": (learned,)} if settings.from_source else {})
+        self.stages[id] = Stage(id, "calibrate", CalibrateParams.of(settings, scored.task.choices or ()), inputs)
         return id
 
     def _harness(self, name: str, foreign: ForeignAdapter | None) -> str:

@@ -173,7 +173,7 @@ def _task(given: str, data: Path | None, prompts: str, limit: int | None, split:
     """A benchmark by name, or the task of a recipe: of a file, or of a shipped one, whose name is no benchmark's."""
     if Path(given).suffix in (".yaml", ".yml") or (given in shipped() and given not in BENCHMARKS):
         recipe = load(given)
-        scored = ScoredTask(recipe.task, folder_of(given), recipe.source)
+        scored = ScoredTask(recipe.task, folder_of(given), recipe.source, recipe.evaluate.calibration)
     else:
         try:
             folder = None if data is None else str(data.resolve())

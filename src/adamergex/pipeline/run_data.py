@@ -1,6 +1,6 @@
 """The items of a recipe as stages: what is scored, what is learned, inputs without labels, and the looks at them."""
 
-from adamergex.pipeline.run_stages import APART, RunStages
+from adamergex.pipeline.run_stages import RunStages
 
 
 class RunData:
@@ -55,7 +55,7 @@ class RunData:
         for source in recipe.inputs:
             if self.add.has(source, language):
                 # What an adapter learns from is not what it is calibrated on.
-                part = (0.0, APART) if source == recipe.refined_inputs else (0.0, 1.0)
+                part = "apart" if source == recipe.refined_inputs else "all"
                 most = recipe.evaluate.calibration.inputs
                 return self.add.inputs(f"data/inputs-{language}", source, language, part, most)
         return None
@@ -65,7 +65,7 @@ class RunData:
         recipe, source, ids = self.recipe, self.recipe.refined_inputs, list[str]()
         if source is not None:
             first = next((one for one in recipe.inputs if self.add.has(one, language)), None)
-            part = (APART if source == first else 0.0, 1.0)
+            part = "rest" if source == first else "all"
             ids.append(self.add.inputs(f"data/unlabelled-{language}", source, language, part))
         if recipe.refine is not None and recipe.refine.transductive:
             ids.append(self.scored[language])

@@ -26,8 +26,6 @@ from adamergex.training.settings import Schedule, Train
 
 # Settings of a training that only say how it is computed; a worker has them as options.
 COMPUTED = ("checkpoint_seconds", "gradient_checkpointing", "micro_batch")
-# Of inputs without labels that are to be learned from, a sample of this share is kept apart, to calibrate on.
-APART = 0.2
 
 
 class RunStages:
@@ -75,8 +73,8 @@ class RunStages:
         """Whether a source is there in a language."""
         return self.contents.has(Wanted(source, language, True, self.folder))
 
-    def inputs(self, id: str, source: Source, language: str, part: tuple[float, float], most: int | None = None) -> str:
-        """A drawn part of a source's inputs, whose labels are not looked at."""
+    def inputs(self, id: str, source: Source, language: str, part: str, most: int | None = None) -> str:
+        """All inputs of a source, or a part of them (`ItemsParams.part`); their labels are not looked at."""
         more: dict[str, Any] = {"labelled": False, "part": part, "most": most, "seed": self.drawn}
         return self.items(id, self.recipe.task, source, language, **more)
 
@@ -269,14 +267,9 @@ class RunStages:
         """The bias per label that makes a system's answers to inputs without labels have the expected shares."""
         recipe, settings = self.recipe, self.recipe.evaluate.calibration
         assert recipe.task.choices is not None  # Only fixed labels are calibrated.
-        params = CalibrateParams(
-            method=settings.method,
-            shares=settings.shares,
-            labels=tuple(recipe.task.choices),
-            strength=settings.added,
-        )
+        params = CalibrateParams.of(settings, recipe.task.choices)
         inputs: dict[str, tuple[str, ...]] = {"answers": (answers,)}
-        if settings.method == "prior" and settings.shares == "source":
+        if settings.from_source:
             inputs["learned"] = (f"data/task-{recipe.source}-train",)
         return self.add(id, "calibrate", params, inputs)
 

@@ -11,7 +11,8 @@ from langcodes import Language
 from adamergex import language_tags
 from adamergex.recipes.base_models import BASE_MODELS, BaseModel
 from adamergex.recipes.survey import Kind
-from adamergex.training.self_training import FEWEST
+from adamergex.scoring import calibration
+from adamergex.training import self_training
 
 # A prompt that lists its labels in more characters than this costs more than it tells.
 _LONGEST_LIST = 800
@@ -21,6 +22,8 @@ _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_/.-]*")
 # What YAML or its older versions would take for something else than text.
 _WORDS = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
 _GENERIC = {"label", "labels", "class", "y", "gold", "target", "answer"}
+# How many inputs without labels it takes to learn from some and to calibrate on others.
+REFINABLE = self_training.FEWEST + calibration.FEWEST
 WIKIPEDIA = {"dataset": "wikimedia/wikipedia", "config": "20231101.{language}", "split": "train"}
 
 
@@ -80,7 +83,7 @@ class Draft:
     @property
     def refines(self) -> bool:
         """Whether the adapter learns from its surest answers, too."""
-        return self.inputs is not None and bool(self.labels) and self.inputs_rows >= FEWEST
+        return self.inputs is not None and bool(self.labels) and self.inputs_rows >= REFINABLE
 
 
 def draft(given: Draft) -> str:
@@ -275,7 +278,7 @@ def _merge(given: Draft) -> list[str]:
             "refine: {}",
         ]
     elif given.inputs is not None and given.labels:
-        lines.append(f"# refine: {{}}   # learns from inputs without labels; it takes {FEWEST} or more")
+        lines.append(f"# refine: {{}}   # learns from inputs without labels; it takes {REFINABLE} or more")
     return lines
 
 

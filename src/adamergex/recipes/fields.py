@@ -82,6 +82,13 @@ class RecipeFields(Section):
     )
     evaluate: Evaluate = Evaluate()
 
+    @field_validator("track")
+    @classmethod
+    def _each_once(cls, value: list[TrackerName]) -> list[TrackerName]:
+        if len(set(value)) < len(value):
+            raise ValueError("a tracker is listed twice")
+        return value
+
     @model_validator(mode="before")
     @classmethod
     def _seed_or_seeds(cls, value: Any) -> Any:

@@ -15,9 +15,8 @@ from adamergex.models.machine import Machine
 from adamergex.recipes import base_models, columns, plain_text, survey
 from adamergex.recipes.chats import HINT, may_chat
 from adamergex.recipes.columns import Table
-from adamergex.recipes.drafting import Corpus, Draft, column_name
+from adamergex.recipes.drafting import REFINABLE, Corpus, Draft, column_name
 from adamergex.recipes.survey import Labelled
-from adamergex.training.self_training import FEWEST
 
 WIKIPEDIA = "wikipedia"
 # Labels that are numbers are asked for by name where there are no more than these.
@@ -214,8 +213,8 @@ class Interview:
         column = text if _is_named(table, text) else columns.text_column(table).column
         values = table.values(column)
         self._told(path, table, values)
-        if len(table.rows) < FEWEST:
-            self.notes.append(f"{path}: {len(table.rows)} inputs are too few to refine on, which takes {FEWEST}")
+        if len(table.rows) < REFINABLE:
+            self.notes.append(f"{path}: {len(table.rows)} inputs are too few to refine on, which takes {REFINABLE}")
         return self._source(table, {name: column}), len(table.rows)
 
     def _test(self, name: str, text: str, label: str, found: Labelled) -> dict[str, Any]:

@@ -170,13 +170,13 @@ def _drawn(title: str, rows: Sequence[Row], columns: Sequence[str]) -> Table:
 def show(console: Console, report: Report) -> None:
     """Print the tables and their verdicts."""
     if report.by_seed:
-        console.print(f"\n{over_seeds(report.rows[0])}", highlight=False)
+        console.print(f"\n{over_seeds(report.rows[0])}")
     for heading, rows in report.tables():
         console.print()
         for part in _fitting(console, heading, rows, report.start):
             console.print(part)
         for sentence in sentences(report, rows):
-            console.print(sentence, highlight=False)
+            console.print(sentence)
         console.print()
 
 

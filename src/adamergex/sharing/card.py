@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import langcodes
-
 from adamergex.inference.usage import Usage
 from adamergex.merging.model_card import CITATION, PACKAGED_NOTE
 from adamergex.reporting.metrics import metric_name
@@ -15,6 +13,7 @@ from adamergex.reporting.report import markdown_table
 from adamergex.reporting.verdict import verdict
 from adamergex.scoring.results import TESTS, Row
 from adamergex.sharing.data_names import described
+from adamergex.sharing.markdown import cell, fenced, language_name, listed
 
 AUTO = {"SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM", "SEQ_CLS": "AutoModelForSequenceClassification"}
 _ROLES = {
@@ -116,12 +115,14 @@ def overview(of: Sequence[Delivered]) -> str:
         )
         code = one.usage["language"]
         rows.append(f"| [{cell(language_name(code))}]({one.subfolder}/README.md) | `{code}` | {score} |")
+    scores = "scores beside those of the other systems, with tests, its " if any(one.scores for one in of) else ""
+    calibration = "calibration, its " if any(one.asked.calibration for one in of) else ""
     place = json.dumps(first.repository)
     code = json.dumps(first.usage["language"])
     sections = [
         f"# Adapters for {', '.join(language_name(one.usage['language']) for one in of)}, from labels in {source}",
         f"Adapters of `{first.base_model}` for one task, one for each language, each in a subfolder with a card of its own: its "
-        "scores beside those of the other systems, with tests, its prompt, its calibration, its data.",
+        f"{scores}prompt, its {calibration}data.",
         "| language | code | score, with its 95 % interval |\n|---|---|---|\n" + "\n".join(rows),
         "## Use",
         fenced(f"import adamergex\n\nanswer = adamergex.predictor({place}, language={code})", "python"),
@@ -129,24 +130,6 @@ def overview(of: Sequence[Delivered]) -> str:
         CITATION,
     ]
     return "\n\n".join(sections) + "\n"
-
-
-def language_name(code: str) -> str:
-    """A language's name in English."""
-    return langcodes.Language.get(code).display_name("en")
-
-
-def fenced(text: str, language: str = "") -> str:
-    """A text as it is, in a fence that it does not end."""
-    longest = max(map(len, re.findall("`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}{language}\n{text}\n{fence}"
-
-
-def cell(text: str) -> str:
-    """A text that may hold anything, in one cell of a table."""
-    plain = " ".join(text.split())
-    return re.sub(r"([\\`*_\[\]<>|#~])", r"\\\1", plain)
 
 
 def _opening(of: Delivered, target: str, source: str) -> str:
@@ -204,8 +187,11 @@ def _use(of: Delivered) -> str:
             f"model = PeftModel.from_pretrained(base, {json.dumps(of.repository or 'PATH OF THIS FOLDER')}{below})",
         ]
     )
+    known = ["its prompt"] + ["its labels"] * bool(of.asked.task.labels)
+    known += ["its calibration"] * (of.asked.calibration is not None)
+    scored = ", as it was scored" if of.scores else ""
     parts = [
-        "With its prompt, its labels and its calibration, as it was scored:",
+        f"With {listed(known)}{scored}:",
         fenced(ours, "python"),
         "The weights alone, with PEFT; the prompt below is yours to fill in:",
         fenced(theirs, "python"),

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from adamergex import language_tags
 from adamergex.adapters.location import CONFIG, WEIGHTS
 from adamergex.errors import AdapterError, RecipeError
@@ -14,12 +16,19 @@ from adamergex.inference import usage
 from adamergex.scoring.results import Row
 from adamergex.sharing import card, metadata
 from adamergex.sharing.card import Delivered, Scores
-from adamergex.storage import hub
+from adamergex.storage import hub, yaml_model
 from adamergex.storage.files import read_jsonl
 from adamergex.storage.hub import HubName
 
 _CARD = "README.md"
 _SCORES = "scores.jsonl"
+_RECIPE = "recipe.yaml"
+
+
+class _Recipe(BaseModel):
+    """What counts here of the recipe that a run folder has."""
+
+    targets: list[str]
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,13 @@ def prepared(run: Path, repository: str, language: str | None = None, base_model
     if place is None or str(place) != place.repository:
         raise RecipeError([f"--to {repository}: expected user/name, a repository on the Hugging Face hub"])
     delivered = run / usage.DELIVERED
-    known = sorted(path.name for path in delivered.iterdir() if path.is_dir()) if delivered.is_dir() else []
+    # Folders of languages that the recipe no longer names stay in a run folder.
+    targets = (
+        yaml_model.check(_Recipe, yaml_model.read(run / _RECIPE), str(run / _RECIPE)).targets
+        if (run / _RECIPE).is_file()
+        else []
+    )
+    known = sorted(code for code in targets if (delivered / code).is_dir())
     if not known:
         raise AdapterError(
             f"{run}: has no adapters in {usage.DELIVERED}/; expected the folder of a run that was finished"

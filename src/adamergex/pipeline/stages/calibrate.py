@@ -1,13 +1,14 @@
 """Kind `calibrate`: the bias per label of one system in one language, estimated without labels."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
 from adamergex.execution.stage import Inputs, Kind, Params
+from adamergex.inference.settings import Calibration
 from adamergex.pipeline.stages import items, predict
 from adamergex.scoring.calibration import FEWEST, bias_of, expected, shares
 from adamergex.storage.files import read_json
@@ -32,6 +33,11 @@ class CalibrateParams(Params):
     shares: Literal["source", "uniform"] | dict[str, float]
     labels: tuple[str, ...]
     strength: float = 1.0
+
+    @classmethod
+    def of(cls, settings: Calibration, labels: Iterable[str]) -> Self:
+        """As settings say, for a task with these labels."""
+        return cls(method=settings.method, shares=settings.shares, labels=tuple(labels), strength=settings.added)
 
 
 def make(params: CalibrateParams, inputs: Inputs, output: Path, scratch: Path, worker: "Worker") -> None:

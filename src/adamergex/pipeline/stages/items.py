@@ -3,10 +3,11 @@
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from adamergex.data.settings import Source
 from adamergex.execution.stage import Inputs, Kind, Params, Place
+from adamergex.scoring.calibration import FEWEST
 from adamergex.storage.files import read_jsonl, write_jsonl
 from adamergex.tasks.items import Item, from_row, read_items, to_row
 from adamergex.tasks.task import Task
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from adamergex.pipeline.worker import Worker
 
 FILE = "items.jsonl"
+# Of inputs without labels that are learned from, this share is kept apart to calibrate on, and as many as that takes.
+_APART = 0.2
 
 
 class ItemsParams(Params):
@@ -28,7 +31,8 @@ class ItemsParams(Params):
         scored: whether answers are compared with a model's.
         folder: what relative paths are relative to.
         labelled: whether rows have an answer that is read.
-        part: where the part that is taken begins and ends, in an order that the seed draws, as shares of all items.
+        part: all items; or, of those that are learned from without labels, the part that is kept apart to calibrate on, or
+            the rest, in an order that the seed draws.
         most: how many are taken of that part, at most.
         seed: of that order.
     """
@@ -40,7 +44,7 @@ class ItemsParams(Params):
     scored: bool
     folder: Place
     labelled: bool = True
-    part: tuple[float, float] = (0.0, 1.0)
+    part: Literal["all", "apart", "rest"] = "all"
     most: int | None = None
     seed: int = 0
 
@@ -56,7 +60,7 @@ class ItemsParams(Params):
             }
         described = super().identity()
         del described["source"]
-        if self.part == (0.0, 1.0) and self.most is None:
+        if self.part == "all" and self.most is None:
             del described["seed"]
         return described | {"task": wording | task}
 
@@ -66,8 +70,9 @@ def make(params: ItemsParams, inputs: Inputs, output: Path, scratch: Path, worke
     items = read_items(params.task, params.source, params.folder, params.language, params.scored, params.labelled)
     order = list(range(len(items)))
     random.Random(params.seed).shuffle(order)
-    start, end = (round(share * len(items)) for share in params.part)
-    taken = sorted(order[start:end][: params.most])
+    apart = max(FEWEST, round(_APART * len(items)))
+    part = {"all": order, "apart": order[:apart], "rest": order[apart:]}[params.part]
+    taken = sorted(part[: params.most])
     write_jsonl(output / FILE, (to_row(items[number]) for number in taken))
 
 
@@ -81,4 +86,4 @@ def read_all(folders: Sequence[Path]) -> list[Item]:
     return [item for folder in folders for item in read(folder)]
 
 
-KIND = Kind(ItemsParams, make, revision=1)
+KIND = Kind(ItemsParams, make, revision=2)
