@@ -18,7 +18,7 @@ from torch import Tensor
 
 from adamergex.adapters import tensor_file
 from adamergex.adapters.agreement import agree
-from adamergex.adapters.location import CONFIG, WEIGHTS, locate, pickles, shards
+from adamergex.adapters.location import CONFIG, WEIGHTS, absent, locate, pickles, shards
 from adamergex.adapters.low_rank import LowRank
 from adamergex.adapters.peft_config import completed, supported
 from adamergex.adapters.schema import Product, TensorSchema, read
@@ -220,8 +220,8 @@ def _config(folder: Path) -> dict[str, Any]:
         if path.stat().st_size > _MAX_CONFIG:
             raise AdapterError(f"{path}: {path.stat().st_size} bytes are too many for a configuration")
         config: dict[str, Any] = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise AdapterError(f"{folder}: not a PEFT adapter folder: {CONFIG} is missing") from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise AdapterError(absent(folder)) from error
     except OSError as error:
         raise AdapterError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:

@@ -55,17 +55,19 @@ def shards(folder: Path) -> list[Path]:
 
 def short(name: str) -> str:
     """What an adapter is called that is not given a name: its folder's, its repository's, or that of its subfolder."""
-    place = None if Path(name).expanduser().is_dir() else hub.parse(name)
+    path = Path(name).expanduser()
+    place = None if path.exists() else hub.parse(name)
     if place is None:
-        return Path(name).resolve().name
+        return (path.parent if path.is_file() else path).resolve().name
     return (place.subfolder or place.repository).rpartition("/")[2]
 
 
 def locate(name: str | Path, folder: Path | None = None, optional: Sequence[str] = ()) -> Location:
     """Find an adapter: a local folder, or else a place on the hub, from which its configuration and weights are downloaded.
 
-    A folder of that name comes first; `user/name@main` is never one that is called `user/name`. Nothing but JSON and
-    safetensors is downloaded.
+    A folder of that name comes first; `user/name@main` is never one that is called `user/name`. Of a folder that has no adapter
+    itself, the one subfolder that has one is meant: PEFT saves an adapter that is not called `default` there. A file of an
+    adapter stands for its folder. Nothing but JSON, safetensors and, where it is asked for, a tokenizer is downloaded.
 
     Args:
         name: a path, or `user/name[@revision][:subfolder]`.
@@ -78,9 +80,9 @@ def locate(name: str | Path, folder: Path | None = None, optional: Sequence[str]
     """
     text = str(name)
     path = Path(folder or "", Path(text).expanduser())
-    place = None if path.is_dir() else hub.parse(text)
+    place = None if path.exists() else hub.parse(text)
     if place is None:
-        return Location(path)
+        return Location(_unambiguous(path))
     # Whoever writes a revision or a subfolder means the hub.
     begin = f"{text}: " + "no such folder here, and " * (text == place.repository)
     with hub.asking(begin, place):
@@ -88,6 +90,36 @@ def locate(name: str | Path, folder: Path | None = None, optional: Sequence[str]
     if not all((found / file).is_file() for file in (CONFIG, WEIGHTS)):
         raise AdapterError(f"{begin}{_lacking(place)}")
     return Location(found, pinned)
+
+
+def _unambiguous(path: Path) -> Path:
+    """The folder of an adapter that a path leads to, or the path itself."""
+    if path.is_file() and (path.name == CONFIG or path.name.startswith("adapter_model")):
+        return path.parent
+    within = [] if (path / CONFIG).exists() else _within(path)
+    return within[0] if len(within) == 1 else path
+
+
+def _within(folder: Path) -> list[Path]:
+    """The adapters that lie in a folder, each in a folder of its own; none where it cannot be read."""
+    try:
+        return sorted(config.parent for config in folder.glob(f"*/{CONFIG}"))
+    except OSError:
+        return []
+
+
+def absent(folder: Path) -> str:
+    """What to say of a folder that has no adapter: that it is not there, and what is in its place."""
+    is_folder = folder.is_dir()
+    around = folder if is_folder else next((above for above in folder.parents if above.is_dir()), folder)
+    found = _within(around)
+    shown = ", ".join(map(str, found[:5])) + ", …" * (len(found) > 5)
+    if is_folder:
+        return f"{folder}: not a PEFT adapter folder: {CONFIG} is missing" + f"; there are adapters in {shown}" * bool(
+            found
+        )
+    what = "not a folder" if folder.exists() else "no such folder"
+    return f"{folder}: {what}; expected a PEFT adapter folder" + f", such as {shown}" * bool(found)
 
 
 def _lacking(place: HubName) -> str:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from adamergex.terminal import say
+
 
 def convert(
     folder: Annotated[
@@ -20,5 +22,5 @@ def convert(
     from adamergex.adapters.conversion import convert as written
 
     read = written(folder.expanduser(), output, overwrite)
-    typer.echo(f"converted            {', '.join(read)}")
-    typer.echo(f"adapter              {output}")
+    say(f"{'converted':20} {', '.join(read)}")
+    say(f"{'adapter':20} {output}")
