@@ -196,6 +196,107 @@ def test_a_module_without_its_partner_is_named(folder: Path) -> None:
         _ = Adapter(whole.config, tensors).schema
 
 
+MODULE = "base_model.model.layers.0.q_proj"
+LORA = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]}
+
+
+def factors(**others: tuple[int, ...]) -> dict[str, torch.Tensor]:
+    """The tensors of one module, and others of these shapes."""
+    shapes = {f"{MODULE}.lora_A.weight": (2, 5), f"{MODULE}.lora_B.weight": (3, 2)}
+    return {name: torch.ones(shape) for name, shape in (shapes | others).items()}
+
+
+@pytest.mark.parametrize(
+    ("settings", "others", "message"),
+    [
+        (
+            {"modules_to_save": ["lm_head"]},
+            {"base_model.model.lm_head.weight": (0,)},
+            r"tensor base_model.model.lm_head.weight is empty, shape \(0,\) \(1 such tensors\): .* .DeepSpeed ZeRO-3, FSDP",
+        ),
+        (
+            {},
+            {f"{MODULE}.lora_A.weight": (0,), f"{MODULE}.lora_B.weight": (0,)},
+            "ZeRO-3.*save it again with stage3_gather",
+        ),
+        (
+            {},
+            {f"{MODULE}.lora_A.weight": (4, 2, 5), f"{MODULE}.lora_B.weight": (4, 3, 2)},
+            "factors of three dimensions, .* one pair for each of 4 experts; PEFT stores them in two",
+        ),
+        ({}, {f"{MODULE}.lora_A.weight": (2, 5, 3), f"{MODULE}.lora_B.weight": (3, 2, 1)}, "q_proj is a convolution"),
+        (
+            {"ensure_weight_tying": True, "target_modules": ["q_proj", "lm_head"]},
+            {"base_model.model.lm_head.lora_A.weight": (2, 5), "base_model.model.lm_head.lora_B.weight": (3, 2)},
+            "has ensure_weight_tying, and lm_head is adapted: tied layers are one tensor that is stored twice",
+        ),
+        (
+            {"trainable_token_indices": [1, 2, 3]},
+            {"base_model.model.embed.token_adapter.trainable_tokens_delta": (2, 5)},
+            "trainable_tokens_delta has 2 rows, and trainable_token_indices of adapter_config.json names 3 tokens of it",
+        ),
+        ({"use_dora": True}, {f"{MODULE}.lora_magnitude_vector": (5,)}, r"has shape \(5,\); expected \(3,\)"),
+    ],
+)
+def test_tensors_that_the_configuration_does_not_describe_are_refused(
+    settings: dict[str, Any], others: dict[str, tuple[int, ...]], message: str
+) -> None:
+    with pytest.raises(AdapterError, match=message):
+        _ = Adapter(LORA | settings, factors(**others)).schema
+
+
+@pytest.mark.parametrize(
+    ("shape", "config", "message"),
+    [
+        (
+            (4, 24),
+            {"peft_type": "PREFIX_TUNING", "num_layers": 2, "token_dim": 6, "num_attention_heads": 4},
+            "not a multiple",
+        ),
+        (
+            (4, 12),
+            {"peft_type": "PROMPT_TUNING", "num_layers": 2, "token_dim": 6},
+            r"shape \(4, 12\); expected \(4, 6\)",
+        ),
+        (
+            (4, 6),
+            {"peft_type": "PROMPT_TUNING", "num_layers": 2, "token_dim": 6, "num_attention_heads": "x"},
+            "whole numbers",
+        ),
+    ],
+)
+def test_a_prompt_has_the_shape_of_its_numbers(shape: tuple[int, ...], config: dict[str, Any], message: str) -> None:
+    with pytest.raises(AdapterError, match=message):
+        _ = Adapter(config | {"num_virtual_tokens": 4}, {"prompt_embeddings": torch.ones(shape)}).schema
+
+
+@pytest.mark.parametrize(
+    ("task_type", "head"),
+    [("SEQ_CLS", "score"), ("TOKEN_CLS", "classifier"), ("QUESTION_ANS", "qa_outputs"), ("SEQ_CLS", "pre_classifier")],
+)
+def test_heads_are_those_that_peft_adds_for_the_task(task_type: str, head: str) -> None:
+    name = f"base_model.model.{head}.weight"
+    adapter = Adapter(LORA | {"task_type": task_type, "modules_to_save": None}, factors(**{name: (2, 3)}))
+    assert adapter.schema.heads == [name]
+    # Without such a task it is the base model's, saved along.
+    assert Adapter(LORA | {"task_type": "CAUSAL_LM"}, adapter.tensors).schema.frozen == [name]
+
+
+def test_two_adapters_in_one_file_are_refused(folder: Path, copy: Path) -> None:
+    tensors = safetensors.torch.load_file(folder / WEIGHTS)
+    both = {
+        name.replace(".weight", f".{own}.weight"): tensor.clone()
+        for own in ("en", "sw")
+        for name, tensor in tensors.items()
+    }
+    safetensors.torch.save_file(both, copy / WEIGHTS)
+    with pytest.raises(AdapterError, match=r"holds 2 adapters \(en, sw\); save each in a folder of its own"):
+        load(copy)
+    safetensors.torch.save_file(tensors | {f"module.{FIRST}": tensors[FIRST].clone()}, copy / WEIGHTS)
+    with pytest.raises(AdapterError, match=f"holds {FIRST} under several names"):
+        load(copy)
+
+
 def test_a_file_that_shrinks_while_it_is_read_is_noticed(copy: Path) -> None:
     lazy = load(copy, lazy=True)
     os.truncate(copy / WEIGHTS, (copy / WEIGHTS).stat().st_size - 64)

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import safetensors.torch
 import torch
+import transformers
 from typer.testing import CliRunner
 
 import adamergex
@@ -266,3 +268,30 @@ def test_the_tasks_tokenizer_goes_along(folders: list[Path], tmp_path: Path) -> 
     assert not (tmp_path / "out/trainer_state.json").exists()
     command(folders, "--output", tmp_path / "out", "--overwrite")
     assert (tmp_path / "out/added_tokens.json").read_text() == "added_tokens.json"
+
+
+def test_a_result_of_a_resized_vocabulary_is_loaded_by_peft_alone(tiny_model: Path, tmp_path: Path) -> None:
+    """Tokens are added by each training, with rows at random; AutoPeftModel makes room for them by the tokenizer."""
+    folders = []
+    for seed, name in enumerate(("task", "target", "source")):
+        torch.manual_seed(seed)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_model)
+        tokenizer.add_tokens(["<a>", "<b>", "<c>"])
+        model = transformers.AutoModelForCausalLM.from_pretrained(tiny_model)
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        adapted = peft.get_peft_model(model, zoo.lora(init_lora_weights=False))
+        adapted.save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+        folders.append(tmp_path / name)
+    assert len(adamergex.load(folders[0]).schema.frozen) == 2
+    said = command(folders, "--output", tmp_path / "out", "--scale-for", ".*=0")
+    assert (
+        "embed_tokens.weight, saved along with both, differs between task and reference-target in 3 of 262 rows" in said
+    )
+    tokens = torch.tensor([[1, 261, 7]])
+    found, expected = (
+        peft.AutoPeftModelForCausalLM.from_pretrained(folder)(tokens).logits
+        for folder in (tmp_path / "out", folders[0])
+    )
+    assert found.shape == (1, 3, 262)
+    assert close(found, expected, 1e-5)

@@ -92,8 +92,8 @@ def check_bases(adapters: Mapping[str, Adapter]) -> None:
     for name in others:
         if lines := base_differences(first, adapters[first], name, adapters[name]):
             raise AdapterError(
-                f"{lines[0]}; evaluate each with its own base model, or, if the weights are the same, set {_BASE} and revision "
-                "alike in adapter_config.json"
+                f"{lines[0]}; evaluate each with its own base model, or, if the weights are the same, set {_BASE} alike in "
+                "adapter_config.json, and revision"
             )
 
 

@@ -130,7 +130,7 @@ def _merged(adapters: dict[str, Adapter], method: MergeMethod, known: list[str])
     task, combination = adapters[TASK], Combination(adapters, method)
     if unmatched := method.scale.unused(combination.scaled_modules()):
         raise MergeError("; ".join(unused(what, combination.scaled_modules()) for what in unmatched))
-    return Merged(
+    merged = Merged(
         _config(task, combination.rank),
         Computed(combination.specs, combination.pieces),
         f"{task.origin}, merged",
@@ -138,6 +138,9 @@ def _merged(adapters: dict[str, Adapter], method: MergeMethod, known: list[str])
         kept=(*task.schema.heads, *task.schema.frozen),
         stats=combination.stats,
     )
+    # Held against its configuration before anything is computed: PEFT has to load it whole.
+    _ = merged.schema
+    return merged
 
 
 def _config(task: Adapter, rank: int | None) -> dict[str, Any]:
