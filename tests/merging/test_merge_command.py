@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 import adamergex
@@ -299,6 +300,19 @@ def test_inspect_shows_structure_differences_drift_and_cosines(
     sizes = [sum(float(pair[side].square().sum()) for pair in pairs) for side in (0, 1)]
     cosine = found["together"]["cosine"]["task · target"]["model.layers.0"]
     assert cosine == pytest.approx(dot / (sizes[0] * sizes[1]) ** 0.5, rel=1e-9)
+
+
+def test_inspect_says_which_names_peft_would_not_read(
+    folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = shutil.copytree(folders[1], tmp_path / "compiled")
+    tensors = safetensors.torch.load_file(place / WEIGHTS)
+    safetensors.torch.save_file({f"_orig_mod.{name}": tensor for name, tensor in tensors.items()}, place / WEIGHTS)
+    said = "8 tensors had names with _orig_mod in front or inside, as torch.compile leaves it; they are read as PEFT names them"
+    assert run(capsys, monkeypatch, "inspect", place)[2] == f"compiled: {said}\n"
+    assert json.loads(run(capsys, monkeypatch, "inspect", "--json", place)[1])["adapters"]["compiled"]["notes"] == [
+        said
+    ]
 
 
 def test_inspect_says_why_two_adapters_cannot_be_merged(

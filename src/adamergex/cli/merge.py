@@ -238,6 +238,9 @@ def inspect(
         documents.show(writable({"adapters": described, "together": related, "problems": []}))
         return
     _say_taken({name: adapter.origin for name, adapter in adapters.items()})
+    for name, adapter in adapters.items():
+        for note in adapter.notes:
+            say(f"{name}: {note}", error=True)
     console = Terminal()
     console.print(inspection.facts_table(described))
     console.print()

@@ -87,8 +87,7 @@ def describe(adapter: Adapter) -> dict[str, Any]:
         "whole_modules": schema.heads,
     }
     facts |= {key: len(tensors) for key, tensors in extra.items() if tensors}
-    facts["not_finite"] = len(adapter.not_finite)
-    return facts
+    return facts | {"not_finite": len(adapter.not_finite), "notes": [*adapter.notes]}
 
 
 def relate(adapters: Mapping[str, Adapter]) -> dict[str, Any]:
@@ -107,7 +106,7 @@ def facts_table(described: Mapping[str, Mapping[str, Any]]) -> Table:
     table.add_column()
     for name in described:
         table.add_column(name, overflow="fold")
-    for key in dict.fromkeys(key for facts in described.values() for key in facts if key != "norms"):
+    for key in dict.fromkeys(key for facts in described.values() for key in facts if key not in ("norms", "notes")):
         # The first 16 digits of a hash are enough to distinguish files; the JSON has all of it.
         cells = [_cell(facts.get(key))[: 16 if key == "sha256" else None] for facts in described.values()]
         style = "bold" if len(set(cells)) > 1 and key != "sha256" else ""
