@@ -263,6 +263,23 @@ def test_an_evaluation_that_was_cut_off_goes_on_where_it_was(
     assert rows(again) == rows(whole)
 
 
+def test_damaged_lines_of_a_journal_are_no_answers(resident: ResidentModel, tmp_path: Path) -> None:
+    """A digit more, a line of something else: these items are answered again, and it is said."""
+    resident.start(0)
+    path = tmp_path / "journal"
+    whole = predict(resident, ASKED, journal=Journal(path))
+    content = path.read_bytes()
+    assert Journal(path).rows.keys() == set(range(len(whole)))
+    path.write_bytes(b"[1, 2]\n" + content.replace(b'"prediction": "', b'"prediction": "x', 1))
+    said: list[str] = []
+    damaged = Journal(path, warn=said.append)
+    assert 0 < len(whole) - len(damaged.rows) <= ASKED.batch_size
+    assert rows(predict(resident, ASKED, journal=damaged)) == rows(whole)
+    lines = content.count(b"\n")
+    assert said == [f"{path}: 2 of {lines + 1} lines are damaged and dropped; they are answered again"]
+    assert Journal(path).rows.keys() == set(range(len(whole)))
+
+
 def test_a_batch_that_does_not_fit_is_halved_and_so_are_later_ones(
     resident: ResidentModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

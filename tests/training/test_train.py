@@ -1,6 +1,7 @@
 """Training: what is learned, that it depends on its arguments alone, and that a killed one ends the same."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def encoded(resident: ResidentModel) -> list[EncodedExample]:
 def trained(resident: ResidentModel, seed: int = 0, **settings: Any) -> Trained:
     given: dict[str, Any] = {"schedule": "constant_with_warmup", "warmup_ratio": 0} | settings
     schedule = given.pop("of", Schedule(epochs=2, batch_size=4))
-    more = {key: given.pop(key) for key in ("heldout", "on_step", "checkpoint") if key in given}
+    more = {key: given.pop(key) for key in ("heldout", "on_step", "checkpoint", "warn") if key in given}
     examples = given.pop("examples", encoded(resident))
     return train(resident, lambda epoch: examples, Train(**given), schedule, seed, learning_rate=1e-2, **more)
 
@@ -82,6 +83,38 @@ def test_a_killed_training_ends_with_the_same_bytes(structured: ResidentModel, t
     assert same(whole.adapter, resumed.adapter)
     assert [row["loss"] for row in whole.log] == [row["loss"] for row in resumed.log]
     assert len(steps) == 6 - (at - 1) + (1 if at > 1 else 0)  # The last step of the first half is shown again.
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[: len(content) // 2],
+        lambda content: b"",
+        lambda content: b"PK\x03\x04 garbage" * 99,
+        # A single bit of a parameter.
+        lambda content: content[:5000] + bytes([content[5000] ^ 64]) + content[5001:],
+    ],
+    ids=["cut", "empty", "garbage", "bit"],
+)
+def test_a_damaged_checkpoint_is_dropped_with_a_line(
+    structured: ResidentModel, tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    def kill(step: Step) -> None:
+        if step.step == 3:
+            raise KilledError
+
+    path = tmp_path / "state"
+    with pytest.raises(KilledError):
+        trained(structured, on_step=kill, checkpoint_seconds=0, checkpoint=path)
+    path.write_bytes(damage(path.read_bytes()))
+    steps: list[Step] = []
+    said: list[str] = []
+    resumed = trained(structured, on_step=steps.append, checkpoint_seconds=0, checkpoint=path, warn=said.append)
+    assert same(trained(structured).adapter, resumed.adapter)
+    assert len(steps) == 6
+    (line,) = said
+    assert line.startswith(f"{path}: the checkpoint is damaged and dropped (")
+    assert "\n" not in line
 
 
 def test_parts_of_a_batch_and_recomputed_activations_give_the_same_adapter(resident: ResidentModel) -> None:

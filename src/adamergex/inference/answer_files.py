@@ -135,7 +135,7 @@ class _Work:
         before = self._count
         total = self._job.looked.count if self._job.looked else 0
         items = [self._job.rows.item(location, row) for location, row in rows]
-        begun = journal.begun(number, len(rows)) if journal else None
+        begun = journal.begun(number) if journal else None
         found = Chunk(
             *self._predictor.answers(
                 items, lambda done, of: self._display.step(before + done, max(total, before + of)), begun

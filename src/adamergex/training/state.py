@@ -2,6 +2,8 @@
 
 import math
 import time
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,7 @@ class State:
         accelerator: has the loss scale of fp16.
         path: the file; None to save nothing.
         processes: the first one writes, all read.
+        warn: told in a line that the file is damaged, and dropped.
     """
 
     def __init__(
@@ -81,9 +84,10 @@ class State:
         accelerator: Accelerator,
         path: Path | None,
         processes: Processes,
+        warn: Callable[[str], None],
     ):
         self._parameters, self._optimizer, self._scheduler = parameters, optimizer, scheduler
-        self._scaler, self._path, self._processes = accelerator.scaler, path, processes
+        self._scaler, self._path, self._processes, self._warn = accelerator.scaler, path, processes, warn
 
     def save(self, facts: dict[str, Any]) -> None:
         """Write the file, beside its place and then renamed. Raises StorageError where the disk does not take it."""
@@ -112,9 +116,8 @@ class State:
                 partial.unlink(missing_ok=True)
 
     def load(self) -> dict[str, Any] | None:
-        """Restore the state from the file, and return the facts that it was saved with; None where there is no file."""
-        there = self._path is not None and self._path.is_file()
-        if not self._processes.agreed(there) or self._path is None:
+        """Restore the state from the file, and return the facts that it was saved with; None where there is no whole file."""
+        if self._path is None or not self._processes.first_does(self._is_whole):
             return None
         state = torch.load(self._path, map_location="cpu", weights_only=True)
         for parameter, tensor in zip(self._parameters, state["parameters"], strict=True):
@@ -126,6 +129,25 @@ class State:
         _set_random_state(state["random"][self._processes.rank % len(state["random"])])
         facts: dict[str, Any] = state["facts"]
         return facts
+
+    def _is_whole(self) -> bool:
+        """Whether the file is there, and what was written; one that is not is removed."""
+        assert self._path is not None  # Whoever asks has looked.
+        with storage(self._path):
+            if not self._path.is_file():
+                return False
+            try:
+                # torch reads an archive without a look at its checksums.
+                with zipfile.ZipFile(self._path) as archive:
+                    damage = archive.testzip()
+            except OSError:
+                raise
+            except Exception as error:  # whatever bytes that are no archive lead to
+                damage = str(error)
+            if damage is not None:
+                self._path.unlink()
+                self._warn(f"{self._path}: the checkpoint is damaged and dropped ({damage}); the training begins anew")
+        return damage is None
 
 
 def _random_state() -> list[torch.Tensor]:

@@ -77,6 +77,7 @@ def train(
     on_step: Callable[[Step], None] = lambda step: None,
     checkpoint: Path | None = None,
     processes: Processes | None = None,
+    warn: Callable[[str], None] = lambda text: None,
 ) -> Trained:
     """Train an adapter from the run's seeded initial weights.
 
@@ -94,12 +95,13 @@ def train(
         on_step: called after every step.
         checkpoint: a file to resume from if it exists, and to write regularly.
         processes: that train together.
+        warn: told in a line that the checkpoint is damaged, and the training begins anew.
 
     Raises:
         ModelError: the loss or the adapter is no longer finite, or a sequence exceeds the model's context.
     """
     return _Training(
-        resident, examples, settings, schedule, seed, learning_rate, heldout, on_step, checkpoint, processes
+        resident, examples, settings, schedule, seed, learning_rate, heldout, on_step, checkpoint, processes, warn
     ).run()
 
 
@@ -118,6 +120,7 @@ class _Training:
         on_step: Callable[[Step], None],
         checkpoint: Path | None,
         processes: Processes | None,
+        warn: Callable[[str], None],
     ):
         self.resident, self.examples, self.settings, self.schedule = resident, examples, settings, schedule
         self.seed, self.heldout, self.on_step = seed, heldout, on_step
@@ -139,7 +142,7 @@ class _Training:
         self.accelerator = Accelerator(cpu=resident.device.type == "cpu", mixed_precision=settings.precision or "no")
         self._prepare(learning_rate)
         self.state = State(
-            self.parameters, self.optimizer, self.scheduler, self.accelerator, checkpoint, self.processes
+            self.parameters, self.optimizer, self.scheduler, self.accelerator, checkpoint, self.processes, warn
         )
         self.clock = Clock(settings.checkpoint_seconds)
         self.save_is_due = False

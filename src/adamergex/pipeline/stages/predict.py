@@ -114,9 +114,10 @@ def make(params: PredictParams, inputs: Inputs, output: Path, scratch: Path, wor
 
     def journal(name: str) -> Journal:
         if not processes.split_the_model:
-            return Journal(scratch / f"{name}-{processes.rank}-of-{processes.count}.jsonl")
+            path = scratch / f"{name}-{processes.rank}-of-{processes.count}.jsonl"
+            return Journal(path, warn=worker.display.warn)
         # All answer the same items, and go on from where the first one was.
-        firsts = processes.first_does(lambda: Journal(scratch / f"{name}.jsonl"))
+        firsts = processes.first_does(lambda: Journal(scratch / f"{name}.jsonl", warn=worker.display.warn))
         return firsts if processes.is_first else Journal(None, firsts.rows)
 
     adapter = params.adapter.folder if params.adapter else next(iter(inputs.get("adapter", ())), None)

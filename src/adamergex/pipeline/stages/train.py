@@ -104,6 +104,7 @@ def make(params: TrainParams, inputs: Inputs, output: Path, scratch: Path, worke
             on_step=on_step,
             checkpoint=checkpoint,
             processes=worker.processes,
+            warn=worker.display.warn,
         )
     if not worker.processes.is_first:
         return
