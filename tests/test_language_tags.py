@@ -8,7 +8,7 @@ import pytest
 from adamergex import language_tags
 from adamergex.data import packaged
 from adamergex.data.settings import Source
-from adamergex.errors import RecipeError
+from adamergex.errors import DataError, RecipeError
 from adamergex.recipes import loading
 from adamergex.reporting.html_parts import spoken
 from adamergex.scoring.extraction import exact_match
@@ -47,6 +47,48 @@ from adamergex.tasks.task import Task
 )
 def test_a_language_is_found_under_each_of_its_codes(tag: str, known: list[str], found: str | None) -> None:
     assert language_tags.match(tag, known) == found
+
+
+@pytest.mark.parametrize(
+    ("tag", "known", "found"),
+    [
+        ("zho", ["en", "zh"], "zh"),
+        # The only member of a macrolanguage that there is, in its script.
+        ("qu", ["es", "quy"], "quy"),
+        ("que", ["es", "quy"], "quy"),
+        ("ps", ["pbt", "prs"], "pbt"),
+        ("ff", ["fuv"], "fuv"),
+        ("no", ["nb"], "nb"),
+        ("tmh", ["taq", "taq-Tfng"], "taq"),
+        ("tmh-Tfng", ["taq", "taq-Tfng"], "taq-Tfng"),
+        # Of several none is guessed, and a member's data is not a macrolanguage's.
+        ("no", ["nb", "nn"], None),
+        ("quy", ["qu"], None),
+        ("yue", ["zh"], None),
+        ("quz", ["quy"], None),
+        ("sw", ["es"], None),
+        ("not a tag", ["es"], None),
+    ],
+)
+def test_a_macrolanguage_finds_its_only_member(tag: str, known: list[str], found: str | None) -> None:
+    assert language_tags.find(tag, known) == found
+
+
+def test_benchmarks_take_the_only_member_and_suggest_others() -> None:
+    sib = benchmarks.find("sib200")
+    codes = {"qu": "quy_Latn", "ps": "pbt_Arab", "ff": "fuv_Latn", "mg": "plt_Latn", "lv": "lvs_Latn", "uz": "uzn_Latn"}
+    assert {code: sib.codes[sib.language(code)] for code in codes} == codes
+    assert sib.note("qu") == (
+        "sib200: qu (Quechua) is read as quy (Ayacucho Quechua), the only one of it that there is"
+    )
+    assert [sib.note(code) for code in ("quy", "quy_Latn", "mg", "es", "spa", "zh-Hant")] == [None] * 6
+    says = r"sib200: has no data in 'no'; give one that it has of the same macrolanguage: nn \(Norwegian Nynorsk\), nb \(Norw"
+    with pytest.raises(DataError, match=says):
+        sib.language("no")
+    with pytest.raises(DataError, match=r"xcopa: has no data in 'quy'; give one .* macrolanguage: qu \(Quechua\)$"):
+        benchmarks.find("xcopa").language("quy")
+    with pytest.raises(DataError, match=r"xcopa: has no data in 'de'; it has et, "):
+        benchmarks.find("xcopa").language("de")
 
 
 CHINESE, SPANISH = {"prompt": "问题：{q}", "marker": "答案是"}, {"prompt": "Pregunta: {q}", "marker": "La respuesta es"}

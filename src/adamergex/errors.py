@@ -1,6 +1,6 @@
 """What a user can get wrong, as a tree of exceptions.
 
-AdaMergeXError          anything below; the command line prints it as one line and exits with status 2
+AdaMergeXError          anything below; the command line prints a line for each problem and exits with status 2
 ├── RecipeError         the recipe, with every problem found in it
 ├── DataError           a task file, a data set or a corpus: missing, empty, or with a wrong row
 ├── ModelError          a base model that does not load, or that the adapter does not fit
@@ -14,28 +14,37 @@ All of them survive pickling, so that one process can tell another.
 Any other exception is a defect of this package.
 """
 
+# White space but spaces and line ends, as escapes: a column's name may hold a tab where another delimiter is meant.
+_SPACES = {ord(space): repr(space)[1:-1] for space in "\t\r\v\f"}
+
 
 class AdaMergeXError(Exception):
-    """A problem that the user can fix; its text says what, where and how."""
+    """Problems that the user can fix; its text says what, where and how, a line for each."""
+
+    def __init__(self, *problems: str):
+        super().__init__(*problems)
+
+    @property
+    def problems(self) -> list[str]:
+        """One line for each problem, in which tabs can be seen."""
+        return [problem.translate(_SPACES) for problem in self.args]
+
+    def __str__(self) -> str:
+        return "\n".join(self.problems)
 
 
 class RecipeError(AdaMergeXError):
-    """One or more problems in a recipe, all of them found before anything ran.
-
-    Attributes:
-        problems: one line for each problem.
-    """
+    """One or more problems in a recipe, all of them found before anything ran."""
 
     def __init__(self, problems: list[str]):
-        self.problems = problems
-        super().__init__("\n".join(problems))
+        super().__init__(*problems)
 
     def __reduce__(self) -> tuple[type["RecipeError"], tuple[list[str]]]:
-        return type(self), (self.problems,)
+        return type(self), (list(self.args),)
 
 
 class DataError(AdaMergeXError):
-    """Task data or a corpus is missing, empty or malformed."""
+    """Task data or a corpus is missing, empty or malformed; of wrong rows the first ones, and how many there are."""
 
 
 class ModelError(AdaMergeXError):

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from functools import cache
 
 import langcodes
+from langcodes.registry_parser import parse_registry
 
 
 @cache
@@ -51,6 +52,62 @@ def match(tag: str, known: Iterable[str]) -> str | None:
     return min(candidates, key=lambda candidate: langcodes.tag_distance(tag, candidate), default=None)
 
 
+def find(tag: str, known: Iterable[str]) -> str | None:
+    """The known tag that there is data under for a language: what `match` finds, else the only member of a macrolanguage.
+
+    So `qu` finds `quy` where no other Quechua is known. `no` finds neither `nb` nor `nn` where both are, and a member never finds
+    its macrolanguage, whose data may be in another one: those are `relatives`.
+
+    Returns:
+        One of the known tags, or None.
+    """
+    listed = list(known)
+    found = match(tag, listed)
+    # `quz` is Quechua's main language for CLDR, and another one than `quy` all the same.
+    if found is None and is_well_formed(tag) and tag.lower().split("-")[0] not in _macrolanguages():
+        language, _ = _written(tag)
+        members = {_written(one)[0] for one in listed if _macrolanguage(one) == language}
+        if len(members) == 1 and (only := members.pop()) is not None:
+            script = langcodes.Language.get(tag).script
+            found = match(only if script is None else f"{only}-{script}", listed)
+    return found
+
+
+def relatives(tag: str, known: Iterable[str]) -> list[str]:
+    """The known tags whose language is of the same macrolanguage as another one, by ISO 639-3: `nb` and `nn` for `no`.
+
+    Args:
+        tag: a language; a malformed tag has none.
+        known: BCP 47 tags.
+    """
+    if not is_well_formed(tag):
+        return []
+    of = {_written(tag)[0], _macrolanguage(tag)} - {None}
+    return [one for one in known if of & {_written(one)[0], _macrolanguage(one)}]
+
+
+def missing(tag: str, known: Iterable[str]) -> str:
+    """The end of a message that there is nothing in a language, with what there is: the nearest, if any are near."""
+    listed = list(known)
+    if near := relatives(tag, listed):
+        return f"{tag!r}; give one that it has of the same macrolanguage: {', '.join(map(called, near))}"
+    return f"{tag!r}; it has {', '.join(listed)}"
+
+
+def is_well_formed(tag: str) -> bool:
+    """Whether a text is a language tag at all."""
+    try:
+        _written(tag)
+    except ValueError:
+        return False
+    return True
+
+
+def called(tag: str) -> str:
+    """A tag and the English name of its language, such as `quy (Ayacucho Quechua)`."""
+    return f"{tag} ({langcodes.Language.get(tag).display_name('en')})"
+
+
 def distinct(tags: Iterable[str], where: str) -> None:
     """Raises ValueError where two of the tags name the same language, so that it would have to be guessed which counts."""
     seen: dict[langcodes.Language, str] = {}
@@ -64,6 +121,21 @@ def distinct(tags: Iterable[str], where: str) -> None:
 @cache
 def _full(tag: str) -> langcodes.Language:
     return langcodes.Language.get(standard(tag)).maximize()
+
+
+def _macrolanguage(tag: str) -> str | None:
+    """The macrolanguage that a tag's language is a member of, if any."""
+    return _macrolanguages().get(_full(tag).language or "")
+
+
+@cache
+def _macrolanguages() -> dict[str, str]:
+    """Language → its macrolanguage, by IANA's registry of subtags, which has them from ISO 639-3."""
+    return {
+        entry["Subtag"]: entry["Macrolanguage"]
+        for entry in parse_registry()
+        if entry.get("Type") == "language" and "Macrolanguage" in entry
+    }
 
 
 def _written(tag: str) -> tuple[str | None, str | None]:

@@ -39,6 +39,11 @@ class Display(Protocol):
         ...
 
 
+def _of_stage(name: str, text: str) -> str:
+    """A warning behind the name of its stage; as it is before the first one."""
+    return f"{name}: {text}" if name else text
+
+
 class _Clock:
     """Tokens per second of one stage, and a loss that jumps less."""
 
@@ -83,7 +88,7 @@ class Live:
 
     def warn(self, text: str) -> None:
         """See Display."""
-        self._progress.console.print(Text(f"! {self._name}: {text}", "yellow"))
+        self._progress.console.print(Text(f"! {_of_stage(self._name, text)}", "yellow"))
 
     def end(self) -> None:
         """See Display."""
@@ -124,7 +129,7 @@ class Lines:
     def warn(self, text: str) -> None:
         """See Display."""
         # Whoever keeps standard output alone is told all the same.
-        say(f"warning: {self._name}: {text}", error=True)
+        say(f"warning: {_of_stage(self._name, text)}", error=True)
 
     def end(self) -> None:
         """See Display."""

@@ -164,6 +164,27 @@ def draft(run: Run, *arguments: object) -> Recipe:
     return loading.load("recipe.yaml")
 
 
+def test_rows_on_several_lines_are_said(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(sheet(reviews(), ",") + f'"{GOOD}\n\nand more",positive\n')
+    status, shown, errors = run("init", "a.csv", "--overwrite")
+    assert status == 0, errors
+    # Two for each row, and the header.
+    assert "25 rows, UTF-8, on 51 lines, as line breaks stand in quotes" in " ".join(shown.split())
+
+
+def test_columns_within_columns_are_found_by_their_path(run: Run, tmp_path: Path) -> None:
+    rows = [
+        {"id": i, "review": {"body": f"{GOOD} number {i}", "stars": i % 2}, "answers": {"text": [("yes", "no")[i % 2]]}}
+        for i in range(12)
+    ]
+    (tmp_path / "a.json").write_text(json.dumps({"version": 1, "data": rows}))
+    recipe = draft(run, "a.json", "--label-column", "answers.text")
+    assert recipe.task.prompt == "Labels: yes, no\nText: {review.body}\nLabel:"
+    items = read_items(recipe.task, recipe.task.train, Path(), "en")
+    assert [item.answer for item in items] == [" yes", " no"] * 6
+    assert f"Text: {GOOD} number 3\n" in items[3].prompt
+
+
 def test_many_different_answers_are_written(run: Run, tmp_path: Path) -> None:
     rows = [{"question": f"What is {i} and {i} in words?", "answer": f"twice {i}"} for i in range(30)]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -192,7 +213,7 @@ def test_few_inputs_calibrate_and_are_not_learned_from(run: Run, tmp_path: Path)
         recipe = draft(run, "a.csv", "--inputs", "in.csv")
         assert recipe.task.unlabelled is not None
         assert (recipe.refine is not None) == (count >= 100)
-        assert recipe.task.unlabelled.columns == {"review_text": "maoni"}
+        assert recipe.task.unlabelled.columns == {"Review text": "maoni"}
 
 
 def test_text_in_columns_and_in_a_wikipedia_of_another_code(run: Run, tmp_path: Path) -> None:

@@ -25,6 +25,11 @@ def call(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProces
         ("reference.corpora={es: data/empty.txt}", r"corpus of es: holds no text"),
         ("task.choices={pos: yes}", r"task\.choices: expected at least two labels"),
         ("task.choices={pos: yes, negative: no}", r"train\.en\.jsonl:2: unknown label 'neg'"),
+        (
+            "task={prompt: '{text}', answer: label, kind: number, train: 'data/train.{language}.jsonl', test: "
+            "'data/test.{language}.jsonl'}",
+            r"test\.es\.jsonl:1: the answer in column 'label': 'pos' is not one number alone",
+        ),
         ("targets=[spanish]", r"'spanish' is not a language code"),
         ("adapter.target_modules=[qkv]", r"qkv matches no module"),
         ("base_model=./absent", r"base_model \./absent: no such folder"),

@@ -7,9 +7,10 @@ import pytest
 
 from adamergex.data import sources
 from adamergex.data.detection import delimiter_of, detect, encoding_of, has_header, options
-from adamergex.data.readers import Format
+from adamergex.data.formats import COMPRESSIONS, Format
 from adamergex.data.settings import Source
 from adamergex.errors import DataError
+from tests.data.test_formats import PACK
 
 ROWS = [{"text": "Très bon; vraiment,\nun délice", "label": "oui"}, {"text": "Froid", "label": "non"}]
 
@@ -39,6 +40,25 @@ def test_a_table_is_read_as_it_was_found(tmp_path: Path, name: str, content: byt
     assert found == form
     source = Source.model_validate({"files": name, **options(found)})
     assert [row for _, row in sources.rows(source, tmp_path, "fr")] == ROWS
+
+
+def test_stray_quotes_between_tabs_hide_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text('ok\tpos\n"wow\tpos\nmid\tneg\nend "\tneg\n')
+    found = detect(tmp_path / "a.tsv", "en")
+    assert found == Format(header=False)
+    source = Source.model_validate({"files": "a.tsv", **options(found)})
+    rows = [tuple(row.values()) for _, row in sources.rows(source, tmp_path, "en")]
+    assert rows == [("ok", "pos"), ('"wow', "pos"), ("mid", "neg"), ('end "', "neg")]
+
+
+@pytest.mark.parametrize("ending", COMPRESSIONS)
+def test_compressed_tables_are_looked_at_as_plain_ones_are(tmp_path: Path, ending: str) -> None:
+    content = table(";").encode("cp1252")
+    (tmp_path / f"a.csv{ending}").write_bytes(PACK[ending](content))
+    assert detect(tmp_path / f"a.csv{ending}", "fr") == Format(";", "cp1252")
+    (tmp_path / f"b.csv{ending}").write_bytes(PACK[ending](content)[:9])
+    with pytest.raises(DataError, match=rf"b\.csv\{ending}: cannot be read: "):
+        detect(tmp_path / f"b.csv{ending}", "fr")
 
 
 def test_a_table_without_names_has_numbered_columns(tmp_path: Path) -> None:

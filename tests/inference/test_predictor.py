@@ -395,6 +395,14 @@ def test_a_head_has_the_order_of_the_task_in_every_language() -> None:
     assert list(described["task"]["choices"].items()) == [("pos", "sí"), ("neg", "no")]
 
 
+def test_how_numbers_are_written_goes_with_an_adapter() -> None:
+    task = Task.model_validate(
+        {"prompt": "{text}:", "answer": "n", "kind": "number", "answer_format": "canonical", "train": "a.jsonl"}
+    )
+    described = usage.described(task, Evaluate(), "es", base_model="x", weights="w", dtype="float32")
+    assert usage.Usage.model_validate(described).task.answer_format == "canonical"
+
+
 def formats(tmp_path: Path) -> dict[str, Path]:
     """The same three rows, in files as people have them."""
     rows = [
@@ -497,9 +505,21 @@ def test_rows_of_different_columns_are_one_table(predictor: Predictor, tmp_path:
         ('{"text": "a"}\n{"txt": "a"}\n', "x.jsonl", r"x\.jsonl:2: no column 'text'; the row has txt"),
         ("txt;n\na;1\n", "x.csv", r"x\.csv:2: no column 'text'; the row has txt, n; say .* --columns text=NAME"),
         ("text,n\na,1\na,1,2\n", "x.csv", r"x\.csv:3: expected 2 columns"),
-        ("", "x.jsonl", r"x\.jsonl: holds no rows"),
+        ("", "x.jsonl", r"x\.jsonl: holds nothing"),
+        ("[]", "x.jsonl", r"x\.jsonl: holds no rows"),
         ("nothing", "x.docx", r"x\.docx: unknown format \.docx; expected \.jsonl"),
-        ('{"text": null}\n', "x.jsonl", r"x\.jsonl:1: no column 'text'"),
+        ('{"text": null}\n', "x.jsonl", r"x\.jsonl:1: column 'text' is null"),
+        ('{"text": "a"}\n{"text": " "}\n', "x.jsonl", r"x\.jsonl:2: column 'text' is empty"),
+        (
+            '{"text": ["a"]}\n{"text": NaN}\n',
+            "x.jsonl",
+            r"x\.jsonl:1: .* holds a list.*\n.*x\.jsonl:2: .* is nan, which",
+        ),
+        (
+            '{"text": 1}\n' + '{"text": ""}\n' * 7,
+            "x.jsonl",
+            r":6: .*\n.*x\.jsonl: 7 of 8 rows are wrong, 5 of which are shown$",
+        ),
     ],
 )
 def test_bad_rows_are_found_before_anything_is_answered(

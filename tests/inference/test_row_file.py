@@ -1,5 +1,6 @@
 """Rows as people have them: columns of other names, semicolons, code pages, tables without names."""
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -38,11 +39,23 @@ def prompts(path: Path, asked: Asked = ASKED, reading: Reading = FOUND) -> list[
         # Names are known, though one cell is as long as no name is.
         (f"maoni;{'n' * 70}\ncafé, chai;1\n« ndio »;2\n".encode(), "x.csv"),
         ("café, chai\n\n« ndio »\n".encode("cp1252"), "x.txt"),
+        (gzip.compress("maoni;n\ncafé, chai;1\n« ndio »;2\n".encode()), "x.csv.gz"),
+        ('{"maoni": "café, chai"}\n{"maoni": "« ndio »"}\n'.encode(), "x.json"),
+        ('{"data": [{"maoni": "café, chai"},\n{"maoni": "« ndio »"}]}'.encode("cp1252"), "x.json"),
+        ('[{"maoni": "café, chai"},\n{"maoni": "« ndio »"}]'.encode(), "x.jsonl"),
     ],
 )
 def test_tables_and_text_are_read_as_they_were_found(tmp_path: Path, content: bytes, name: str) -> None:
     (tmp_path / name).write_bytes(content)
     assert prompts(tmp_path / name, reading=Reading("fr")) == ["café, chai:", "« ndio »:"]
+
+
+def test_columns_within_columns_are_answered(tmp_path: Path) -> None:
+    asked = Asked(kind="choice", prompt="{review.body}:", choices={"pos": "yes", "neg": "no"})
+    (tmp_path / "x.jsonl").write_text('{"review": {"body": "chai"}}\n')
+    assert prompts(tmp_path / "x.jsonl", asked) == ["chai:"]
+    reading = Reading(columns={"text": "review.body"})
+    assert prompts(tmp_path / "x.jsonl", reading=reading) == ["chai:"]
 
 
 def test_a_table_without_names_has_numbered_ones(tmp_path: Path) -> None:

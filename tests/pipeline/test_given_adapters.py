@@ -23,7 +23,7 @@ from adamergex.pipeline.run import finish
 from adamergex.pipeline.stages.given import KIND as GIVEN
 from adamergex.pipeline.stages.given import GivenParams
 from adamergex.recipes import loading
-from adamergex.recipes.preflight import check
+from adamergex.recipes.preflight import Looked, check
 from adamergex.storage.files import sha256
 from tests import families, zoo
 from tests.stand_in_for_the_hub import Hub
@@ -114,7 +114,7 @@ def test_contents_count_and_not_places(own_data: Own, made: Path, tmp_path: Path
 def test_a_hub_that_does_not_answer_stops_a_run_and_not_a_look(own_data: Own, made: Path, hub: Hub) -> None:
     hub.broken = {"me/x": 503}
     path = own_data(adapters={"task": "me/x"})
-    notes = check(loading.load(str(path)), path.parent)
+    notes = check(loading.load(str(path)), path.parent).unreachable
     assert len(notes) == 1
     assert notes[0].startswith("adapters.task: me/x: no such folder here, and the hub answers 503")
     with pytest.raises(NetworkError, match="me/x"):
@@ -138,7 +138,7 @@ def test_paths_are_relative_to_the_recipe(own_data: Own, made: Path, monkeypatch
     path = own_data(adapters={"task": "./mine"})
     shutil.copytree(made / "task-en", path.parent / "mine")
     monkeypatch.chdir(made)
-    assert check(loading.load(str(path)), path.parent) == []
+    assert check(loading.load(str(path)), path.parent) == Looked()
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_what_does_not_fit_the_recipe_is_refused(
     path = own_data(adapters={"task": str(adapter(tiny_model, tmp_path / "a", **changes))})
     if expected is None:
         # A Llama has no biases to train: the adapter is that of the recipe.
-        assert check(loading.load(str(path)), path.parent) == []
+        assert check(loading.load(str(path)), path.parent) == Looked()
     else:
         assert any(expected in problem for problem in problems(path)), problems(path)
 
@@ -207,7 +207,7 @@ def test_an_encoders_head_has_to_fit_the_labels(own_data: Own, tmp_path: Path) -
         peft.get_peft_model(model, config).save_pretrained(path.parent / "given")
 
     give(2)
-    assert check(loading.load(str(path)), path.parent) == []
+    assert check(loading.load(str(path)), path.parent) == Looked()
     finished = finish(loading.load(str(path)), path.parent, tmp_path / "run")
     assert [row.method for row in finished.report.rows] == METHODS["methods"]
     for labels, found in ((3, "(3, 32)"), (None, "got none")):
@@ -222,7 +222,7 @@ def test_adapters_that_are_not_merged_alike_are_refused(
 ) -> None:
     other = adapter(tiny_model, tmp_path / "a", lora_alpha=7)
     exact = own_data(adapters={"task": str(other)})
-    assert check(loading.load(str(exact)), exact.parent) == []
+    assert check(loading.load(str(exact)), exact.parent) == Looked()
     path = own_data(adapters={"task": str(other)}, merge={"method": "factor-space", "scale": 0.5})
     assert any("rank or scaling of model.layers.0.self_attn.q_proj differs" in line for line in problems(path))
 

@@ -18,6 +18,7 @@ from adamergex.pipeline.kinds import KINDS
 from adamergex.pipeline.resolve import Contents, Wanted
 from adamergex.pipeline.run import run
 from adamergex.pipeline.stages.base_model import BaseModel
+from adamergex.pipeline.stages.checks import OverlapParams
 from adamergex.recipes import loading
 from adamergex.tasks.task import Task
 
@@ -205,3 +206,9 @@ def test_plan_says_what_is_done_and_what_waits(own_data: Callable[..., Path], tm
     assert (
         later["merged/es/adamergex"] == "merge waits for adapters/task-en, adapters/reference-es, adapters/reference-en"
     )
+
+
+def test_a_look_at_overlap_that_refuses_has_the_key_that_it_had() -> None:
+    refusing = OverlapParams(language="es", where={"dev": "dev"})
+    assert refusing.identity() == {"language": None, "where": None}
+    assert OverlapParams(language="es", allowed=True).identity()["allowed"] is True

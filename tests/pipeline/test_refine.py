@@ -170,7 +170,7 @@ def test_too_few_inputs_leave_the_merge_as_it_is(recipe: Path) -> None:
 def test_scored_inputs_are_learned_only_where_the_recipe_says_so(recipe: Path) -> None:
     test = recipe.parent / "data/test.es.jsonl"
     write(recipe.parent / "data/same.es.jsonl", [{"text": row["text"]} for row in rows(test)] * 20)
-    with pytest.raises(RecipeError, match="8 items stand both in the unlabelled inputs and in the scored split"):
+    with pytest.raises(RecipeError, match="8 of 8 scored items stand in the unlabelled inputs, too"):
         made(recipe, "refine={inputs: 'data/same.{language}.jsonl'}")
     finished, run = made(recipe, UNLABELLED, "refine={transductive: true}", name="transductive")
     (row,) = [row for row in finished.report.rows if row.method == "refined"]

@@ -61,7 +61,9 @@ def test_whatever_is_seen_and_scored_is_found_before_anything_runs(
     loaded = loading.load(str(recipe))
     preflight.check(loaded, recipe.parent)
     also(recipe.parent / f"data/{split}.{language}.jsonl", recipe.parent / "data/test.es.jsonl")
-    says = rf"task data \(es\): 1 items stand both in {where} and in the scored split, the first as data/{split}\.{language}"
+    says = (
+        rf"task data \(es\): 1 of \d+ scored items stand in {where}, too \(1 pair, the first data/{split}\.{language}"
+    )
     with pytest.raises(RecipeError, match=says) as caught:
         preflight.check(loaded, recipe.parent)
     assert len(caught.value.problems) == 1
@@ -71,9 +73,9 @@ def test_whatever_is_seen_and_scored_is_found_before_anything_runs(
 def test_data_that_is_there_only_in_a_run_is_looked_at_in_the_run(
     recipe: Path, split: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adamergex.pipeline.run.check", lambda recipe, folder: None)
+    monkeypatch.setattr("adamergex.pipeline.run.check", lambda recipe, folder: preflight.Looked())
     also(recipe.parent / f"data/{split}.es.jsonl", recipe.parent / "data/test.es.jsonl")
-    with pytest.raises(DataError, match="1 items stand both in"):
+    with pytest.raises(DataError, match=r"1 of \d+ scored items stand in"):
         run(loading.load(str(recipe)), folder=recipe.parent, output=recipe.parent / "run")
     assert not list(recipe.parent.glob("run/predictions/**/predictions.jsonl"))
 
@@ -108,9 +110,13 @@ def test_evaluate_finds_training_items_that_are_scored(
     assert said in (out / "report.md").read_text()
     # What is scored is done; what it is compared with changes.
     also(path.parent / "data/test.es.jsonl", path.parent / "data/train.en.jsonl")
-    says = r"\(recipe, es\): 1 items stand both in train .*, the first as data/train\.en\.jsonl:7 and data/test\.es"
+    says = r"\(recipe, es\): 1 of 8 scored items stand in train, too \(1 pair, the first data/train\.en\.jsonl:7 and data/test\.es"
     with pytest.raises(DataError, match=says):
         evaluate(*arguments)
+    allowing = json.loads(path.read_text())
+    path.write_text(json.dumps(allowing | {"task": allowing["task"] | {"overlap": "allow"}}))
+    evaluate(*arguments)
+    assert "recipe, es: 1 of 8 scored items stand in train, too (task.overlap)" in (out / "report.md").read_text()
     for language in ("en", "es"):
         (path.parent / f"data/train.{language}.jsonl").unlink()
     evaluate(*arguments)
@@ -120,5 +126,5 @@ def test_evaluate_finds_training_items_that_are_scored(
 def test_evaluate_finds_solved_examples_that_are_scored(recipe: Path, tiny_model: Path, tmp_path: Path) -> None:
     also(recipe.parent / "data/examples.es.jsonl", recipe.parent / "data/test.es.jsonl")
     out = tmp_path / "out"
-    with pytest.raises(DataError, match="1 items stand both in examples and in the scored split"):
+    with pytest.raises(DataError, match=r"1 of \d+ scored items stand in examples, too"):
         evaluate("--task", str(recipe), "--base-model", str(tiny_model), "--output", str(out), "--asking", "few-shot")

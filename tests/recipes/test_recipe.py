@@ -86,7 +86,7 @@ def test_sections_that_contradict_each_other_are_refused() -> None:
     assert "task.train is the same for two languages" in problems("quickstart", "task.train=all.jsonl")[0]
     assert "a label has no words" in problems("quickstart", "task.choices={a: ' ', b: x}")[0]
     assert "two labels" in problems("quickstart", "task.choices={a: 'x  y', b: x y}")[0]
-    for prompt in ("{text:5d}", "{text!r}", "{a.b}", "{}", "no column", "{text"):
+    for prompt in ("{text:5d}", "{text!r}", '{"a"}', "{}", "no column", "{text"):
         assert "column" in problems("quickstart", f"task.prompt='{prompt}'")[0]
     assert "less than 9223372036854775808" in problems("quickstart", "seed=99999999999999999999")[0]
     assert "'q q' is not a language code" in problems("quickstart", "reference.corpora={q q: a.txt}")[0]

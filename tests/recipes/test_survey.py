@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from adamergex.data.readers import Format
+from adamergex.data.formats import Format
 from adamergex.errors import DataError
 from adamergex.recipes import columns, survey
 from adamergex.recipes.columns import Pick, Table
@@ -104,7 +104,8 @@ def test_languages_are_told() -> None:
     [
         (["a", "a"], "has one value only, 'a'"),
         (["a", "", "b", None], r"a\.jsonl:2: column 'label' is empty, as in 2 of 4 rows"),
-        (["Good", "bad", "good"] * 2, "'Good' and 'good', which differ in case or spaces alone"),
+        (["Good", "bad", "good"] * 2, "'Good' and 'good', which differ in case, spaces or form of Unicode alone"),
+        (["café", "bad", "cafe\u0301"] * 2, "which differ in case, spaces or form of Unicode alone"),
         (["a", {"b": 1}], r"a\.jsonl:2: column 'label' holds a dict"),
     ],
 )

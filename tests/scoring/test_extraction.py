@@ -56,6 +56,13 @@ def test_scripts_without_spaces_are_not_all_or_nothing() -> None:
     assert f1("มิ", ["มี"], "th") == 0
 
 
+def test_syllables_of_tibetan_and_words_of_ethiopic_are_tokens() -> None:
+    # བོད་ལྗོངས has two syllables, one of them བོད; a tsheg ends them or not.
+    assert f1("བོད་", ["བོད་ལྗོངས"], "bo") == pytest.approx(2 / 3)
+    assert exact_match("བོད་ལྗོངས་", ["བོད་ལྗོངས།"], "bo") == 1
+    assert f1("አዲስ፡አበባ", ["አዲስ"], "am") == pytest.approx(2 / 3)
+
+
 def test_other_languages_go_by_words() -> None:
     assert f1("Владимир Путин", ["Путин"], "ru") == pytest.approx(2 / 3)
     assert f1("서울 시", ["서울"], "ko") == pytest.approx(2 / 3)

@@ -7,7 +7,9 @@ from babel.numbers import format_decimal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adamergex.scoring.numbers import ANYWHERE, MARKERS, read_number
+from adamergex.errors import DataError
+from adamergex.scoring.numbers import ANYWHERE, MARKERS, Notation, read_gold, read_number
+from adamergex.tasks import benchmarks
 
 
 def naive(completion: str) -> str | None:
@@ -171,11 +173,108 @@ def test_the_number_after_the_marker(completion: str, language: str, number: str
     assert read_number(completion, language) == Decimal(number)
 
 
-def test_a_marker_of_ones_own_stands_in_place_of_the_others() -> None:
+def test_a_marker_of_ones_own_goes_before_those_that_are_known() -> None:
     text = "#### 5. Result (final): 11 of 20"
     assert read_number(text, "en") == 5
     assert read_number(text, "en", marker="result (final):") == 11
-    assert read_number(text, "en", marker="[not there]") == 20
+    # What is known is looked for where it is not there, or where no number follows it.
+    assert read_number(text, "en", marker="[not there]") == 5
+    assert read_number("#### 5, of 20. Result:", "en", marker="Result:") == 5
+
+
+# How each closing sentence of the 88 exemplars of MGSM ends, and others for the same: `20` is not the answer.
+CLOSINGS = {
+    "bn": ["উত্তর হল 11।", "উত্তর: 11।"],
+    "de": ["Die Antwort ist 11.", "Die Antwort lautet 11.", "Antwort: 11.", "Die Antwort ist also 11."],
+    "en": ["The answer is 11.", "The final answer is: 11.", "Answer: 11.", r"\boxed{11}."],
+    "es": ["La respuesta es 11.", "La respuesta final es 11.", "Respuesta: 11."],
+    "fr": ["La réponse est 11.", "La réponse finale est 11.", "Réponse : 11."],
+    "ja": ["答えは11です。", "答えは11個。", "答え：11。"],
+    "ru": ["Ответ — 11.", "Ответ: 11.", "Ответ 11."],
+    "sw": ["Jibu ni 11.", "Jibu la mwisho ni 11.", "Jibu: 11."],
+    "te": ["సమాధానం 11.", "సమాధానం: 11."],
+    "th": ["คำตอบคือ 11", "คำตอบ: 11", "คำตอบสุดท้ายคือ 11"],
+    "zh": ["答案是 11。", "答案：11。", "最终答案为 11。"],
+}
+
+
+@pytest.mark.parametrize(
+    ("language", "closing"), [(language, closing) for language in CLOSINGS for closing in CLOSINGS[language]]
+)
+def test_the_known_wordings_of_a_language_are_read_whatever_marker_is_asked_for(language: str, closing: str) -> None:
+    for marker in (None, "The answer is", "#### "):
+        assert read_number(f"5 + 6 = 11. {closing} (20)", language, marker) == 11
+
+
+@pytest.mark.parametrize("language", MARKERS)
+def test_what_opens_an_explanation_is_no_marker(language: str) -> None:
+    opening = benchmarks.find("mgsm").prompts[language].prompt.splitlines()[-1]
+    assert read_number(f"{opening} 3 + 4 (20)", language) == 20
+    assert read_number("Step-by-Step Answer: 3 + 4 (20)", "en") == 20
+
+
+def test_a_notation_decides_what_a_single_separator_is() -> None:
+    read = {
+        (text, language, notation): read_number(text, language, notation=notation)
+        for text in ("1.234", "1,234")
+        for language in ("en", "es")
+        for notation in ("canonical", "language", None)
+    }
+    thousand, one = Decimal(1234), Decimal("1.234")
+    assert [read["1.234", "es", notation] for notation in ("canonical", "language", None)] == [one, thousand, thousand]
+    assert [read["1,234", "es", notation] for notation in ("canonical", "language", None)] == [thousand, one, thousand]
+    assert {read["1.234", "en", notation] for notation in ("canonical", "language", None)} == {one}
+    assert {read["1,234", "en", notation] for notation in ("canonical", "language", None)} == {thousand}
+    # Nothing else depends on it.
+    assert read_number("1.234,5", "es", notation="canonical") == Decimal("1234.5")
+
+
+@pytest.mark.parametrize(
+    ("gold", "language", "notation", "number"),
+    [
+        ("18", "es", None, "18"),
+        (" -7 ", "es", None, "-7"),
+        ("2125.0", "es", None, "2125"),
+        ("3,5", "es", None, "3.5"),
+        ("1.234.567", "es", None, "1234567"),
+        ("1.234,5", "es", None, "1234.5"),
+        ("1.234", "en", None, "1.234"),
+        ("1,234", "en", None, "1234"),
+        ("1.234", "es", "canonical", "1.234"),
+        ("1.234", "es", "language", "1234"),
+        ("1,234", "es", "canonical", "1234"),
+        ("1,234", "es", "language", "1.234"),
+        ("১২", "bn", None, "12"),
+        ("$18", "en", None, "18"),
+        ("18 %.", "en", None, "18"),
+        ("USD 18", "en", None, "18"),
+        ("5 + 6 = <<5+6=11>>11 eggs.\n#### 11", "en", None, "11"),
+        ("So there are 20 - 9 of them. La respuesta es 11.", "es", None, "11"),
+    ],
+)
+def test_right_answers_are_read_for_sure(gold: str, language: str, notation: Notation | None, number: str) -> None:
+    assert read_gold(gold, language, notation=notation) == Decimal(number)
+
+
+@pytest.mark.parametrize(
+    ("gold", "language", "says"),
+    [
+        ("1.234", "es", "'1.234' is 1.234 with a decimal point, and 1234 as numbers are written in es; say which"),
+        ("1,234", "de", "'1,234' is 1234 with a decimal point, and 1.234 as numbers are written in de; say which"),
+        ("many", "en", "'many' is not one number alone"),
+        ("", "en", "not one number alone"),
+        ("3 of 7", "en", "not one number alone"),
+        ("10-12", "en", "not one number alone"),
+        ("2 million", "en", "not one number alone"),
+        ("3万", "ja", "not one number alone"),
+        ("5½", "en", "not one number alone"),
+        ("1e5", "en", "not one number alone"),
+        ("2024-01-15", "en", "not one number alone"),
+    ],
+)
+def test_right_answers_that_are_in_doubt_are_refused(gold: str, language: str, says: str) -> None:
+    with pytest.raises(DataError, match=re.escape(says)):
+        read_gold(gold, language)
 
 
 def test_markers_are_in_the_form_that_text_is_brought_into() -> None:

@@ -1,5 +1,7 @@
 import random
+import unicodedata
 from statistics import fmean
+from typing import Literal
 
 import pytest
 
@@ -71,12 +73,49 @@ def test_numbers_are_shown_plainly() -> None:
     assert score_completion("number", "Result: 3 of 4", ["3"], "en", marker="Result:").scores == {"accuracy": 1.0}
 
 
+@pytest.mark.parametrize("form", ["NFC", "NFD", "NFKC", "NFKD"])
+@pytest.mark.parametrize(
+    ("language", "written"),
+    [("fr", "café où l’œuvre"), ("tr", "İstanbul'da ılık"), ("bo", "བོད་ཀྱི་རྒྱལ་ས།"), ("th", "น้ำใจ"), ("ko", "서울 시")],
+)
+def test_forms_of_unicode_are_no_difference_for_any_score(
+    form: Literal["NFC", "NFD", "NFKC", "NFKD"], language: str, written: str
+) -> None:
+    answer = unicodedata.normalize(form, written)
+    kinds: list[AnswerKind] = ["text", "extraction", "generation"]
+    for kind in kinds:
+        for one, other in ((answer, written), (written, answer)):
+            assert set(score_completion(kind, one, [other], language).scores.values()) == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("language", "one", "other", "equal"),
+    [
+        ("tr", "İSTANBUL", "istanbul", 1),
+        ("tr", "IĞDIR", "Iğdır", 1),
+        ("az", "QIZIL İL", "qızıl il", 1),
+        # Two letters there, one elsewhere.
+        ("tr", "ISTANBUL", "istanbul", 0),
+        ("en", "ISTANBUL", "istanbul", 1),
+        ("en", "IĞDIR", "ığdır", 0),
+        ("de", "STRASSE", "Straße", 1),
+        ("el", "ΛΌΓΟΣ", "λόγος", 1),
+        ("fa", "می\u200cروم", "میروم", 1),
+    ],
+)
+def test_case_is_the_languages(language: str, one: str, other: str, equal: int) -> None:
+    for answer, gold in ((one, other), (other, one)):
+        assert score_completion("text", answer, [gold], language).scores == {"exact": equal}
+        assert score_completion("extraction", answer, [gold], language).scores == {"f1": equal, "exact_match": equal}
+        assert score_completion("generation", answer, [gold], language).scores["rougeL"] == equal
+
+
 def test_gold_numbers_are_in_english_notation_in_every_language() -> None:
     assert score_completion("number", "2125", ["2,125"], "de").scores == {"accuracy": 1.0}
     assert score_completion("number", "1,5", ["1.500"], "de").scores == {"accuracy": 1.0}
     # GSM8K's gold: an explanation, then the number.
     assert score_completion("number", "18", ["16 - 3 = <<16-3=13>>13 eggs.\n#### 18"], "en").scores == {"accuracy": 1.0}
-    with pytest.raises(DataError, match="expected a number as gold answer, got 'many'"):
+    with pytest.raises(DataError, match="'many' is not one number alone"):
         score_completion("number", "18", ["many"], "en")
 
 

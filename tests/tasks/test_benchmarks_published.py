@@ -11,12 +11,15 @@ from typing import Any
 
 import pytest
 
+from adamergex.scoring.numbers import read_number
 from adamergex.tasks import benchmarks
-from adamergex.tasks.overlap import overlaps
+from adamergex.tasks.items import Item
+from adamergex.tasks.overlap import pairs
 
 DATA = Path(os.environ.get("ADAMERGEX_BENCHMARK_DATA") or Path(__file__).parents[3] / "shared" / "data")
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the authors' files are not here")
 
+Rows = list[tuple[str, dict[str, Any]]]
 NEWS = {"en": (300, 472, 948), "fr": (250, 211, 422), "so": (1021, 148, 294), "sw": (350, 237, 476)}
 COUNTS: dict[str, tuple[str, dict[str, int]]] = {
     "mgsm": ("de en es fr sw th zh", {"test": 250}),
@@ -38,6 +41,12 @@ PARTS = [
     for split, count in zip(("train", "dev", "test"), counts, strict=True)
 ]
 TRANSLATED = [name for name in COUNTS if len(COUNTS[name][0].split()) > 1]
+
+
+def equal(some: Rows, others: Rows, column: str) -> list[tuple[str, str]]:
+    """Pairs of rows with the same text in a column."""
+    first, second = ([Item(place, row[column], "") for place, row in rows] for rows in (some, others))
+    return pairs(first, second)
 
 
 @cache
@@ -81,8 +90,8 @@ def test_no_paragraph_of_xquad_is_in_both_splits() -> None:
 
 def test_mgsm_is_inside_the_test_split_of_gsm8k_and_not_its_train_split() -> None:
     mgsm = published("mgsm", "test", "en")
-    assert len(overlaps(mgsm, published("gsm8k", "test", "en"), ["question"])) == 250
-    assert overlaps(mgsm, published("gsm8k", "train", "en"), ["question"]) == []
+    assert len(equal(mgsm, published("gsm8k", "test", "en"), "question")) == 250
+    assert equal(mgsm, published("gsm8k", "train", "en"), "question") == []
 
 
 def test_solutions_of_gsm8k_are_plain_sentences_that_end_with_the_answer() -> None:
@@ -98,13 +107,13 @@ def test_the_dev_split_of_xcopa_is_copas_in_translation() -> None:
     for language in COUNTS["xcopa"][0].split():
         xcopa = published("xcopa", "dev", language)
         assert [row["label"] for _, row in copa] == [row["label"] for _, row in xcopa]
-        assert overlaps(copa, xcopa, ["premise"]) == []
+        assert equal(copa, xcopa, "premise") == []
         wrong[language] = sum(
             ours["question"] != theirs["question"] for (_, ours), (_, theirs) in zip(copa, xcopa, strict=True)
         )
     assert wrong == {"et": 0, "id": 5, "sw": 6, "th": 52, "tr": 52, "vi": 0, "zh": 0}
     assert Counter(row["question"] for _, row in published("xcopa", "test", "th")) == {"effect": 500}
-    assert overlaps(published("copa", "train", "en"), copa, ["premise"]) == []
+    assert equal(published("copa", "train", "en"), copa, "premise") == []
 
 
 @pytest.mark.parametrize(
@@ -115,3 +124,12 @@ def test_translations_have_the_same_id_in_every_language(name: str, languages: s
     first, second = ([row["id"] for _, row in published(name, "test", code)] for code in languages.split())
     assert first == second
     assert len(set(first)) == len(first)
+
+
+@pytest.mark.skipif(not (DATA / "mgsm/exemplars.py").is_file(), reason="the authors' exemplars are not here")
+@pytest.mark.parametrize("language", benchmarks.find("mgsm").languages)
+def test_the_solutions_of_mgsms_exemplars_are_read_whatever_comes_after_them(language: str) -> None:
+    """And whichever marker the prompt has: the language's, the English one, or none."""
+    for marker in (benchmarks.find("mgsm").prompt(language).marker, "The answer is", None):
+        for _, row in published("mgsm", "exemplars", language):
+            assert read_number(f"{row['solution']} (20)", language, marker) == int(row["answer"])

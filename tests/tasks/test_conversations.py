@@ -10,7 +10,8 @@ from adamergex.data.settings import Source
 from adamergex.errors import DataError, RecipeError
 from adamergex.storage.yaml_model import check
 from adamergex.tasks.conversations import conversation
-from adamergex.tasks.items import Item, from_row, question, read_items, refuse_overlap, to_row
+from adamergex.tasks.items import Item, from_row, question, read_items, to_row
+from adamergex.tasks.overlap import refuse_overlap
 from adamergex.tasks.task import Task
 
 SAID = [
@@ -108,7 +109,7 @@ def test_conversations_that_end_alike_are_not_the_same() -> None:
 
     one = item("a", ("user", "Is it red?"), ("assistant", "No."))
     refuse_overlap([one], [item("b", ("user", "Is it blue?"), ("assistant", "No."))], "en")
-    with pytest.raises(DataError, match="1 items stand both"):
+    with pytest.raises(DataError, match="1 of 1 scored items stand in train"):
         refuse_overlap([one], [item("c", ("system", "Hm."), *one.turns)], "en")
 
 
@@ -131,7 +132,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "not chat": ({"messages": "messages", "chat": False}, "remove chat"),
     "learned": ({"messages": "messages", "learned": "solution"}, "remove learned"),
     "wordings": ({"messages": "messages", "wordings": {"sw": {"prompt": "{text}"}}}, "remove learned and wordings"),
-    "column": ({"messages": "my messages"}, "expected a column"),
+    "column": ({"messages": "my: messages"}, "expected a column"),
     "system": ({"prompt": "{text}", "answer": "label", "system": "Be brief."}, "system belongs to chat: true"),
     "empty system": ({"prompt": "{text}", "answer": "label", "chat": True, "system": " "}, "system is empty"),
     "wording's system": (

@@ -6,15 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from adamergex.data.settings import Source
+from adamergex.errors import DataError
 from adamergex.inference.answering import PromptSpec, answers, build_prompts
 from adamergex.inference.journal import Journal
+from adamergex.inference.predict import PredictionRequest, marked
 from adamergex.inference.settings import Evaluate
 from adamergex.models.encode import fitted
 from adamergex.models.resident import ResidentModel
 from adamergex.pipeline.run import run
 from adamergex.recipes import loading
+from adamergex.scoring.numbers import Notation
 from adamergex.tasks.items import Item, read_items
 from adamergex.tasks.prompting import answering, few_shot, xlt
 from adamergex.tasks.task import Task
@@ -106,3 +110,130 @@ def test_the_page_shows_each_answer_with_its_own_prompt(own_data: Callable[..., 
     for place in places:
         part, line = re.findall(r"es/(\w+)/part\.jsonl:(\d)", shown[place])[0]
         assert next(text for text in shown[place + 1 :] if text.endswith(":")) == f"{part} {int(line) - 1}:"
+
+
+def rows_of(tmp_path: Path, *rows: object) -> Source:
+    # NaN as pandas and Python write it.
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return Source(files=["rows.jsonl"])
+
+
+def problems_of(task: Task, tmp_path: Path, *rows: object, language: str = "en") -> list[str]:
+    with pytest.raises(DataError) as caught:
+        read_items(task, rows_of(tmp_path, *rows), tmp_path, language)
+    return [problem.removeprefix(f"{tmp_path}/") for problem in caught.value.problems]
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (["a"], "column 'text' holds a list; expected text or a number"),
+        ({"en": "a"}, "column 'text' holds a dict; expected text or a number"),
+        (float("nan"), "column 'text' is nan, which is no value; fill it, or remove the row"),
+        (None, "column 'text' is null; fill it, or remove the row"),
+        ("", "column 'text' is empty; fill it, or remove the row"),
+        (" \u00a0\n", "column 'text' is empty; fill it, or remove the row"),
+    ],
+)
+def test_what_makes_no_prompt_is_refused_with_row_and_column(tmp_path: Path, value: object, says: str) -> None:
+    good, bad = {"text": "x", "label": "a"}, {"text": value, "label": "a"}
+    assert problems_of(task(), tmp_path, good, bad) == [f"rows.jsonl:2: {says}"]
+    of_two = task(prompt="{text} {label}")
+    assert problems_of(of_two, tmp_path, good, bad) == [f"rows.jsonl:2: {says}"]
+    # In a choice, too; and in an answer.
+    chosen = task(prompt="{label}", choices={"a": "{text}", "b": "no"})
+    assert problems_of(chosen, tmp_path, good, bad) == [f"rows.jsonl:2: {says}"]
+    if value != ["a"]:
+        answered = task(prompt="{label}", answer="text", choices=None)
+        assert problems_of(answered, tmp_path, good, bad) == [f"rows.jsonl:2: {says}"]
+
+
+@pytest.mark.parametrize(
+    ("label", "says"),
+    [
+        (None, "column 'label' is null; fill it, or remove the row"),
+        ([], "the answer in column 'label' is an empty list; expected a right answer"),
+        (
+            ["né", "b"],
+            "column 'label' lists 2 labels; of choices one is right: name it, or leave choices out (kind: text takes any of "
+            "several answers)",
+        ),
+        (
+            "ne\u0301",
+            "unknown label 'ne\u0301'; task.choices has né, b, 1; it differs from 'né' in its form of Unicode alone (NFC, NFD); "
+            "write both in one",
+        ),
+        (
+            "B",
+            "unknown label 'B'; task.choices has né, b, 1; it differs from 'b' in case, spaces or look-alike characters alone; "
+            "write it in the same way",
+        ),
+        (
+            1.0,
+            "unknown label '1.0'; task.choices has né, b, 1; it is '1' as a decimal number, as tables with empty cells have it; "
+            "write it without the point",
+        ),
+        ("c", "unknown label 'c'; task.choices has né, b, 1"),
+    ],
+)
+def test_a_label_that_is_none_is_refused_with_its_cause(tmp_path: Path, label: object, says: str) -> None:
+    three = task(choices=["né", "b", "1"])
+    assert problems_of(three, tmp_path, {"text": "x", "label": label}) == [f"rows.jsonl:1: {says}"]
+    (item,) = read_items(three, rows_of(tmp_path, {"text": "x", "label": ["b"]}), tmp_path, "en")
+    assert (item.answer, item.golds) == (" b", ("b",))
+
+
+def test_choices_that_differ_in_their_form_of_unicode_alone_are_refused() -> None:
+    with pytest.raises(ValidationError, match="two labels have the same words"):
+        task(choices={"a": "né", "b": "ne\u0301"})
+
+
+def test_all_wrong_rows_are_counted_and_five_are_shown(tmp_path: Path) -> None:
+    rows = [{"text": "" if number % 2 else "x", "label": "a"} for number in range(200)]
+    found = problems_of(task(), tmp_path, *rows)
+    assert [line.partition(": ")[0] for line in found] == [f"rows.jsonl:{line}" for line in (2, 4, 6, 8, 10)] + [
+        "rows.jsonl"
+    ]
+    assert found[-1] == "rows.jsonl: 100 of 200 rows are wrong, 5 of which are shown"
+    assert len(problems_of(task(), tmp_path, *rows[:10])) == 5
+    # What cannot be read ends it, and what was found before is told.
+    (tmp_path / "cut.jsonl").write_text('{"text": "", "label": "a"}\n{"text": "x", "label": "a"}\n{"text": "x", "la')
+    with pytest.raises(DataError, match=r"jsonl:1: column 'text' is empty.*\n.*jsonl:3: not JSON"):
+        read_items(task(), Source(files=["cut.jsonl"]), tmp_path, "en")
+
+
+def test_right_numbers_are_canonical_or_refused_with_their_row(tmp_path: Path) -> None:
+    numbers = task(choices=None, kind="number")
+    rows = [
+        {"text": "x", "label": label}
+        for label in (3, 0.25, 1e-7, 1e22, "2.125,5", "1.000.000", ["7", "$8"], "#### 1,5")
+    ]
+    golds = [item.golds for item in read_items(numbers, rows_of(tmp_path, *rows), tmp_path, "es")]
+    assert golds[:4] == [("3",), ("0.25",), ("0.0000001",), ("10000000000000000000000",)]
+    assert golds[4:] == [("2125.5",), ("1000000",), ("7", "8"), ("1.5",)]
+    doubtful = {"text": "x", "label": "1.234"}
+    (line,) = problems_of(numbers, tmp_path, rows[0], doubtful, language="es")
+    assert line.startswith(
+        "rows.jsonl:2: the answer in column 'label': '1.234' is 1.234 with a decimal point, and 1234 as numbers"
+    )
+    assert "task.answer_format: canonical, or language" in line
+    read: list[tuple[Notation | None, str]] = [("canonical", "1.234"), ("language", "1234"), (None, "1.234")]
+    for form, gold in read:
+        language = "es" if form else "en"
+        (item,) = read_items(
+            task(choices=None, kind="number", answer_format=form), rows_of(tmp_path, doubtful), tmp_path, language
+        )
+        assert (item.answer, item.golds) == (" 1.234", (gold,))
+        # What was learned is right when it is written.
+        request = PredictionRequest([item], "number", language, notation=form)
+        assert marked(item, " 1.234", request).scores == {"accuracy": 1.0}
+    (line,) = problems_of(numbers, tmp_path, {"text": "x", "label": "18 apples"})
+    assert line.endswith("what else is to be learned belongs in the column that task.learned names")
+    # Of what is learned alone nothing is compared.
+    (item,) = read_items(numbers, rows_of(tmp_path, {"text": "x", "label": "18 apples"}), tmp_path, "en", scored=False)
+    assert item.answer == " 18 apples"
+
+
+def test_a_format_of_numbers_belongs_to_numbers() -> None:
+    with pytest.raises(ValidationError, match="answer_format belongs to kind: number; remove it"):
+        task(answer_format="language")

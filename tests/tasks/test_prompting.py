@@ -10,6 +10,7 @@ from adamergex.errors import RecipeError
 from adamergex.inference.generation import completion
 from adamergex.pipeline.run import run
 from adamergex.recipes import loading
+from adamergex.recipes.preflight import Looked, check
 from adamergex.recipes.recipe import Recipe
 from adamergex.scoring.scorers import score_completion
 from adamergex.tasks import prompting
@@ -126,9 +127,32 @@ def test_training_items_that_are_scored_stop_a_run_before_anything_is_learned(ow
     train = json.loads((path.parent / "data/train.en.jsonl").read_text().splitlines()[1])
     train["text"] = f" {train['text'].upper()} !"
     test.write_text(test.read_text() + json.dumps(train) + "\n")
-    with pytest.raises(RecipeError, match=r"task data \(es\): 1 items stand both in train and in the scored split"):
+    with pytest.raises(RecipeError, match=r"task data \(es\): 1 of 9 scored items stand in train, too \(1 pair, "):
         run(loading.load(str(path), []), folder=path.parent, output=path.parent / "run")
     assert not (path.parent / "run/adapters").exists()
+
+
+@pytest.mark.parametrize(
+    ("overlap", "trained", "says"),
+    [
+        ("drop", 5, "task-en-train: 1 of 6 items were dropped, being scored, too (task.overlap)"),
+        ("allow", 6, "es: 1 of 9 scored items stand in train, too (task.overlap); whatever"),
+    ],
+)
+def test_what_is_scored_too_is_dropped_or_said(
+    own_data: Callable[..., Path], overlap: str, trained: int, says: str
+) -> None:
+    path = own_data()
+    folder = path.parent
+    test = folder / "data/test.es.jsonl"
+    train = json.loads((folder / "data/train.en.jsonl").read_text().splitlines()[1])
+    test.write_text(test.read_text() + json.dumps(train) + "\n")
+    recipe = loading.load(str(path), [f"task.overlap={overlap}", "evaluate.methods=[base]"])
+    assert check(recipe, folder) == Looked()
+    run(recipe, folder=folder, output=folder / "run")
+    assert len((folder / "run/data/task-en-train/items.jsonl").read_text().splitlines()) == trained
+    assert len((folder / "run/data/task-es-test/items.jsonl").read_text().splitlines()) == 9
+    assert says in (folder / "run/report.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from adamergex.errors import AdaMergeXError, RecipeError
+from adamergex.errors import AdaMergeXError
 from adamergex.terminal import say
 
 
 def lines(error: AdaMergeXError) -> list[str]:
     """The problems of an error, a line each, as they are shown."""
-    return error.problems if isinstance(error, RecipeError) else [" ".join(str(error).split())]
+    return [" ".join(problem.split()) for problem in error.problems]
 
 
 def show(document: dict[str, Any]) -> None:

@@ -59,7 +59,12 @@ def evaluate(
         str,
         typer.Option(metavar="NAME", help="What is compared, of labels: accuracy, macro_f1 or balanced_accuracy."),
     ] = "accuracy",
-    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first N items.")] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="Only N items: a sample with every label in its share, the same in every run."
+        ),
+    ] = None,
     length_normalization: Annotated[
         str, typer.Option(metavar="BY", help="Of a choice's log-likelihood: none, tokens or characters.")
     ] = "none",

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from adamergex.errors import RecipeError, StorageError
-from adamergex.terminal import Terminal, interruptible
+from adamergex.terminal import Terminal, interruptible, say
 
 if TYPE_CHECKING:
     from adamergex.recipes.interview import Interview
@@ -109,8 +109,10 @@ def init(
     with storage(output.parent):
         # Paths that lead out of a folder need it to be there.
         output.parent.mkdir(parents=True, exist_ok=True)
-        check(checked, output.parent)
+        looked = check(checked, output.parent)
         write_synced(output, recipe.encode())
+    for line in looked.warnings:
+        say(f"warning: {line}", error=True)
     console.print(f"recipe: {output}", soft_wrap=True)
     console.print(f"next: adamergex run {output}", soft_wrap=True)
 

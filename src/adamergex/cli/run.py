@@ -86,17 +86,22 @@ def validate(
     """Check a recipe and the data it names, and say all that is wrong."""
     from adamergex.recipes.chats import HINT, may_chat
     from adamergex.recipes.loading import folder_of
-    from adamergex.recipes.preflight import check
+    from adamergex.recipes.preflight import check, task_sources
+    from adamergex.recipes.sources_read import told
 
     with documents.problems_shown(as_json):
         loaded = _load(recipe, overrides, trust_remote_code)
-        unseen = check(loaded, folder_of(recipe))
-        notes = [HINT] if not loaded.task.chat and may_chat(loaded.base_model, loaded.trust_remote_code) else []
-    for line in unseen:
+        looked = check(loaded, folder_of(recipe))
+        notes = told(task_sources(loaded), folder_of(recipe))
+        notes += [HINT] if not loaded.task.chat and may_chat(loaded.base_model, loaded.trust_remote_code) else []
+    for line in looked.unreachable:
         say(f"not looked at: {line}", error=True)
+    for line in looked.warnings:
+        say(f"warning: {line}", error=True)
     if as_json:
         about = {"recipe": recipe, "name": loaded.name, "source": loaded.source, "targets": list(loaded.targets)}
-        about |= {"base_model": loaded.base_model, "notes": notes, "not_looked_at": unseen}
+        about |= {"base_model": loaded.base_model, "notes": notes, "warnings": looked.warnings}
+        about |= {"not_looked_at": looked.unreachable}
         documents.show(about | {"problems": []})
         return
     say(f"{recipe}: valid; {loaded.source} → {', '.join(loaded.targets)} on {loaded.base_model}")

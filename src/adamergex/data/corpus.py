@@ -59,6 +59,11 @@ class Request:
     other_languages: Literal["count", "drop"] = "count"
 
 
+def pool_size(tokens: int | None, characters: int | None) -> int:
+    """How many characters are read before they are shuffled: by far enough for a budget, most often."""
+    return _POOL_LEAST + (_POOL_PER_TOKEN * tokens if tokens else _POOL_PER_CHARACTER * (characters or 0))
+
+
 class _Build:
     """The state of a build: its filters, the window files, and counts of what happened to documents."""
 
@@ -88,9 +93,7 @@ class _Build:
 
     def _read(self, incoming: Iterator[list[str]], pool: Pool) -> None:
         request, characters = self.request, 0
-        limit = _POOL_LEAST + (
-            _POOL_PER_TOKEN * request.tokens if request.tokens else _POOL_PER_CHARACTER * (request.characters or 0)
-        )
+        limit = pool_size(request.tokens, request.characters)
         for batch in incoming:
             fresh = self.duplicates.fresh(batch) if request.duplicates else [True] * len(batch)
             kept = list(compress(batch, fresh))
@@ -270,12 +273,7 @@ def _too_little(state: _Build) -> str:
 
 
 def _facts(state: _Build) -> dict[str, Any]:
-    request, heldout, training, languages = (
-        state.request,
-        state.heldout,
-        state.training,
-        state.languages,
-    )
+    request, heldout, training, languages = state.request, state.heldout, state.training, state.languages
     return {
         "documents": training.documents,
         "characters": training.used,

@@ -5,9 +5,7 @@ line breaks within quotes. What is found is a `Format`, and the options of a `So
 """
 
 import codecs
-import csv
 import re
-import zlib
 from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
@@ -17,8 +15,10 @@ from typing import Any
 from langcodes import Language
 from pydantic import ValidationError
 
-from adamergex.data.readers import READERS, Format, ending, lines, opened, unpacked
+from adamergex.data.files import DAMAGED, lines, opened, refuse_unknown, unpacked
+from adamergex.data.formats import Format, ending, kind
 from adamergex.data.settings import Source
+from adamergex.data.tables import parsed
 from adamergex.errors import DataError, RecipeError
 
 # Bytes that are looked at for the encoding; rows, and lines, for the delimiter.
@@ -59,18 +59,16 @@ def detect(path: Path, language: str, delimiter: str | None = None, encoding: st
     """
     if not path.is_file():
         raise DataError(f"{path}: {'a folder; give one file' if path.is_dir() else 'no such file'}")
-    kind = ending(path)
-    if kind in _SPREADSHEETS:
+    if ending(path) in _SPREADSHEETS:
         raise DataError(f"{path}: a spreadsheet's own format; save the sheet as CSV (UTF-8) and give that file")
-    if kind not in READERS:
-        raise DataError(f"{path}: unknown format {path.suffix or 'without ending'}; expected {', '.join(READERS)}")
-    if kind == ".parquet":
+    refuse_unknown(path)
+    if kind(path) == ".parquet":
         return Format()
     found = encoding or encoding_of(path, language)
-    if kind not in (".csv", ".tsv"):
+    if kind(path) not in (".csv", ".tsv"):
         return Format(encoding=found)
     text = [line for _, line in islice(lines(path, found), _LINES)]
-    default = "\t" if kind == ".tsv" else ","
+    default = "\t" if kind(path) == ".tsv" else ","
     separator = delimiter or delimiter_of(text, default)
     header = has_header(_table(text, separator)[0])
     return Format(None if separator == default else separator, found, header)
@@ -103,7 +101,7 @@ def encoding_of(path: Path, language: str) -> str:
     with opened(path) as stored, unpacked(stored, path) as file:
         try:
             read = file.read(_BYTES)
-        except (EOFError, OSError, zlib.error) as error:
+        except DAMAGED as error:
             raise DataError(f"{path}: cannot be read: {error}") from error
     if not read.strip(codecs.BOM_UTF8 + b" \r\n\t"):
         raise DataError(f"{path}: holds nothing")
@@ -152,20 +150,10 @@ def delimiter_of(text: Sequence[str], default: str = ",") -> str:
     return max(separators, key=rank)
 
 
-def _table(text: Sequence[str], delimiter: str) -> tuple[list[list[str]], bool]:
-    """The first rows that have a value, and whether nothing spoke against this delimiter."""
-    csv.field_size_limit(2**31 - 1)
-    rows: list[list[str]] = []
-    try:
-        for fields in csv.reader(text, delimiter=delimiter, strict=True):
-            if any(fields):
-                rows.append(fields)
-            if len(rows) == _ROWS:
-                break
-    except csv.Error:
-        # The last row may be cut.
-        return rows, len(text) == _LINES
-    return rows, True
+def _table(text: Sequence[str], separator: str) -> tuple[list[list[str]], bool]:
+    """The first rows that have a value, and whether nothing spoke against this delimiter. The last row may be cut."""
+    rows, is_whole = parsed(text, separator, _ROWS)
+    return rows, is_whole or len(text) == _LINES
 
 
 def has_header(rows: Sequence[Sequence[str]]) -> bool:

@@ -73,10 +73,11 @@ def _module(name: str, package: str) -> ModuleType:
 
 def _known(package: str, language: str, known: Iterable[str]) -> str:
     """The package's code for a language. Raises DataError where it has no data in it."""
-    match = language_tags.match(language, known)
-    if match is None:
-        raise DataError(f"{package}: has no data in {language!r}; it has {', '.join(sorted(known))}")
-    return match
+    listed = list(known)
+    found = language_tags.match(language, listed)
+    if found is None:
+        raise DataError(f"{package}: has no data in {language_tags.missing(language, sorted(listed))}")
+    return found
 
 
 def _emoji(language: str, split: str) -> Iterator[dict[str, Any]]:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 import langcodes
 from pydantic import Field, field_validator, model_validator
 
+from adamergex import language_tags
 from adamergex.storage.yaml_model import Section
 
 
@@ -16,16 +17,23 @@ def is_language(code: str) -> str:
 
 
 Language = Annotated[str, Field(min_length=2)]
+# What a column may hold in the rows that are wanted.
+Value = str | int | float | bool
+Values = Value | list[Value]
+# Options that say how files are written, or which of their rows are meant.
+_OF_FILES = ("delimiter", "quotes", "encoding", "header", "documents", "field")
 
 
 class Source(Section):
     """Where rows of data come from: exactly one of `files`, `dataset`, `package` and `benchmark`.
 
-    `{language}` in files, dataset, config and split is replaced by the code of the language that is wanted.
+    `{language}` in files, dataset, config, split and where is replaced by the code of the language that is wanted, or by what
+    `names` has for it.
     """
 
     files: list[str] | None = Field(
-        None, description="paths or globs: .jsonl, .csv, .tsv, .parquet, .txt; relative to the recipe's folder"
+        None,
+        description="paths or globs: .jsonl, .json, .csv, .tsv, .parquet, .txt; relative to the recipe's folder",
     )
     dataset: str | None = Field(None, description="a Hugging Face data set, such as wikimedia/wikipedia")
     config: str | None = Field(None, description="the data set's configuration, such as 20231101.{language}")
@@ -39,15 +47,41 @@ class Source(Section):
     folder: str | None = Field(
         None, description="where a benchmark's files lie as its authors publish them; from the hub if left out"
     )
-    limit: int | None = Field(None, ge=1, description="use no more than this many rows, the first ones")
-    columns: dict[str, str] | None = Field(
-        None, description="name in the recipe → the column of the rows, where that has another name"
+    names: dict[str, str] | None = Field(
+        None, description="language → what stands for it in the place of {language}, where that is not its code"
+    )
+    where: dict[str, Values] | None = Field(
+        None,
+        description="column → the value that rows must have in it, or a list of values: {lang: '{language}'} where one file has all "
+        "languages",
+    )
+    limit: int | None = Field(
+        None,
+        ge=1,
+        description="use no more than this many rows: of labelled ones a sample with every label in its share, the same in every run; "
+        "of text the first ones",
+    )
+    columns: dict[str, str] | list[str] | None = Field(
+        None,
+        description="name in the recipe → the column of the rows, where that has another name; or the names of all columns of a "
+        "table without a header",
+    )
+    field: str | None = Field(
+        None,
+        min_length=1,
+        description="of .json files that are one object: where it holds the list of rows; data, or the only list, if left out",
     )
     delimiter: str | None = Field(
         None,
         min_length=1,
         max_length=1,
         description="between the fields of .csv and .tsv files; a comma, or a tab, if left out",
+    )
+    quotes: bool | None = Field(
+        None,
+        strict=True,
+        description="whether fields of .csv and .tsv files may stand in quotes; found by looking if left out: in .tsv they do where they "
+        "plainly do",
     )
     encoding: str | None = Field(None, description="of text files, such as cp1252 or utf-16; UTF-8 if left out")
     header: bool | None = Field(
@@ -96,12 +130,35 @@ class Source(Section):
                 raise ValueError(f"a {kind} needs its split; add split: train, or whichever it is")
         if self.folder is not None and self.benchmark is None:
             raise ValueError("folder belongs to a benchmark; use files")
-        for key in ("delimiter", "encoding", "header", "documents"):
+        for key in _OF_FILES:
             if self.files is None and getattr(self, key) is not None:
                 raise ValueError(f"{key} belongs to files; remove it")
         if self.benchmark is not None and self.columns is not None:
             raise ValueError("columns of a benchmark have the names that its prompt knows; remove columns")
+        if self.benchmark is not None and (self.where or self.names):
+            raise ValueError("a benchmark knows its languages and splits; remove where and names")
+        if isinstance(self.columns, list):
+            if self.files is None or self.header:
+                raise ValueError(
+                    "columns as a list are the names of files without a header; write NAME: COLUMN for each"
+                )
+            if len(set(self.columns)) < len(self.columns) or not all(self.columns):
+                raise ValueError("columns lists a name twice, or an empty one; expected a name for each column")
         return self
+
+    @field_validator("delimiter", mode="before")
+    @classmethod
+    def _tab(cls, value: Any) -> Any:
+        """A backslash and a t are a tab, which YAML reads as one only in double quotes."""
+        return "\t" if value == "\\t" else value
+
+    @field_validator("names")
+    @classmethod
+    def _names_are_of_languages(cls, value: dict[str, str] | None) -> dict[str, str] | None:
+        for code in value or ():
+            is_language(code)
+        language_tags.distinct(value or (), "names")
+        return value
 
     @property
     def is_local(self) -> bool:
@@ -110,15 +167,15 @@ class Source(Section):
 
     def in_language(self, language: str) -> "Source":
         """The same source with `{language}` filled in."""
+        names = self.names or {}
+        tag = language_tags.match(language, names)
+        name = language if tag is None else names[tag]
 
-        def fill(text: str | None) -> str | None:
-            return text.replace("{language}", language) if text else text
+        def fill(text: Any) -> Any:
+            if isinstance(text, list):
+                return [fill(one) for one in text]
+            return text.replace("{language}", name) if isinstance(text, str) else text
 
-        return self.model_copy(
-            update={
-                "files": [path.replace("{language}", language) for path in self.files] if self.files else self.files,
-                "dataset": fill(self.dataset),
-                "config": fill(self.config),
-                "split": fill(self.split),
-            }
-        )
+        where = None if self.where is None else {column: fill(values) for column, values in self.where.items()}
+        filled = {key: fill(getattr(self, key)) for key in ("files", "dataset", "config", "split")}
+        return self.model_copy(update={**filled, "where": where, "names": None})

@@ -2,17 +2,21 @@
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import metadata
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from adamergex.data import packaged, readers
-from adamergex.data.readers import Row
+from adamergex.data import nested, packaged, readers
+from adamergex.data.files import opened, paths
+from adamergex.data.formats import Row, ending
 from adamergex.data.settings import Source
 from adamergex.errors import DataError
+
+# Values of a column that a message lists.
+_SHOWN = 12
 
 
 def rows(source: Source, folder: Path, language: str, corpus: bool = False) -> Iterator[Row]:
@@ -27,32 +31,79 @@ def rows(source: Source, folder: Path, language: str, corpus: bool = False) -> I
     Raises:
         DataError: a file is missing or malformed, or a data set does not load.
     """
-    found = islice(_all_rows(source, folder, language, corpus), source.limit)
-    return found if source.columns is None else (_renamed(*row, source.columns) for row in found)
+    found = _all_rows(source, folder, language, corpus)
+    if isinstance(source.columns, dict):
+        renamed = source.columns
+        found = (_renamed(*row, renamed) for row in found)
+    if source.where:
+        found = _wanted(found, source.where)
+    return islice(found, source.limit)
 
 
 def texts(source: Source, folder: Path, language: str, column: str) -> Iterator[str]:
-    """The documents of a corpus: one column of its rows. Raises DataError as `rows`, and where a row has none."""
+    """The documents of a corpus: one column of its rows, empty where it is null.
+
+    Raises:
+        DataError: as `rows`; or a row has no such column, or no text in it.
+    """
     for location, row in rows(source, folder, language, corpus=True):
-        if not isinstance(row.get(column), str):
+        text = "" if column in row and row[column] is None else nested.value(row, column)
+        if text is None:
             raise DataError(
                 f"{location}: no text in column {column!r}; the row has {', '.join(map(str, row))}; set reference.text"
             )
-        yield row[column]
+        if not isinstance(text, str):
+            raise DataError(f"{location}: column {column!r} holds a {type(text).__name__}; expected text, or null")
+        yield text
 
 
 def _renamed(location: str, row: dict[str, Any], columns: dict[str, str]) -> Row:
     """A row with its columns under the names that a recipe has for them, too."""
-    if missing := [column for column in columns.values() if column not in row]:
+    values = nested.resolved(row, columns.values())
+    if missing := [column for column in columns.values() if column not in values]:
         raise DataError(
             f"{location}: no column {missing[0]!r}, which columns names; the row has {', '.join(map(str, row))}"
         )
-    return location, row | {name: row[column] for name, column in columns.items()}
+    return location, row | {name: values[column] for name, column in columns.items()}
+
+
+def _wanted(found: Iterator[Row], where: Mapping[str, Any]) -> Iterator[Row]:
+    """The rows that have these values. Raises DataError where a row lacks a column, or none has them."""
+    wanted = {
+        column: {_as_text(value) for value in (values if isinstance(values, list) else [values])}
+        for column, values in where.items()
+    }
+    seen: dict[str, dict[str, None]] = {column: {} for column in wanted}
+    location, has_rows = "", False
+    for location, row in found:
+        values = {column: nested.value(row, column) for column in wanted}
+        if missing := [column for column, value in values.items() if value is None]:
+            raise DataError(
+                f"{location}: no column {missing[0]!r}, which where names; the row has {', '.join(map(str, row))}"
+            )
+        if all(_as_text(values[column]) in ones for column, ones in wanted.items()):
+            has_rows = True
+            yield location, row
+        elif not has_rows:
+            for column, value in values.items():
+                if len(seen[column]) < _SHOWN:
+                    seen[column][_as_text(value)] = None
+    if not has_rows and location:
+        column = next((one for one, ones in wanted.items() if not ones & seen[one].keys()), next(iter(wanted)))
+        raise DataError(
+            f"{location}: the last row, and none had {column!r} as where wants it: {' or '.join(sorted(wanted[column]))}; "
+            f"there are {', '.join(seen[column])}"
+        )
+
+
+def _as_text(value: Any) -> str:
+    """A value as it is compared: numbers and truth values of JSON as tables and YAML write them."""
+    return str(value).lower() if isinstance(value, bool) else str(value).strip()
 
 
 def _all_rows(source: Source, folder: Path, language: str, corpus: bool) -> Iterator[Row]:
     if source.files is not None:
-        for path in readers.paths(source, folder):
+        for path in paths(source, folder):
             form = readers.corpus_format(source, path) if corpus else readers.format_of(source)
             yield from readers.rows(path, form)
     elif source.package is not None:
@@ -72,7 +123,7 @@ def fingerprint(source: Source, folder: Path, language: str) -> dict[str, Any]:
     described = source.model_dump(exclude_none=True)
     if source.files is not None:
         # Contents, not names, so that moving a data folder retrains nothing.
-        described["files"] = [[readers.ending(path), _sha256(path)] for path in readers.paths(source, folder)]
+        described["files"] = [[ending(path), _sha256(path)] for path in paths(source, folder)]
     elif source.dataset is not None:
         described["content"] = _dataset_version(source.dataset, source.revision)
     elif source.package is not None:
@@ -104,7 +155,7 @@ def _dataset_version(dataset: str, revision: str | None) -> str | None:
 
 
 def _sha256(path: Path) -> str:
-    with readers.opened(path) as file:
+    with opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -1,18 +1,19 @@
 """Rows to files, in the formats that `readers` reads: JSON lines, JSON, CSV, TSV, Parquet; a part of the rows at a time."""
 
+import bz2
 import gzip
 import json
+import lzma
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from adamergex.data.formats import parts
 from adamergex.errors import DataError
 
 Rows = Sequence[Mapping[str, Any]]
 Write = Callable[[Rows], None]
-# Endings of the formats that rows are written in; plain text has no columns.
-ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".csv", ".tsv", ".parquet")
 # Rows of a Parquet file's row group, at least, but for the last.
 _ROW_GROUP = 16_384
 _MARK = "\ufeff"
@@ -34,7 +35,7 @@ def writing(
 
     Args:
         path: of the file.
-        ending: one of `ENDINGS`, which is the format.
+        ending: one of `formats.WRITTEN`, which is the format.
         columns: of a table (CSV, TSV), in their order; a row that lacks one has an empty field there.
         mark: whether a table begins with a byte order mark, as spreadsheets write and want it.
         schema: of Parquet, a `pyarrow.Schema`.
@@ -48,21 +49,41 @@ def writing(
         with _parquet(path, schema) as write:
             yield write
         return
-    with path.open("wb") as file:
-        if ending == ".jsonl.gz":
-            # Without name and time, so that the same rows are the same bytes.
-            with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
-                yield lambda rows: json_lines(packed, rows)
-        elif ending == ".jsonl":
+    kind, compression = parts(ending)
+    with path.open("wb") as stored, _packed(stored, compression) as file:
+        if kind == ".jsonl":
             yield lambda rows: json_lines(file, rows)
-        elif ending == ".json":
+        elif kind == ".json":
             with _json(file) as write:
                 yield write
         else:
-            yield _table(file, delimiter or ("\t" if ending == ".tsv" else ","), columns, mark)
+            yield _table(file, delimiter or ("\t" if kind == ".tsv" else ","), columns, mark)
 
 
-def json_lines(file: BinaryIO | gzip.GzipFile, rows: Rows) -> None:
+@contextmanager
+def _packed(file: BinaryIO, compression: str) -> Iterator[BinaryIO]:
+    """Compress what is written within this context; the same rows are the same bytes."""
+    if compression == ".zst":
+        import pyarrow as pa
+
+        with pa.CompressedOutputStream(pa.PythonFile(file), "zstd") as packed:
+            yield packed
+        return
+    if not compression:
+        yield file
+        return
+    with _packing(file, compression) as packed:
+        yield packed
+
+
+def _packing(file: BinaryIO, compression: str) -> Any:
+    if compression == ".gz":
+        # Without name and time.
+        return gzip.GzipFile("", "wb", fileobj=file, mtime=0)
+    return bz2.BZ2File(file, "wb") if compression == ".bz2" else lzma.LZMAFile(file, "wb")
+
+
+def json_lines(file: BinaryIO, rows: Rows) -> None:
     """Add rows to a file as JSON lines."""
     file.write("".join(f"{_as_json(row)}\n" for row in rows).encode())
 

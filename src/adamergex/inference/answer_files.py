@@ -13,7 +13,7 @@ import numpy as np
 
 from adamergex import __version__
 from adamergex.data import writers
-from adamergex.data.readers import Row
+from adamergex.data.formats import Row
 from adamergex.errors import DataError
 from adamergex.inference.answer_jobs import PREDICTION, PROBABILITY, READABLE, Job, added, refuse_to_replace
 from adamergex.inference.chunk_journal import Chunk, ChunkJournal, held

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from adamergex.data import writers
+from adamergex.data import formats
 from adamergex.errors import RecipeError
 from adamergex.inference.row_file import FOUND, STANDARD, Looked, Reading, RowFile
 from adamergex.inference.rows_calibration import Calibrating, Wish
@@ -97,10 +97,12 @@ def prepared(
 
 def _ending(path: Path) -> str:
     """The ending of a file that can be written. Raises RecipeError where it is of no such format."""
-    name = path.name.lower()
-    found = next((ending for ending in writers.ENDINGS if name.endswith(ending)), None)
-    if found is None:
-        raise RecipeError([f"--output {path}: unknown format; expected one of {', '.join(writers.ENDINGS)}"])
+    found = formats.ending(path)
+    if found not in formats.WRITTEN:
+        expected = [one for one in formats.KINDS if one in formats.WRITTEN]
+        raise RecipeError(
+            [f"--output {path}: unknown format; expected one of {', '.join(expected)}, or {formats.COMPRESSED}"]
+        )
     return found
 
 
@@ -110,8 +112,8 @@ def _output(rows: RowFile, given: str | None, overwrite: bool) -> Path | None:
         return None
     path = Path(given) if given is not None else _beside(rows)
     ending = _ending(path)
-    if rows.is_standard and not ending.startswith(".jsonl"):
-        raise RecipeError([f"--output {path}: rows of standard input are JSON lines; expected .jsonl or .jsonl.gz"])
+    if rows.is_standard and formats.parts(ending)[0] != ".jsonl":
+        raise RecipeError([f"--output {path}: rows of standard input are JSON lines; expected .jsonl, or .jsonl.gz"])
     if path.is_dir():
         raise RecipeError([f"--output {path}: is a folder; expected a file"])
     if path.exists() and not rows.is_standard and path.samefile(rows.path):

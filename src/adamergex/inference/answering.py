@@ -110,6 +110,7 @@ def rounds(
         kind,
         spec.language,
         spec.task.wording(spec.language).marker,
+        spec.task.answer_format,
         evaluate.batch_size,
         spec.new_tokens,
         evaluate.length_normalization,

@@ -11,6 +11,7 @@ from adamergex.inference.journal import Journal
 from adamergex.models import encode
 from adamergex.models.chat import prompts
 from adamergex.models.resident import ResidentModel
+from adamergex.scoring.numbers import Notation
 from adamergex.scoring.scorers import read_answer, score_completion
 from adamergex.tasks.items import Item
 from adamergex.tasks.task import AnswerKind
@@ -28,6 +29,7 @@ class PredictionRequest:
         kind: how answers are compared.
         language: a BCP 47 code; of the answers.
         marker: what a number follows that is the answer.
+        notation: how numbers are written, where that is known; see `read_number`.
         batch_size: sequences per forward pass.
         max_new_tokens: bound of a written answer.
         normalization: what a choice's log-likelihood is divided by.
@@ -39,6 +41,7 @@ class PredictionRequest:
     kind: AnswerKind
     language: str
     marker: str | None = None
+    notation: Notation | None = None
     batch_size: int = 64
     max_new_tokens: int = 32
     normalization: choices.Normalization = "none"
@@ -244,7 +247,11 @@ def marked(item: Item, text: str, questions: PredictionRequest) -> Prediction:
     assert questions.kind != "choice"
     answer = generation.completion(text, questions.kind, item.chat)
     if not item.golds:
-        prediction, readable = read_answer(questions.kind, answer, questions.language, questions.marker)
+        prediction, readable = read_answer(
+            questions.kind, answer, questions.language, questions.marker, questions.notation
+        )
         return Prediction(item.id, prediction, (), {}, readable, written=text)
-    scored = score_completion(questions.kind, answer, item.golds, questions.language, questions.marker)
+    scored = score_completion(
+        questions.kind, answer, item.golds, questions.language, questions.marker, questions.notation
+    )
     return Prediction(item.id, scored.prediction, item.golds, scored.scores, scored.readable, written=text)

@@ -166,6 +166,7 @@ class Predictor:
             task.kind,
             self.usage.language,
             task.marker,
+            task.answer_format,
             self._batch_size,
             new_tokens,
             task.length_normalization,

@@ -6,11 +6,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from adamergex.data import detection, readers, writers
-from adamergex.data.readers import Format, Row
+from adamergex.data import detection, nested, readers, writers
+from adamergex.data.files import opened, refuse_unknown, unpacked
+from adamergex.data.formats import Format, Row, ending, kind
 from adamergex.errors import DataError, RecipeError
 from adamergex.inference.usage import Asked
 from adamergex.storage.files import sha256, storage
+from adamergex.tasks.cells import WrongRows
 from adamergex.tasks.items import Item, question
 
 # The name of standard input and output.
@@ -106,10 +108,7 @@ class RowFile:
             return
         if not self.path.is_file():
             raise DataError(f"{name}: no such file")
-        if self.ending not in readers.READERS:
-            raise DataError(
-                f"{name}: unknown format {self.path.suffix or 'without ending'}; expected {', '.join(readers.READERS)}"
-            )
+        refuse_unknown(self.path)
         if self.is_text:
             columns = list(dict.fromkeys(asked.columns))
             if len(columns) > 1:
@@ -117,7 +116,7 @@ class RowFile:
                     f"{name}: plain text has one column, the prompt has {', '.join(columns)}; use .jsonl or .csv"
                 )
             self._renamed = columns[0]
-        if self.ending in (".csv", ".tsv", ".txt", ".txt.gz"):
+        if kind(self.path) != ".parquet":
             self.form = self._found()
 
     def _found(self) -> Format:
@@ -149,7 +148,7 @@ class RowFile:
     @property
     def ending(self) -> str:
         """The ending that is its format."""
-        return ".jsonl" if self.is_standard else readers.ending(self.path)
+        return ".jsonl" if self.is_standard else ending(self.path)
 
     @property
     def key(self) -> list[Any]:
@@ -159,7 +158,7 @@ class RowFile:
     @property
     def is_text(self) -> bool:
         """Whether it is plain text, whose paragraphs are its rows."""
-        return self.ending.startswith(".txt")
+        return not self.is_standard and kind(self.path) == ".txt"
 
     def rows(self) -> Iterator[Row]:
         """The rows with their locations. Raises DataError where one is malformed."""
@@ -183,7 +182,7 @@ class RowFile:
     def _refuse_several(self, location: str, row: Mapping[str, Any]) -> None:
         """Check that one column at most may be a column of the prompt. Its own name decides, unless it is a mere number."""
         for column in self._asked.columns:
-            known = [name for name in self._asked.names(column) if row.get(name) is not None]
+            known = [name for name in self._asked.names(column) if nested.value(row, name) is not None]
             decided = column in self._reading.columns or (self.form.header and column in known)
             if len(known) > 1 and not decided:
                 raise DataError(
@@ -193,9 +192,7 @@ class RowFile:
 
     def chunks(self, size: int = CHUNK) -> Iterator[list[Row]]:
         """The rows, so many at a time."""
-        rows = self.rows()
-        while chunk := list(islice(rows, size)):
-            yield chunk
+        return _chunks(self.rows(), size)
 
     def look(self, added: Mapping[str, type], as_parquet: bool) -> Looked:
         """Read all rows once, and find whatever is wrong with them before anything is answered.
@@ -205,24 +202,28 @@ class RowFile:
             as_parquet: whether Parquet will be written, whose columns have types.
 
         Raises:
-            DataError: a row is malformed, lacks a column of the prompt or has one that will be added; or there is none.
+            DataError: a row is malformed, lacks a column of the prompt or has one that will be added; or there is none. Of wrong
+                rows the first five have a line each, and all are counted.
         """
         columns: dict[str, None] = {}
         count, schema = 0, None
         is_parquet = self.ending == ".parquet"
         if as_parquet and is_parquet:
             schema = writers.schema_of(self.path)
-        for chunk in self.chunks():
+        wrong = WrongRows(self.name)
+        for chunk in _chunks(wrong.read(self.rows()), CHUNK):
             for location, row in chunk:
-                self.item(location, row)
+                with wrong.caught():
+                    self.item(location, row)
                 columns |= dict.fromkeys(row)
             self.refuse_added(chunk, added)
             count += len(chunk)
             if as_parquet and not is_parquet:
                 schema = writers.widened(schema, [row for _, row in chunk], list(columns))
+        wrong.refuse()
         if not count:
             raise DataError(f"{self.name}: holds no rows")
-        with storage(self.path), self.path.open("rb") as file:
+        with storage(self.path), opened(self.path) as stored, unpacked(stored, self.path) as file:
             mark = file.read(3) == b"\xef\xbb\xbf" or self.form.encoding != Format.encoding
         return Looked(count, tuple(columns), sha256(self.path), schema, mark)
 
@@ -237,3 +238,8 @@ class RowFile:
                 raise DataError(
                     f"{location}: has a column {taken[0]!r} already, which the answers would have; rename or remove it"
                 )
+
+
+def _chunks(rows: Iterator[Row], size: int) -> Iterator[list[Row]]:
+    while chunk := list(islice(rows, size)):
+        yield chunk

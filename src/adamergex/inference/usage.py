@@ -11,6 +11,7 @@ from pydantic import Field, FiniteFloat, ValidationError, model_validator
 
 from adamergex import language_tags
 from adamergex.adapters.location import locate
+from adamergex.data import nested
 from adamergex.errors import AdapterError, RecipeError
 from adamergex.inference.settings import Evaluate
 from adamergex.storage import hub
@@ -58,7 +59,12 @@ def described(
     # In the order of the task, which a classification head has, too.
     words = wording.choices or {}
     asked |= {"choices": {label: words[label] for label in task.choices} if task.choices else None}
-    asked |= {"marker": wording.marker, "max_length": max_length, "column_names": _column_names(task) or None}
+    asked |= {
+        "marker": wording.marker,
+        "answer_format": task.answer_format,
+        "max_length": max_length,
+        "column_names": _column_names(task) or None,
+    }
     if task.chat:
         asked |= {"chat": True, "system": wording.system, "messages": task.messages}
     if task.choices:
@@ -82,7 +88,10 @@ def _column_names(task: Task) -> dict[str, list[str]]:
     """Column of a prompt → what it is called in the files of the task, where that is something else."""
     found: dict[str, dict[str, None]] = {}
     for source in (task.train, task.dev, task.test, task.unlabelled):
-        for column, name in ((source.columns if source else None) or {}).items():
+        named = (source.columns if source else None) or {}
+        if isinstance(named, list):
+            named = {column: f"column_{number}" for number, column in enumerate(named, 1)}
+        for column, name in named.items():
             if name != column:
                 found.setdefault(column, {})[name] = None
     return {column: list(names) for column, names in found.items()}
@@ -102,6 +111,7 @@ class Asked(Conversational):
 
     kind: AnswerKind
     column_names: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    answer_format: Literal["canonical", "language"] | None = None
     length_normalization: Literal["none", "tokens", "characters"] = "none"
     max_new_tokens: int | None = Field(None, ge=1)
     max_length: int | None = Field(None, ge=1)
@@ -121,9 +131,10 @@ class Asked(Conversational):
         found = dict(row)
         for column in self.columns:
             names = (given[column],) if given and column in given else self.names(column)
-            value = next((row[name] for name in names if row.get(name) is not None), None)
+            values = [nested.value(row, name) for name in names if name in row or nested.value(row, name) is not None]
             found.pop(column, None)
-            found |= {} if value is None else {column: value}
+            # Null where it is so under each of its names, which is said otherwise than that it is not there.
+            found |= {column: next((value for value in values if value is not None), None)} if values else {}
         return found
 
     def names(self, column: str) -> tuple[str, ...]:

@@ -119,6 +119,18 @@ def _config(checkpoint: Checkpoint) -> dict[str, Any]:
     return config
 
 
+def context_of(checkpoint: Checkpoint) -> int | None:
+    """The longest sequence that a model has positions for by its configuration, in tokens; None where that names no limit.
+
+    Raises:
+        ModelError: the configuration cannot be read.
+    """
+    config = _config(checkpoint)
+    config |= config.get("text_config") or {}
+    limit = config.get("max_position_embeddings", config.get("n_positions"))
+    return limit if isinstance(limit, int) else None
+
+
 def load_tokenizer(checkpoint: Checkpoint) -> Any:
     """The model's tokenizer.
 

@@ -18,6 +18,7 @@ from adamergex.pipeline.evaluation_request import by_name, comparison
 from adamergex.pipeline.kinds import KINDS
 from adamergex.pipeline.planned import Planned
 from adamergex.pipeline.resolve import base_model, contents
+from adamergex.pipeline.run_facts import data
 from adamergex.pipeline.run_report import PAGE, Facts, write_report
 from adamergex.pipeline.stages import checks, predict
 from adamergex.pipeline.worker import Options, Worker
@@ -116,7 +117,13 @@ def compare(
         def report() -> Report:
             facts = _facts(request, checkpoint, planned, output)
             scorings = [predict.facts(run_folder.place(cell.predictions)) for cell in planned.cells]
-            lines = [*facts.lines, *others, *layouts("scoring", scorings), *_seen(planned, run_folder)]
+            lines = [
+                *facts.lines,
+                *others,
+                *layouts("scoring", scorings),
+                *_seen(planned, run_folder),
+                *data(planned, run_folder),
+            ]
             return write_report(planned, run_folder, replace(facts, lines=lines))
 
         return processes.first_does(report)
@@ -161,6 +168,8 @@ def _seen(planned: Planned, folder: RunFolder) -> Iterator[str]:
     for (name, language), id in planned.overlaps.items():
         count, training = checks.compared(folder.place(id), "train"), planned.stages[id].inputs.get("train", ())
         languages = ", ".join(planned.stages[items].params.language for items in training)  # type: ignore[attr-defined]
+        if checks.counts(folder.place(id)).get("train shared"):
+            continue
         what = f"none of the scored items is among {count:,} training items ({languages})"
         yield f"{name}, {language}: " + (
             what if training else "not compared with training items, which are not on this machine"

@@ -238,7 +238,8 @@ class _Planner:
         if "examples" in data:
             inputs["examples"] = data["examples"]
         id = f"checks/overlap-{name}-{language}"
-        params = OverlapParams(language=f"{name}, {language}", where={"examples": "examples"})
+        allowed = of.task.overlap != "refuse" or None
+        params = OverlapParams(language=f"{name}, {language}", where={"examples": "examples"}, allowed=allowed)
         self.stages[id] = Stage(id, "overlap", params, inputs)
         return id
 

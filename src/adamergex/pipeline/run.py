@@ -21,7 +21,7 @@ from adamergex.pipeline.worker import Options, Worker
 from adamergex.progress import Display, Silent
 from adamergex.recipes import chats, encoders
 from adamergex.recipes.loading import dump, folder_of, load
-from adamergex.recipes.preflight import check, unsplittable, unsuited
+from adamergex.recipes.preflight import Looked, check, unsplittable, unsuited
 from adamergex.recipes.recipe import Recipe
 from adamergex.reporting.metrics import tracked_scores
 from adamergex.reporting.report import Report
@@ -84,12 +84,14 @@ def finish(
 ) -> Finished:
     """Make the results of a run that are not there yet; see `run`."""
     processes = Processes()
-    unreachable: list[str] = processes.first_does(lambda: check(whole, folder))
-    if unreachable:
-        raise NetworkError("; ".join(unreachable))
+    looked: Looked = processes.first_does(lambda: check(whole, folder))
+    if looked.unreachable:
+        raise NetworkError("; ".join(looked.unreachable))
     run_folder = RunFolder(output or place(whole))
     with held(run_folder, processes):
         shown = display if display is not None and processes.is_first else Silent()
+        for line in looked.warnings:
+            shown.warn(line)
         checkpoint, recipe, planned = planned_run(whole, folder, shown, processes)
         trackers = Trackers(recipe.track, recipe.name, run_folder.path, shown.warn)
         options = Options(

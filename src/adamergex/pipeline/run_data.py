@@ -41,12 +41,20 @@ class RunData:
         assert recipe.scored is not None  # Whoever asks has looked.
         return self.add.items(f"data/task-{language}-{recipe.evaluate.split}", recipe.task, recipe.scored, language)
 
+    @property
+    def _all_scored(self) -> tuple[str, ...]:
+        return tuple(self.scored.values())
+
+    def _scored_in(self, language: str) -> tuple[str, ...]:
+        return (self.scored[language],) if language in self.scored else ()
+
     def _learned(self, language: str) -> tuple[str, ...]:
         """Ids of the items that a task's adapter is trained on, and those that its held-out loss is measured on."""
         recipe, task = self.recipe, self.recipe.task
-        ids = [self.add.items(f"data/task-{language}-train", task, task.train, language)]
+        ids = [self.add.items(f"data/task-{language}-train", task, task.train, language, beside=self._all_scored)]
         if recipe.train.early_stopping and task.dev:
-            ids.append(self.add.items(f"data/task-{language}-heldout", task, task.dev, language))
+            held = f"data/task-{language}-heldout"
+            ids.append(self.add.items(held, task, task.dev, language, beside=self._all_scored))
         return tuple(ids)
 
     def _inputs(self, language: str) -> str | None:
@@ -57,7 +65,7 @@ class RunData:
                 # What an adapter learns from is not what it is calibrated on.
                 part = "apart" if source == recipe.refined_inputs else "all"
                 most = recipe.evaluate.calibration.inputs
-                return self.add.inputs(f"data/inputs-{language}", source, language, part, most)
+                return self.add.inputs(f"data/inputs-{language}", source, language, part=part, most=most)
         return None
 
     def _unlabelled(self, language: str) -> tuple[str, ...]:
@@ -65,8 +73,8 @@ class RunData:
         recipe, source, ids = self.recipe, self.recipe.refined_inputs, list[str]()
         if source is not None:
             first = next((one for one in recipe.inputs if self.add.has(one, language)), None)
-            part = "rest" if source == first else "all"
-            ids.append(self.add.inputs(f"data/unlabelled-{language}", source, language, part))
+            part, beside = ("rest" if source == first else "all"), self._scored_in(language)
+            ids.append(self.add.inputs(f"data/unlabelled-{language}", source, language, beside, part=part))
         if recipe.refine is not None and recipe.refine.transductive:
             ids.append(self.scored[language])
         return tuple(ids)
@@ -81,7 +89,8 @@ class RunData:
         if recipe.refine is not None and recipe.refine.labelled is not None:
             some = recipe.refine.labelled
             labelled = {
-                code: self.add.items(f"data/labelled-{code}", recipe.task, some, code) for code in recipe.targets
+                code: self.add.items(f"data/labelled-{code}", recipe.task, some, code, beside=self._scored_in(code))
+                for code in recipe.targets
             }
             found["labelled"] = {code: (id,) for code, id in labelled.items()}
         return found
@@ -91,7 +100,8 @@ class RunData:
         task = self.recipe.task
         if task.examples is None:
             return ()
-        return (self.add.items(f"data/task-{language}-examples", task, task.examples, language),)
+        id = f"data/task-{language}-examples"
+        return (self.add.items(id, task, task.examples, language, beside=self._all_scored),)
 
     def _labelled_references(self) -> dict[str, str]:
         """The items of a labelled reference task, by language; none where it is plain text."""
@@ -99,6 +109,8 @@ class RunData:
         if task is None:
             return {}
         return {
-            language: self.add.items(f"data/reference-{language}", task, task.train, language, scored=False)
+            language: self.add.items(
+                f"data/reference-{language}", task, task.train, language, scored=False, beside=self._all_scored
+            )
             for language in self.recipe.trained_languages
         }

@@ -7,7 +7,7 @@ from typing import Any
 
 from adamergex.execution.run_folder import RunFolder
 from adamergex.pipeline.planned import Planned
-from adamergex.pipeline.stages import choose, corpus, merge, predict, refine, train
+from adamergex.pipeline.stages import checks, choose, corpus, items, merge, predict, refine, train
 from adamergex.pipeline.stages.given import GivenParams
 from adamergex.recipes.recipe import Recipe
 from adamergex.reporting.report import layouts
@@ -27,6 +27,7 @@ def facts(recipe: Recipe, planned: Planned, folder: RunFolder) -> list[str]:
         lines.append(f"scored on the {recipe.evaluate.split} split, and compared with t = 0; {TESTS}")
     if recipe.task.chat:
         lines.append(recipe.task.in_chat)
+    lines += data(planned, folder)
     if planned.further:
         lines += _of_seeds([str(of_seed.seed) for of_seed in planned.seeds], scored=bool(planned.cells))
     # What is asked, and in which layout, is the same with every seed.
@@ -54,6 +55,15 @@ def facts(recipe: Recipe, planned: Planned, folder: RunFolder) -> list[str]:
     for of_seed in planned.seeds:
         lines += _of_seed(planned, of_seed, folder)
     return lines if planned.further else [*lines, f"seed {recipe.seed}"]
+
+
+def data(planned: Planned, folder: RunFolder) -> Iterator[str]:
+    """What of the data was taken, left out, or seen although it is scored."""
+    for id, stage in planned.stages.items():
+        if stage.kind == "items":
+            yield from items.facts(stage, folder.place(id))
+        elif stage.kind == "overlap":
+            yield from checks.facts(stage, folder.place(id))
 
 
 def _of_seeds(seeds: list[str], scored: bool) -> list[str]:

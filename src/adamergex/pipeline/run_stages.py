@@ -73,18 +73,20 @@ class RunStages:
         """Whether a source is there in a language."""
         return self.contents.has(Wanted(source, language, True, self.folder))
 
-    def inputs(self, id: str, source: Source, language: str, part: str, most: int | None = None) -> str:
+    def inputs(self, id: str, source: Source, language: str, beside: tuple[str, ...] = (), **more: Any) -> str:
         """All inputs of a source, or a part of them (`ItemsParams.part`); their labels are not looked at."""
-        more: dict[str, Any] = {"labelled": False, "part": part, "most": most, "seed": self.drawn}
-        return self.items(id, self.recipe.task, source, language, **more)
+        more |= {"labelled": False, "seed": self.drawn}
+        return self.items(id, self.recipe.task, source, language, beside, **more)
 
-    def items(self, id: str, task: Task, source: Source, language: str, scored: bool = True, **more: Any) -> str:
-        """The items of a source in a language."""
+    def items(
+        self, id: str, task: Task, source: Source, language: str, beside: tuple[str, ...] = (), **more: Any
+    ) -> str:
+        """The items of a source in a language; without those that are scored, too (`beside`), where the recipe drops them."""
+        more = {"scored": True} | more
         content = self.contents.of(Wanted(source, language, True, self.folder))
-        params = ItemsParams(
-            task=task, source=source, content=content, language=language, scored=scored, folder=self.folder, **more
-        )
-        return self.add(id, "items", params)
+        params = ItemsParams(task=task, source=source, content=content, language=language, folder=self.folder, **more)
+        drops = beside and self.recipe.task.overlap == "drop"
+        return self.add(id, "items", params, {"scored": beside} if drops else {})
 
     def checks(
         self,
@@ -109,9 +111,9 @@ class RunStages:
         roles = {role: tuple(ids) for role, ids in seen.items() if ids}
         where = {"dev": "dev", "examples": "examples", "reference": "reference.task"}
         where |= {"unlabelled": "the unlabelled inputs", "labelled": "refine.labelled"}
-        checks = []
+        checks, allowed = [], self.recipe.task.overlap == "allow" or None
         for target, id in scored.items():
-            params = OverlapParams(language=target, where=where)
+            params = OverlapParams(language=target, where=where, allowed=allowed)
             own = {role: of[target] for role, of in beside.items() if of.get(target)}
             checks.append(self.add(f"checks/overlap-{target}", "overlap", params, {**roles, **own, "scored": (id,)}))
         if labelled:

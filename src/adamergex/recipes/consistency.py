@@ -127,7 +127,10 @@ def _languages_differ(recipe: RecipeFields) -> None:
     def same(what: str, sources: list[Source]) -> None:
         plain = [s.model_dump_json() for s in sources if s.package is None and s.benchmark is None]
         if len(set(plain)) < len(plain):
-            raise ValueError(f"{what} is the same for two languages; write {{language}} where their names differ")
+            raise ValueError(
+                f"{what} is the same for two languages; write {{language}} where their names differ, or, for one file of all, "
+                "where: {COLUMN: '{language}'}"
+            )
 
     name = "reference.task.train" if recipe.reference.task else "reference.corpus"
     same(name, [recipe.reference_source(language) for language in recipe.trained_languages])

@@ -12,6 +12,7 @@ from adamergex import language_tags
 from adamergex.recipes.base_models import BASE_MODELS, BaseModel
 from adamergex.recipes.survey import Kind
 from adamergex.scoring import calibration
+from adamergex.tasks.task import can_be_named
 from adamergex.training import self_training
 
 # A prompt that lists its labels in more characters than this costs more than it tells.
@@ -93,9 +94,9 @@ def draft(given: Draft) -> str:
 
 
 def column_name(column: str, taken: Sequence[str] = ()) -> str:
-    """A name that a prompt may have for a column: the column's own where that is made of letters, digits and underscores."""
-    name = column if column.isidentifier() else re.sub(r"\W+", "_", column.strip()).strip("_").lower()
-    name = name if name.isidentifier() else "text"
+    """A name that a prompt may have for a column: the column's own where a template can name it."""
+    name = column if can_be_named(column) else re.sub(r"\W+", "_", column.strip()).strip("_").lower()
+    name = name if can_be_named(name) else "text"
     while name in taken:
         name += "_"
     return name

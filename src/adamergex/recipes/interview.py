@@ -17,6 +17,7 @@ from adamergex.recipes.chats import HINT, may_chat
 from adamergex.recipes.columns import Table
 from adamergex.recipes.drafting import REFINABLE, Corpus, Draft, column_name
 from adamergex.recipes.survey import Labelled
+from adamergex.storage import checkpoints
 
 WIKIPEDIA = "wikipedia"
 # Labels that are numbers are asked for by name where there are no more than these.
@@ -267,7 +268,7 @@ class Interview:
     def _model(self) -> base_models.BaseModel:
         if self.wanted.model is not None:
             return base_models.BaseModel(self.wanted.model, 0, "")
-        packaged = importlib.util.find_spec(base_models.MODULE) is not None
+        packaged = importlib.util.find_spec(checkpoints.MODULE) is not None
         model = base_models.suggested(self._machine, packaged)
         where = self._machine.name or f"a CPU of {self._machine.cores} cores"
         self.lines.append(("base model", f"{model.name}, for {where}, {self._machine.model_memory / 2**30:.0f} GiB"))

@@ -6,9 +6,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from adamergex.data import detection, readers, sources
+from adamergex.data import detection, files, sources
 from adamergex.data.cleaning import Duplicates
-from adamergex.data.readers import Format
+from adamergex.data.formats import KINDS, Format, kind
 from adamergex.data.settings import Source
 from adamergex.errors import DataError
 from adamergex.recipes import columns, survey
@@ -17,7 +17,7 @@ from adamergex.recipes import columns, survey
 _ENOUGH = 20_000_000
 _BATCH = 1_000
 _TABLES = {".csv", ".tsv"}
-_TEXTS = set(readers.READERS) - _TABLES - {".parquet"}
+_TEXTS = set(KINDS) - _TABLES - {".parquet"}
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def look(pattern: str, language: str) -> PlainText:
     Raises:
         DataError: nothing matches, files are written in different ways, or hold no text.
     """
-    paths = readers.paths(Source(files=[pattern]), Path())
+    paths = files.paths(Source(files=[pattern]), Path())
     options = detection.options(_form(paths, language)) | _columns(paths, language)
     source = Source.model_validate({"files": [pattern], **options})
     duplicates, documents, kept, longest, characters = Duplicates(), 0, 0, 0, 0
@@ -86,7 +86,7 @@ def _form(paths: list[Path], language: str) -> Format:
     forms = {path: detection.detect(path, language) for path in paths if path.stat().st_size}
     common: dict[str, Any] = {}
     for name, of in (("encoding", _TABLES | _TEXTS), ("delimiter", _TABLES), ("header", _TABLES)):
-        told = {path: getattr(form, name) for path, form in forms.items() if readers.ending(path) in of}
+        told = {path: getattr(form, name) for path, form in forms.items() if kind(path) in of}
         for path, value in told.items():
             if value != common.setdefault(name, value):
                 raise DataError(
@@ -98,7 +98,7 @@ def _form(paths: list[Path], language: str) -> Format:
 def _columns(paths: list[Path], language: str) -> dict[str, Any]:
     """Which column holds the text, where it has another name than `text`."""
     for path in paths:
-        if not path.stat().st_size or readers.ending(path) in (".txt", ".txt.gz"):
+        if not path.stat().st_size or kind(path) == ".txt":
             continue
         table = columns.read(path, detection.detect(path, language), _BATCH)
         if "text" in table.columns:

@@ -1,28 +1,37 @@
 """A look at all data that a recipe names, before anything runs."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
-from itertools import product
 from pathlib import Path
 
-from adamergex.data import sources
 from adamergex.data.settings import Source
-from adamergex.errors import AdaMergeXError, DataError, RecipeError
+from adamergex.errors import AdaMergeXError, RecipeError
 from adamergex.models.families import OBJECTIVES, Family, family, has_its_code, refuse_code
-from adamergex.recipes import chats, encoders, taken_adapters
+from adamergex.recipes import budgets, cautions, chats, encoders, overlaps, taken_adapters
 from adamergex.recipes.recipe import Recipe
 from adamergex.storage import checkpoints
-from adamergex.tasks.items import Item, read_items, refuse_overlap, refuse_unequal
+from adamergex.tasks.items import Item, read_items, refuse_unequal
 from adamergex.tasks.task import Task
 from adamergex.training.reference_task import Reference
 from adamergex.training.trackers import missing
 
 
-def check(recipe: Recipe, folder: Path) -> list[str]:
-    """Look at all data and adapters that a recipe names, before anything runs. Data sets on the hub are not downloaded for it.
+@dataclass(frozen=True)
+class Looked:
+    """What a look at a recipe's data shows that stops no run.
 
-    Returns:
-        What could not be looked at because the hub does not answer, a line each.
+    Attributes:
+        unreachable: what could not be looked at because the hub does not answer, a line each.
+        warnings: what is odd about the data, a line each.
+    """
+
+    unreachable: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def check(recipe: Recipe, folder: Path) -> Looked:
+    """Look at all data and adapters that a recipe names, before anything runs. Data sets on the hub are not downloaded for it.
 
     Raises:
         RecipeError: with one line for every source that is missing, empty or malformed.
@@ -33,8 +42,7 @@ def check(recipe: Recipe, folder: Path) -> list[str]:
         try:
             look()
         except AdaMergeXError as error:
-            if str(error) not in problems:
-                problems.append(str(error))
+            problems.extend(problem for problem in error.problems if problem not in problems)
 
     attempt(lambda: _look_for_device(recipe))
     read: dict[tuple[str, str], list[Item]] = {}
@@ -44,28 +52,25 @@ def check(recipe: Recipe, folder: Path) -> list[str]:
         found = read_items(task, source, folder, language, scored, labelled)
         read.setdefault((source.model_dump_json(), language), found)
 
-    for task, source, language in _task_sources(recipe):
+    for task, source, language in task_sources(recipe):
         if source.is_local:
             attempt(partial(look_at, task, source, language))
     for source, language in _unlabelled(recipe):
         if source.is_local:
             attempt(partial(look_at, recipe.task, source, language, False))
-    for language in recipe.trained_languages if recipe.reference.task is None else ():
-        source = recipe.reference_source(language)
-        if not source.dataset:
-            attempt(partial(_first_text, recipe, source, folder, language))
     if recipe.reference.task is not None and not problems:
         key = recipe.reference.task.train.model_dump_json()
-        counts = {code: len(read[key, code]) for code in recipe.trained_languages if (key, code) in read}
+        counts = {
+            code: len(overlaps.kept(recipe, read, read[key, code]))
+            for code in recipe.trained_languages
+            if (key, code) in read
+        }
         attempt(partial(refuse_unequal, counts))
     if recipe.scored is not None and not problems:
-        for language, (where, source, trained) in product(recipe.targets, _seen(recipe)):
-            scored = read.get((recipe.scored.model_dump_json(), language), [])
-            attempt(partial(refuse_overlap, read.get((source.model_dump_json(), trained), []), scored, language, where))
-        for source, language in _unlabelled(recipe):
-            scored = read.get((recipe.scored.model_dump_json(), language), [])
-            seen = read.get((source.model_dump_json(), language), [])
-            attempt(partial(refuse_overlap, seen, scored, language, "the unlabelled inputs"))
+        for look in overlaps.looks(recipe, read, _seen(recipe), _unlabelled(recipe)):
+            attempt(look)
+    unseen: list[str] = []
+    attempt(lambda: unseen.extend(filter(None, [checkpoints.missing(recipe.base_model)])))
     model = checkpoints.model_at_hand(recipe.base_model, recipe.trust_remote_code, also=chats.files(recipe))
     if model is not None:
         attempt(lambda: refuse_code(model))
@@ -73,11 +78,50 @@ def check(recipe: Recipe, folder: Path) -> list[str]:
         attempt(lambda: encoders.without_new_head(recipe, model))
         asked = [item for found in read.values() for item in found]
         attempt(lambda: problems.extend(chats.of_recipe(recipe, model, asked)))
+    for language in recipe.trained_languages if recipe.reference.task is None else ():
+        source = recipe.reference_source(language)
+        if not source.dataset:
+            attempt(partial(budgets.check, recipe, source, folder, language, model))
     taken = taken_adapters.find(recipe, folder)
     attempt(lambda: problems.extend(_misfits(recipe, taken, model)))
+    warnings: list[str] = []
+    if not problems:
+        attempt(lambda: warnings.extend(_warnings(recipe, read, model)))
     if problems:
         raise RecipeError(problems)
-    return taken.unreachable
+    return Looked([*unseen, *taken.unreachable], warnings)
+
+
+def _warnings(recipe: Recipe, read: overlaps.Read, model: checkpoints.Checkpoint | None) -> list[str]:
+    """What is odd about the items that were read, by source and language."""
+    splits: dict[tuple[str, str], tuple[Task, cautions.Split]] = {}
+    for task, source, language in task_sources(recipe):
+        key = (source.model_dump_json(), language)
+        if key not in read:
+            continue
+        name, role = _called(recipe, source)
+        # Of the target language's labels nothing is learned that is merged.
+        role = role if role != "learned" or language == recipe.source else "other"
+        splits.setdefault(key, (task, cautions.Split(f"{name} ({language})", read[key], role)))
+    found = [
+        line
+        for task in filter(None, (recipe.task, recipe.reference.task))
+        for line in cautions.of_items(task, [split for of, split in splits.values() if of is task])
+    ]
+    return found + (cautions.of_lengths(recipe, model, [split for _, split in splits.values()]) if model else [])
+
+
+def _called(recipe: Recipe, source: Source) -> tuple[str, cautions.Role]:
+    """What a source is called in messages, and what its items are for."""
+    task = recipe.task
+    named: list[tuple[Source | None, str, cautions.Role]] = [
+        (task.train, "train", "learned"),
+        (recipe.scored, recipe.evaluate.split, "scored"),
+        (task.dev, "dev", "other"),
+        (task.examples, "examples", "other"),
+        (recipe.refine.labelled if recipe.refine else None, "refine.labelled", "other"),
+    ]
+    return next(((name, role) for one, name, role in named if one is source), ("reference.task", "other"))
 
 
 def _look_for_device(recipe: Recipe) -> None:
@@ -136,7 +180,8 @@ def unsplittable(recipe: Recipe) -> list[str]:
     return problems
 
 
-def _task_sources(recipe: Recipe) -> list[tuple[Task, Source, str]]:
+def task_sources(recipe: Recipe) -> list[tuple[Task, Source, str]]:
+    """The labelled sources that a recipe reads, with their task and language."""
     task, labelled = recipe.task, recipe.reference.task
     sources_in_use = [(task, task.train, recipe.source)]
     trained = [recipe.source, *(recipe.targets if recipe.ceiling else ())]
@@ -167,15 +212,8 @@ def _unlabelled(recipe: Recipe) -> list[tuple[Source, str]]:
 
 def _seen(recipe: Recipe) -> list[tuple[str, Source, str]]:
     """What models see with its answers before they are scored: what it is called, its source, its language."""
-    names = {id(recipe.task.train): "train", id(recipe.task.dev): "dev", id(recipe.task.examples): "examples"}
-    names |= {id(recipe.refine.labelled): "refine.labelled"} if recipe.refine else {}
     return [
-        (names.get(id(source), "reference.task"), source, language)
-        for _, source, language in _task_sources(recipe)
+        (_called(recipe, source)[0], source, language)
+        for _, source, language in task_sources(recipe)
         if source is not recipe.scored
     ]
-
-
-def _first_text(recipe: Recipe, source: Source, folder: Path, language: str) -> None:
-    if not any(text.strip() for text in sources.texts(source, folder, language, recipe.reference.text)):
-        raise DataError(f"corpus of {language}: holds no text")

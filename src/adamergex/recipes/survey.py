@@ -10,6 +10,7 @@ from typing import Literal
 from adamergex.data import cleaning
 from adamergex.errors import DataError
 from adamergex.recipes.columns import Table, most_classes
+from adamergex.scoring.languages import folded
 from adamergex.tasks.overlap import normalised
 
 # Texts that the language is told by.
@@ -46,7 +47,7 @@ def look(table: Table, text: str, answer: str) -> Labelled:
     """What a labelled file holds.
 
     Raises:
-        DataError: rows without an answer, one class only, labels that differ in case alone, or a column of lists.
+        DataError: rows without an answer, one class only, labels that look alike, or a column of lists.
     """
     _refuse_structures(table, text, answer)
     texts, answers = table.values(text), table.values(answer)
@@ -123,13 +124,14 @@ def _refuse_structures(table: Table, *columns: str) -> None:
 
 
 def _refuse_alike(table: Table, answer: str, labels: Sequence[str]) -> None:
-    """Labels that differ in case and spaces alone are one label, written in two ways."""
+    """Labels that differ in case, spaces and forms of Unicode alone are one label, written in two ways."""
     seen: dict[str, str] = {}
     for label in labels:
-        other = seen.setdefault(" ".join(label.casefold().split()), label)
+        other = seen.setdefault(folded(label, "und"), label)
         if other != label:
             raise DataError(
-                f"{table.path}: column {answer!r} has {other!r} and {label!r}, which differ in case or spaces alone; write one"
+                f"{table.path}: column {answer!r} has {other!r} and {label!r}, which differ in case, spaces or form of Unicode "
+                "alone; write one"
             )
 
 

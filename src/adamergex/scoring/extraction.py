@@ -9,7 +9,7 @@ from functools import cache
 
 import regex
 
-from adamergex.scoring.languages import UNSPACED, primary_language
+from adamergex.scoring.languages import UNSPACED, caseless, primary_language
 
 # MLQA's lists; its pattern for Arabic comes down to this prefix anywhere in a word.
 _ARTICLES = {
@@ -21,18 +21,22 @@ _ARTICLES = {
 }
 _MLQA = {"ar", "de", "en", "es", "hi", "vi", "zh"}
 _MLQA_CHINESE = re.compile(r"[\u4e00-\u9fa5]|[^\s\u4e00-\u9fa5]+")
+# What stands between syllables or words where others have a space: the tsheg of Tibetan, the wordspace of Ethiopic.
+_BETWEEN = regex.compile(r"(?V1)[\p{P}&&[\p{Tibetan}\p{Ethiopic}]]")
 _BY_SCRIPT = regex.compile(rf"(?V1)(?={UNSPACED})\X|(?:(?!{UNSPACED})\S)+")
 
 
 def exact_match(prediction: str, golds: Sequence[str], language: str) -> float:
     """1 where the prediction is equal to a gold answer after normalisation, else 0.
 
-    Both are lower-cased and lose punctuation, articles and additional white space, as in MLQA's own scorer (Lewis et
-    al. 2020, mlqa_evaluation_v1.py); for English this is SQuAD's (Rajpurkar et al. 2016).
+    Both lose differences in case, punctuation, articles and additional white space, as in MLQA's own scorer (Lewis et
+    al. 2020, mlqa_evaluation_v1.py); for English this is SQuAD's (Rajpurkar et al. 2016). Unlike there, they are brought into
+    one form of Unicode before, and case is the language's (`languages.caseless`).
 
     MLQA defines this for ar, de, en, es, hi, vi and zh: which words are articles, and that in Chinese each of the
     characters U+4E00–9FA5 is a token. The rest is an extension: in other languages no articles are removed, and in scripts
-    without spaces (Thai, kana, Han, Khmer, …) every grapheme cluster is a token, so that F1 is not all or nothing.
+    without spaces (Thai, kana, Han, Khmer, …) every grapheme cluster is a token, in Tibetan every syllable, so that F1 is
+    not all or nothing.
     Published XQuAD figures in other languages than MLQA's are mostly made with SQuAD's English normalisation.
 
     Args:
@@ -70,7 +74,8 @@ def _overlap(tokens: list[str], gold: list[str]) -> float:
 def _tokens(answer: str, language: str) -> list[str]:
     """The tokens that are compared."""
     language = primary_language(language)
-    text = "".join(char for char in answer.lower() if not _is_punctuation(char))
+    text = _BETWEEN.sub(" ", caseless(answer, language))
+    text = "".join(char for char in text if not _is_punctuation(char))
     text = re.sub(_ARTICLES.get(language, r"(?!)"), " ", text)
     if language == "zh":
         return _MLQA_CHINESE.findall(text)

@@ -5,29 +5,33 @@ from collections.abc import Iterator
 from decimal import Decimal
 from functools import cache
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import regex
 from babel import Locale, UnknownLocaleError
 from babel.numbers import list_currencies
 
+from adamergex.errors import DataError
 from adamergex.language_tags import standard
 from adamergex.scoring.languages import UNSPACED, primary_language
 
-# How MGSM's exemplars (Shi et al. 2022) and GSM8K (Cobbe et al. 2021) introduce the final number; regular expressions.
-ANYWHERE = ("####", "The answer is")
+# How numbers are written: as JSON and English have them, or as the language has them.
+Notation = Literal["canonical", "language"]
+# What introduces the final number: in any language GSM8K (Cobbe et al. 2021), LaTeX and English; regular expressions, case aside.
+ANYWHERE = ("####", r"\\boxed\{", r"(?<!Step-by-Step )Answer(?: is|:)")
+# The words of MGSM's exemplars (Shi et al. 2022), which have two of them in German, and others for the same. Words before them
+# (step-by-step answer:) open the explanation.
 MARKERS = {
-    "bn": "উত্তর হল",
-    "de": "Die Antwort ist",
-    "es": "La respuesta es",
-    "fr": "La réponse est",
-    "ja": "答えは",
-    "ru": "Ответ",
-    "sw": "Jibu ni",
-    # "దశలవారీగా సమాధానం:" opens the explanation ("step-by-step answer:").
-    "te": "(?<!దశలవారీగా )సమాధానం",
-    "th": "คำตอบคือ",
-    "zh": "答案是",
+    "bn": r"(?<!ধাপে ধাপে )উত্তর ?(?:হল|:)",
+    "de": r"(?<!Schritt-)Antwort(?: ist| lautet| beträgt|:)",
+    "es": r"respuesta(?: final| correcta)?(?: es|:)",
+    "fr": r"réponse(?: finale| correcte)?(?: est| ?:)",
+    "ja": r"(?<!ステップごとの)答え(?:は|:|：)",
+    "ru": r"(?<!Пошаговый )Ответ",
+    "sw": r"Jibu(?: la mwisho| sahihi)?(?: ni|:)",
+    "te": r"(?<!దశలవారీగా )సమాధానం",
+    "th": r"คำตอบ(?:สุดท้าย)?(?:คือ| ?:)",
+    "zh": r"答案(?:是|为|為|:|：)",
 }
 _SPACE = " \u00a0\u2007\u2009\u202f"
 _MINUS = "-\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d"
@@ -60,7 +64,9 @@ _BEFORE = regex.compile(
 _OPERATION = regex.compile(rf"[\s$€£¥%]*[+*/×÷·=xX\{_MINUS}][\s$€£¥]*")
 
 
-def read_number(completion: str, language: str, marker: str | None = None) -> Decimal | None:
+def read_number(
+    completion: str, language: str, marker: str | None = None, notation: Notation | None = None
+) -> Decimal | None:
     """Read the final answer of a completion.
 
     After the last marker that a number follows, the first number counts ("18 (of 20)" is 18), or the result that it is
@@ -73,17 +79,20 @@ def read_number(completion: str, language: str, marker: str | None = None) -> De
 
     Thousands may be grouped by point, comma, apostrophe, the Arabic separators or any space, in threes or, with
     commas, the Indian way ("1,00,000"). Two different separators, or one twice, are never in doubt. One alone is
-    decimal, unless exactly three digits follow it and one to three stand before it, the first not 0. Then:
+    decimal, unless exactly three digits follow it and one to three stand before it, the first not 0. Then the notation decides:
 
-    - a comma groups in every language. Models fall back to English notation, MGSM's published scorers drop commas, and
-      an answer with three decimals is rarer than one over a thousand;
-    - a point groups ("1.000" is 1000 in German, Spanish, French), except where CLDR names it the decimal sign of
-      the language ("1.000" is 1 in English, Thai, Swahili).
+    - `canonical`: the comma groups, the point is decimal;
+    - `language`: what CLDR names the decimal sign of the language is decimal, the other one groups;
+    - none: a comma groups in every language. Models fall back to English notation, MGSM's published scorers drop commas, and
+      an answer with three decimals is rarer than one over a thousand. A point groups ("1.000" is 1000 in German, Spanish,
+      French), except where CLDR names it the decimal sign of the language ("1.000" is 1 in English, Thai, Swahili).
 
     Args:
         completion: what the model wrote, without its prompt.
         language: a BCP 47 code; CLDR's root where CLDR does not know it.
-        marker: plain text that stands before the answer, case aside; in place of `ANYWHERE` and `MARKERS`.
+        marker: plain text that stands before the answer, case aside; where no number follows it, `ANYWHERE` and `MARKERS` are
+            looked for.
+        notation: how numbers are written, where that is known.
 
     Returns:
         The exact number, or None if there is none.
@@ -92,19 +101,76 @@ def read_number(completion: str, language: str, marker: str | None = None) -> De
         ValueError: `language` is no well-formed code.
     """
     text = _plain(completion)
-    if marker is not None:
-        markers: tuple[str, ...] = (regex.escape(_plain(marker)),)
-    else:
-        marker_of_language = MARKERS.get(primary_language(language))
-        markers = (*ANYWHERE, marker_of_language) if marker_of_language else ANYWHERE
-    # "The answer isn't": the marker has to end with its word. Other scripts may write on without a space.
-    matches = regex.finditer(rf"(?:{'|'.join(markers)})(?![\p{{Ll}}\p{{Lu}}])", text, regex.IGNORECASE)
-    for end in reversed([match.end() for match in matches]):
-        after = list(_numbers(text[end:], language))
-        if after:
-            return _result(text[end:], after)
-    numbers = list(_numbers(text, language))
+    marked = _after_marker(text, language, marker, notation)
+    if marked is not None:
+        return marked
+    numbers = list(_numbers(text, language, notation))
     return numbers[-1].value if numbers else None
+
+
+def read_gold(text: str, language: str, marker: str | None = None, notation: Notation | None = None) -> Decimal:
+    """Read a right answer, for sure: a number alone, with a sign of currency or percent at most, or one behind a marker.
+
+    Args:
+        text: the answer.
+        language: a BCP 47 code.
+        marker: as in `read_number`.
+        notation: how numbers are written; without, those that `canonical` and `language` read otherwise are refused.
+
+    Raises:
+        DataError: there is no number, there is more than it, or it may be one of two.
+        ValueError: `language` is no well-formed code.
+    """
+    plain = _plain(text)
+    both: tuple[Notation, ...] = ("canonical", "language")
+    readings = {kind: _gold(plain, language, marker, kind) for kind in ([notation] if notation else both)}
+    found = list(dict.fromkeys(readings.values()))
+    if None in found:
+        raise DataError(
+            f"{text!r} is not one number alone; expected one such as 18 or 2125, or one behind a marker such as ####; what else is "
+            "to be learned belongs in the column that task.learned names"
+        )
+    if len(found) > 1:
+        raise DataError(
+            f"{text!r} is {written(found[0])} with a decimal point, and {written(found[1])} as numbers are written in "
+            f"{language}; say which with task.answer_format: canonical, or language"
+        )
+    assert found[0] is not None  # Refused above.
+    return found[0]
+
+
+def written(number: Decimal | None) -> str:
+    """A number in canonical form: a point before decimals, without grouping, exponent and zeros behind; empty for none."""
+    if number is None:
+        return ""
+    text = f"{number:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _gold(text: str, language: str, marker: str | None, notation: Notation) -> Decimal | None:
+    marked = _after_marker(text, language, marker, notation)
+    if marked is not None:
+        return marked
+    numbers = list(_numbers(text, language, notation))
+    if len(numbers) != 1:
+        return None
+    around = regex.findall(r"[\p{L}\p{M}\p{N}]+", f"{text[: numbers[0].start]} {text[numbers[0].end :]}")
+    return numbers[0].value if all(word in _currencies(language) for word in around) else None
+
+
+def _after_marker(text: str, language: str, marker: str | None, notation: Notation | None) -> Decimal | None:
+    """The number behind the last marker that one follows: a marker of one's own goes before those that are known."""
+    own = [] if marker is None else [regex.escape(_plain(marker))]
+    known = MARKERS.get(primary_language(language))
+    for markers in (own, [*ANYWHERE, *([known] if known else [])]):
+        # "The answer isn't": the marker has to end with its word. Other scripts may write on without a space.
+        pattern = rf"(?:{'|'.join(markers)})(?![\p{{Ll}}\p{{Lu}}])"
+        ends = [match.end() for match in regex.finditer(pattern, text, regex.IGNORECASE)] if markers else []
+        for end in reversed(ends):
+            after = list(_numbers(text[end:], language, notation))
+            if after:
+                return _result(text[end:], after)
+    return None
 
 
 class _Number(NamedTuple):
@@ -120,7 +186,7 @@ def _plain(text: str) -> str:
     return regex.sub(r"\p{Nd}", lambda match: str(unicodedata.decimal(match[0])), text)
 
 
-def _numbers(text: str, language: str) -> Iterator[_Number]:
+def _numbers(text: str, language: str, notation: Notation | None) -> Iterator[_Number]:
     """All numbers, in order."""
     blank = _NOT_NUMBERS.sub(lambda match: "\n" * len(match[0]), text)
     for match in _NUMBER.finditer(blank):
@@ -128,8 +194,9 @@ def _numbers(text: str, language: str) -> Iterator[_Number]:
         if sign is None:
             continue
         whole, part = match["whole"] or "0", match["part"]
-        if match["group"] == "." and whole.count(".") == 1 and part is None and _point_is_decimal(language):
-            whole, part = whole.split(".")
+        mark = match["group"]
+        if mark and part is None and whole.count(mark) == 1 and mark == _decimal_mark(language, notation):
+            whole, part = whole.split(mark)
         digits = regex.sub(r"\D", "", whole)
         yield _Number(match.start(), match.end(), Decimal(f"{sign}{digits}.{part or ''}"))
 
@@ -172,8 +239,12 @@ def _locale(language: str) -> Locale:
 
 
 @cache
-def _point_is_decimal(language: str) -> bool:
-    return bool(_locale(language).number_symbols["latn"]["decimal"] == ".")
+def _decimal_mark(language: str, notation: Notation | None) -> str:
+    """What is decimal where one mark may be, or may group thousands; without a notation a comma is not."""
+    mark = str(_locale(language).number_symbols["latn"]["decimal"])
+    if notation == "canonical":
+        return "."
+    return mark if notation == "language" or mark == "." else ""
 
 
 @cache

@@ -1,6 +1,5 @@
 """ROUGE and chrF of generated text, in every script."""
 
-import unicodedata
 from functools import cache
 
 import regex
@@ -8,7 +7,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.tokenizers import Tokenizer
 from sacrebleu.metrics import CHRF
 
-from adamergex.scoring.languages import UNSPACED, primary_language
+from adamergex.scoring.languages import UNSPACED, caseless, composed, primary_language
 
 _TOKEN = regex.compile(rf"(?V1)(?={UNSPACED})\X|(?:(?!{UNSPACED})[\p{{L}}\p{{M}}\p{{N}}])+")
 _CHRF = CHRF(char_order=6, word_order=0, beta=2)
@@ -17,7 +16,7 @@ _CHRF = CHRF(char_order=6, word_order=0, beta=2)
 def rouge(prediction: str, reference: str, language: str) -> dict[str, float]:
     """ROUGE-1, ROUGE-2 and ROUGE-L F-measures (Lin 2004), by the `rouge-score` package with a multilingual tokenizer.
 
-    Tokens are lower-cased runs of letters, combining marks and digits; of scripts that put no space between words
+    Tokens are runs of letters, combining marks and digits, `caseless`; of scripts that put no space between words
     (Han, kana, Thai, Lao, Khmer, Myanmar) every grapheme cluster is a token. There is no stemming: on ASCII
     text these are the tokens of `rouge-score` itself, which drops every other letter. XL-Sum's multilingual ROUGE
     (Hasan et al. 2021) cuts words as this does, but divides letters from digits, stems where it is asked to, and has
@@ -42,9 +41,9 @@ def chrf(prediction: str, reference: str) -> float:
     """Sentence chrF2 in 0..1 (Popović 2015), by sacrebleu.
 
     Character n-grams up to 6, no word n-grams, β = 2, case kept, white space dropped, no smoothing:
-    `nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no`.
+    `nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no`. Both texts are brought into one form of Unicode before (`composed`).
     """
-    return float(_CHRF.sentence_score(prediction, [reference]).score) / 100
+    return float(_CHRF.sentence_score(composed(prediction), [composed(reference)]).score) / 100
 
 
 @cache
@@ -56,11 +55,7 @@ class _Tokens(Tokenizer):
     """The tokenizer that `rouge-score` calls."""
 
     def __init__(self, language: str):
-        self.dotless = language in {"az", "tr"}
+        self._language = language
 
     def tokenize(self, text: str) -> list[str]:
-        text = unicodedata.normalize("NFC", text)
-        if self.dotless:
-            text = text.replace("I", "ı").replace("İ", "i")
-        # Joiners and direction marks change how a word looks, not which word it is.
-        return _TOKEN.findall(regex.sub(r"\p{Cf}", "", text.lower()))
+        return _TOKEN.findall(caseless(text, self._language))

@@ -8,7 +8,7 @@ from typing import Literal
 from adamergex.errors import DataError
 from adamergex.scoring.extraction import exact_match, f1
 from adamergex.scoring.languages import folded
-from adamergex.scoring.numbers import read_number
+from adamergex.scoring.numbers import Notation, read_gold, read_number, written
 
 AnswerKind = Literal["text", "number", "extraction", "generation"]
 # The score by which methods are compared.
@@ -36,35 +36,41 @@ class Score:
 
 
 def score_completion(
-    kind: AnswerKind, completion: str, golds: Sequence[str], language: str, marker: str | None = None
+    kind: AnswerKind,
+    completion: str,
+    golds: Sequence[str],
+    language: str,
+    marker: str | None = None,
+    notation: Notation | None = None,
 ) -> Score:
     """Score one completion.
 
     Args:
-        kind: `text`: `exact`, equality but for case, white space and Unicode's compatible forms;
+        kind: `text`: `exact`, equality but for case by the language's rules, white space and forms of Unicode;
             `number`: `accuracy`, equality with the number that `read_number` finds;
             `extraction`: `f1` and `exact_match`, as MLQA has them;
             `generation`: `rougeL`, `rouge1`, `rouge2` and `chrf`.
         completion: the generated text, without its prompt and without what follows the answer.
-        golds: the right answers; for every score, the best one counts. A gold number is read as `read_number` does in
-            English, whatever the language: MGSM and GSM8K write `1,234` everywhere, after `#### ` or alone.
+        golds: the right answers; for every score, the best one counts. Gold numbers are canonical, whatever the language
+            (`read_gold`): `1234` or `1,234`, after `#### ` or alone.
         language: a BCP 47 code; of the answer.
         marker: the text before a number that is the answer; see `read_number`.
+        notation: how the completion writes numbers; see `read_number`.
 
     Raises:
-        DataError: a gold answer is empty, or holds no number where there should be one.
+        DataError: a gold answer is empty, or is no number where it should be one.
         ValueError: there is no gold answer, or `language` is no well-formed code.
     """
     if not golds:
         raise ValueError("an answer without gold answers")
     if not all(gold.strip() for gold in golds):
         raise DataError("a gold answer is empty")
-    answer, readable = read_answer(kind, completion, language, marker)
+    answer, readable = read_answer(kind, completion, language, marker, notation)
     if kind == "number":
-        right = [_gold_number(gold) for gold in golds]
+        right = [read_gold(gold, language, marker, "canonical") for gold in golds]
         return Score(answer, {"accuracy": float(readable and Decimal(answer) in right)}, readable)
     if kind == "text":
-        scores = {"exact": float(folded(answer) in map(folded, golds))}
+        scores = {"exact": float(folded(answer, language) in [folded(gold, language) for gold in golds])}
     elif kind == "extraction":
         scores = {"f1": f1(answer, golds, language), "exact_match": exact_match(answer, golds, language)}
     else:
@@ -80,24 +86,11 @@ def score_completion(
     return Score(answer, scores if readable else dict.fromkeys(scores, 0.0), readable)
 
 
-def read_answer(kind: AnswerKind, completion: str, language: str, marker: str | None = None) -> tuple[str, bool]:
+def read_answer(
+    kind: AnswerKind, completion: str, language: str, marker: str | None = None, notation: Notation | None = None
+) -> tuple[str, bool]:
     """The answer of a completion, and whether one could be read; for the arguments see `score_completion`."""
     if kind == "number":
-        number = read_number(completion, language, marker)
-        return _written(number), number is not None
+        number = read_number(completion, language, marker, notation)
+        return written(number), number is not None
     return completion.strip(), bool(completion.strip())
-
-
-def _gold_number(gold: str) -> Decimal:
-    number = read_number(gold, "en")
-    if number is None:
-        raise DataError(f"expected a number as gold answer, got {gold!r}")
-    return number
-
-
-def _written(number: Decimal | None) -> str:
-    """A number without grouping, exponent and zeros behind its decimals."""
-    if number is None:
-        return ""
-    text = f"{number:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text

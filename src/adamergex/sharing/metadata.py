@@ -86,7 +86,7 @@ def _data(of: Delivered) -> list[Mapping[str, str]]:
 def _example(of: Delivered) -> dict[str, Any]:
     """The prompt with its columns' names in brackets: no row of anybody's data is put into a card."""
     task = of.asked.task
-    text = task.prompt.format_map({name: f"[{name}]" for name in task.columns})
+    text = task.outline
     if not task.chat:
         return {"text": text}
     turns = [("system", task.system), ("user", text)]

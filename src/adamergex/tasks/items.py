@@ -1,17 +1,18 @@
 """Rows of labelled data as items: a prompt, the choices, and the right answer."""
 
-import string
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from adamergex.data import nested
 from adamergex.data.settings import Source
 from adamergex.errors import DataError
 from adamergex.tasks import loading
+from adamergex.tasks.answers import right_answers
+from adamergex.tasks.cells import WrongRows, filled, lacks
 from adamergex.tasks.conversations import Turn, conversation
-from adamergex.tasks.overlap import normalised
-from adamergex.tasks.task import Conversational, Task
+from adamergex.tasks.task import Conversational, Task, same_words
 
 
 @dataclass(frozen=True)
@@ -73,27 +74,27 @@ def read_items(
         folder: what relative paths are relative to.
         language: a BCP 47 code.
         scored: whether answers are compared with a model's, so that white space around them is stripped, and those of kind
-            `text` must be one line; for training both are kept.
+            `text` must be one line, and those of kind `number` one number; for training all are kept.
         labelled: whether rows have an answer. Without, whatever stands in its column is not looked at: `answer` and `golds`
             of the items are empty.
 
     Raises:
-        DataError: a source is missing or empty, a row lacks a column, or its label is not among the choices.
+        DataError: a source is missing or empty, a row lacks a column, or holds in it what makes no prompt or no answer; of wrong
+            rows the first five have a line each, and all are counted.
     """
-    root = loading.folder_of(source, folder)
-    items = [
-        # Relative to the folder, which may be moved.
-        replace(_item(task, location, row, language, scored, labelled), id=location.removeprefix(f"{root}/"))
-        for location, row in loading.rows(source, folder, language)
-    ]
-    where = loading.name(source, language)
+    root, where = loading.folder_of(source, folder), loading.name(source, language)
+    items, wrong = list[Item](), WrongRows(where)
+    label = task.answer if task.choices and labelled else None
+    for location, row in wrong.read(loading.rows(source, folder, language, label)):
+        with wrong.caught():
+            item = _item(task, location, row, language, scored, labelled)
+            # Relative to the folder, which may be moved.
+            items.append(replace(item, id=location.removeprefix(f"{root}/")))
+    wrong.refuse()
     if len({item.doc_id for item in items} - {""}) < len(items):
         items = [replace(item, doc_id=str(index)) for index, item in enumerate(items)]
     if not items:
         raise DataError(f"{where}: holds no items")
-    if labelled and task.choices and source.limit and len(items) > 1 and len({item.answer for item in items}) == 1:
-        only = items[0].answer.strip()
-        raise DataError(f"{where}: all {len(items)} items have the label for {only!r}; a limit takes the first rows")
     return items
 
 
@@ -107,25 +108,24 @@ def question(wording: Conversational, labels: Iterable[str], location: str, row:
         row: its columns.
 
     Raises:
-        DataError: the row lacks a column, its prompt is empty, its conversation is malformed, or two choices have the same
-            words.
+        DataError: the row lacks a column, or has one that is empty or holds no text, its conversation is malformed, or two
+            choices have the same words.
     """
+    row = nested.resolved(row, wording.columns)
     missing = [column for column in wording.columns if row.get(column) is None]
     if missing:
-        raise DataError(_lacks(location, missing[0], row))
+        raise lacks(location, missing[0], row)
     turns: list[Turn] = []
     if wording.messages is None:
-        prompt, longest = _filled(wording.prompt, row)
+        prompt, longest = filled(wording.prompt, location, row)
     else:
         (*turns, (_, prompt)), _ = conversation(location, wording.messages, row[wording.messages])
         longest = (0, len(prompt))
     if wording.system is not None and not (turns and turns[0][0] == "system"):
         turns.insert(0, ("system", wording.system))
-    if not prompt.strip():
-        raise DataError(f"{location}: the prompt is empty; fill the columns that it is made of")
     words = wording.choices or {}
-    choices = {label: _filled(words[label], row)[0] for label in labels}
-    if len({" ".join(words.split()) for words in choices.values()}) < len(choices):
+    choices = {label: filled(words[label], location, row)[0] for label in labels}
+    if len({same_words(words) for words in choices.values()}) < len(choices):
         raise DataError(f"{location}: two choices have the same words; the model could not tell them apart")
     return Item(
         location,
@@ -141,14 +141,11 @@ def question(wording: Conversational, labels: Iterable[str], location: str, row:
     )
 
 
-def _lacks(location: str, column: str, row: Mapping[str, Any]) -> str:
-    return f"{location}: no column {column!r}; the row has {', '.join(map(str, row))}"
-
-
 def _item(task: Task, location: str, row: dict[str, Any], language: str, scored: bool, labelled: bool) -> Item:
     # In the order of the task, whatever a language's own wording has: label by label they are the same in every language.
     labels = tuple(task.choices or ())
     wording = task.wording(language)
+    row = nested.resolved(row, [name for name in (task.answer, task.learned, task.messages) if name])
     item = question(wording, labels, location, row)
     if not labelled:
         return item
@@ -160,32 +157,10 @@ def _item(task: Task, location: str, row: dict[str, Any], language: str, scored:
             )
         row = row | {task.answer: last}
     if row.get(task.answer) is None:
-        raise DataError(_lacks(location, task.answer, row))
+        raise lacks(location, task.answer, row)
     choices = {label: words.removeprefix(wording.separator) for label, words in zip(labels, item.choices, strict=True)}
-    answer, golds = _answer(task, location, row, choices, scored)
+    answer, golds = right_answers(task, location, row, choices, language, scored)
     return replace(item, answer=wording.separator + answer, golds=golds)
-
-
-def _answer(
-    task: Task, location: str, row: dict[str, Any], choices: Mapping[str, str], scored: bool
-) -> tuple[str, tuple[str, ...]]:
-    """What is learned, and all right answers as a model's are compared with them."""
-    golds = [_text(value, location, task.answer) for value in _listed(row[task.answer])]
-    if not golds or not all(gold.strip() for gold in golds):
-        raise DataError(f"{location}: the answer in column {task.answer!r} is empty")
-    if choices:
-        label = golds[0].strip()
-        if label not in choices:
-            raise DataError(f"{location}: unknown label {label!r}; task.choices has {', '.join(choices)}")
-        answer, golds = choices[label], [choices[label].strip()]
-    else:
-        # Benchmarks may be trained on another column than they are scored by.
-        learned = row.get(task.learned or task.answer)
-        answer = golds[0] if learned is None else _text(_listed(learned)[0], location, task.learned or task.answer)
-        answer = answer.strip() if scored else answer
-    if scored and task.answer_kind == "text" and "\n" in answer:
-        raise DataError(f"{location}: the answer in column {task.answer!r} has several lines; one is expected")
-    return answer, tuple(gold.strip() for gold in golds)
 
 
 def _text_pair(wording: Conversational, row: Mapping[str, Any], choices: Mapping[str, str]) -> tuple[str, ...]:
@@ -193,58 +168,6 @@ def _text_pair(wording: Conversational, row: Mapping[str, Any], choices: Mapping
     if shared is None:
         return tuple(words.strip() for words in choices.values())
     return (" ".join(str(row[column]).strip() for column in shared),) if shared else ()
-
-
-def _listed(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [value]
-
-
-def _text(value: Any, location: str, column: str) -> str:
-    """The text of an answer. Raises DataError where the column is neither text nor a number."""
-    if not isinstance(value, str | int | float):
-        raise DataError(
-            f"{location}: the answer in column {column!r} is a {type(value).__name__}; expected text or a number"
-        )
-    return str(value)
-
-
-def _filled(template: str, row: Mapping[str, Any]) -> tuple[str, tuple[int, int]]:
-    """The template filled with a row's columns, and the start and end of the longest one."""
-    text, longest = "", (0, 0)
-    for literal, column, _, _ in string.Formatter().parse(template):
-        text += literal
-        if column is not None:
-            value = str(row[column])
-            if len(value) > longest[1] - longest[0]:
-                longest = (len(text), len(text) + len(value))
-            text += value
-    return text, longest
-
-
-def refuse_overlap(seen: Sequence[Item], scored: Sequence[Item], language: str, where: str = "train") -> None:
-    """Check that no scored item was seen with its answer, in training or as an example.
-
-    Args:
-        seen: items of training, of model selection, or few-shot examples.
-        scored: items to be scored.
-        language: for the message.
-        where: the split of the seen items, for the message.
-
-    Raises:
-        DataError: a prompt is in both, compared by letters and digits alone.
-    """
-    ids = {_said(item): item.id for item in seen}
-    shared = [(ids[key], item.id) for item in scored if (key := _said(item)) in ids]
-    if shared:
-        raise DataError(
-            f"task data ({language}): {len(shared)} items stand both in {where} and in the scored split, "
-            f"the first as {shared[0][0]} and {shared[0][1]}; remove them from one"
-        )
-
-
-def _said(item: Item) -> str:
-    """All that is said up to the answer, but for a system message, by letters and digits alone."""
-    return normalised("\n".join([*(text for role, text in item.turns if role != "system"), item.prompt]))
 
 
 def refuse_unequal(counts: Mapping[str, int]) -> None:

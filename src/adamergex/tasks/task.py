@@ -1,6 +1,7 @@
 """The task section of a recipe: sources of rows, and how a row becomes a prompt and its answer."""
 
 import string
+import unicodedata
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -9,6 +10,8 @@ from adamergex import language_tags
 from adamergex.data.settings import Source, is_language
 from adamergex.storage.yaml_model import Section
 
+# What is done about items that are seen with their answers, in training or as examples, and scored, too.
+Overlap = Literal["refuse", "drop", "allow"]
 AnswerKind = Literal["choice", "text", "number", "extraction", "generation"]
 
 
@@ -42,7 +45,7 @@ class Wording(Section):
         if value is not None:
             if len(value) < 2:
                 raise ValueError("expected at least two labels")
-            words = [" ".join(words.split()) for words in value.values()]
+            words = [same_words(words) for words in value.values()]
             if not all(words):
                 raise ValueError("a label has no words; give it some")
             if len(set(words)) < len(words):
@@ -57,6 +60,12 @@ class Wording(Section):
         if not _columns(value):
             raise ValueError(f"expected at least one {{column}}, {_RULE}")
         return value
+
+    @property
+    def outline(self) -> str:
+        """The prompt with its columns' names in brackets, in place of anybody's data."""
+        parsed = string.Formatter().parse(self.prompt)
+        return "".join(literal + ("" if name is None else f"[{name}]") for literal, name, _, _ in parsed)
 
     @property
     def columns(self) -> list[str]:
@@ -88,7 +97,14 @@ class Wording(Section):
         return bool(self.choices) and self.shared_columns == []
 
 
-_RULE = "named by letters, digits and underscores alone; double a brace that is meant as such"
+def same_words(text: str) -> str:
+    """Words without differences in white space and in forms of Unicode, which look the same."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+_RULE = "by its name, or a path such as translation.en or answers.text[0]; double a brace that is meant as such"
+# Names with these are no columns, but text that has braces of its own.
+_NO_NAME = set("\"'{}<>\n\t")
 
 
 def _columns(template: str) -> list[str]:
@@ -97,9 +113,20 @@ def _columns(template: str) -> list[str]:
         parsed = [part for part in string.Formatter().parse(template) if part[1] is not None]
     except ValueError as error:
         raise ValueError(f"{error}; write {{column}} for a column and double a brace that is meant as such") from None
-    if not all(name and name.isidentifier() and not form and not way for _, name, form, way in parsed):
+    if not all(
+        name and name == name.strip() and not _NO_NAME & set(name) and not form and not way
+        for _, name, form, way in parsed
+    ):
         raise ValueError(f"expected a {{column}}, {_RULE}")
     return [str(name) for _, name, _, _ in parsed]
+
+
+def can_be_named(column: str) -> bool:
+    """Whether a template can name a column: by its name, unless that has quotes, braces, colons or exclamation marks."""
+    try:
+        return _columns(f"{{{column}}}") == [column]
+    except ValueError:
+        return False
 
 
 class Conversational(Wording):
@@ -122,7 +149,7 @@ class Conversational(Wording):
         """`messages: NAME` stands for a prompt and an answer."""
         if not isinstance(value, dict) or not isinstance(name := value.get("messages"), str):
             return value
-        if not name.isidentifier():
+        if not can_be_named(name):
             raise ValueError(f"messages: expected a column, {_RULE}; got {name!r}")
         meant = {"prompt": f"{{{name}}}", "separator": "", "chat": True}
         meant |= {"answer": name} if "answer" in cls.model_fields else {}
@@ -162,6 +189,11 @@ class Task(Conversational):
         "choice, text or, of messages, generation if left out",
     )
     answer: str = Field(description="the column that holds the label or the answer; a list holds several right ones")
+    answer_format: Literal["canonical", "language"] | None = Field(
+        None,
+        description="how numbers are written, in the data and by the model: with a decimal point (1,234.5), or as the language "
+        "writes them (1.234,5 in Spanish); if left out, right answers that are not the same both ways are refused",
+    )
     learned: str | None = Field(
         None,
         description="the column that is learned where that is not the answer, such as a solution that ends with it",
@@ -180,6 +212,11 @@ class Task(Conversational):
     )
     examples: Source | None = Field(
         None, description="solved examples for few-shot prompts; from train, in the source language, if left out"
+    )
+    overlap: Overlap = Field(
+        "refuse",
+        description="items that are seen with their answers and scored, too: refuse, drop (from what is seen, and say how many) "
+        "or allow (and say how many)",
     )
     benchmark: str | None = Field(None, description="the published benchmark that the rest is filled in from")
     prompts: Literal["english", "target", "paper"] | None = Field(
@@ -209,6 +246,8 @@ class Task(Conversational):
             raise ValueError("wordings: system belongs to chat: true; add it to the task, or remove system")
         if self.answer_kind != "number" and (self.marker or any(w.marker for w in self.wordings.values())):
             raise ValueError("marker belongs to kind: number; remove it")
+        if self.answer_kind != "number" and self.answer_format:
+            raise ValueError("answer_format belongs to kind: number; remove it")
         return self
 
     @property

@@ -1,14 +1,16 @@
 """Kinds `overlap` and `equal-counts`: looks at items before anything is learned from them; data of the hub is here by then."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from adamergex.execution.stage import Inputs, Kind, Params, Unkeyed
+from adamergex.execution.stage import Inputs, Kind, Params, Stage, Unkeyed
 from adamergex.pipeline.stages import items
 from adamergex.storage.files import read_jsonl, write_jsonl
-from adamergex.tasks.items import refuse_overlap, refuse_unequal
+from adamergex.tasks.items import refuse_unequal
+from adamergex.tasks.overlap import pairs, refuse_overlap
 
 FILE = "checked.jsonl"
 
@@ -19,28 +21,57 @@ class OverlapParams(Params):
     Attributes:
         language: of the scored items, for messages.
         where: role → what its items are called in messages.
+        allowed: whether such items are counted, and not refused.
     """
+
+    optional = ("allowed",)
 
     language: Annotated[str, Unkeyed]
     where: Annotated[dict[str, str], Unkeyed] = Field(default_factory=dict)
+    allowed: bool | None = None
 
 
 def make_overlap(params: OverlapParams, inputs: Inputs, output: Path, scratch: Path, worker: Any) -> None:
-    """Write how many items were compared. Raises DataError where an item stands in both."""
+    """Write how many items were compared, and how many stand in both where that is allowed. Else raises DataError."""
     scored = items.read_all(inputs["scored"])
     counts = {"scored": len(scored)}
     for role, folders in inputs.items():
         if role != "scored":
             seen = items.read_all(folders)
-            refuse_overlap(seen, scored, params.language, params.where.get(role, "train"))
+            if params.allowed:
+                counts[f"{role} shared"] = len({id for _, id in pairs(seen, scored)})
+            else:
+                refuse_overlap(seen, scored, params.language, params.where.get(role, "train"))
             counts[role] = len(seen)
     write_jsonl(output / FILE, [counts])
 
 
 def compared(folder: Path, role: str) -> int:
     """How many items of a role the scored ones were compared with."""
-    (counts,) = read_jsonl(folder / FILE)
-    return int(counts.get(role, 0))
+    return counts(folder).get(role, 0)
+
+
+def counts(folder: Path) -> dict[str, int]:
+    """How many items there are: role → items, `scored` among them; `ROLE shared` → scored ones that stand there, too."""
+    (found,) = read_jsonl(folder / FILE)
+    return {role: int(count) for role, count in found.items()}
+
+
+def facts(stage: Stage, folder: Path) -> Iterator[str]:
+    """What a report says of a look at overlap: how many scored items were seen, where that is allowed.
+
+    Args:
+        stage: of kind `overlap`.
+        folder: of its result.
+    """
+    params, found = stage.params, counts(folder)
+    assert isinstance(params, OverlapParams)  # Whoever asks has looked.
+    for role in found if params.allowed else ():
+        if seen := found.get(f"{role} shared"):
+            yield (
+                f"{params.language}: {seen:,} of {found['scored']:,} scored items stand in {params.where.get(role, 'train')}, too "
+                "(task.overlap); whatever was trained on them may remember them"
+            )
 
 
 class EqualCountsParams(Params):

@@ -66,6 +66,9 @@ class ChooseParams(Params):
             described["asked"] = self.task.wording(self.labels[0]).model_dump(
                 include={"prompt", "separator", "choices"}
             )
+            if self.task.answer_kind == "number":
+                markers = [self.task.wording(language).marker for language in self.labels]
+                described["read"] = {"markers": markers, "answer_format": self.task.answer_format}
             described["length_normalization"] = self.evaluate.length_normalization
             described["calibration"] = self.evaluate.calibration.model_dump(exclude={"inputs"})
         return described
@@ -214,7 +217,7 @@ def read(folder: Path) -> dict[str, Any]:
 KIND = Kind(
     ChooseParams,
     make,
-    revision=2,
+    revision=3,
     packages=lambda params: (*params.model.packages, "scipy") if params.labels else (),
     together=True,
     needs=lambda params: params.model.needs,

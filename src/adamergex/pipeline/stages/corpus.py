@@ -46,23 +46,13 @@ class CorpusParams(Params):
 
 def make(params: CorpusParams, inputs: Inputs, output: Path, scratch: Path, worker: "Worker") -> None:
     """Write `windows.npy`, `heldout.npy` and `manifest.json`."""
-    from adamergex.training.objectives import overhead
+    from adamergex.training.corpus_request import request
 
     tokenizer = worker.tokenizer(params.model)
-    request = corpus.Request(
-        language=params.language,
-        tokens=params.tokens,
-        characters=params.characters,
-        window=params.window - overhead(params.model.family, tokenizer),
-        heldout=params.heldout,
-        seed=params.seed,
-        duplicates=params.duplicates == "drop",
-        boilerplate=params.boilerplate == "drop",
-        other_languages=params.other_languages,
-    )
+    asked = request(params, params.language, params.seed, params.model.family, tokenizer)
     texts = worker.while_wanted(sources.texts(params.source, params.folder, params.language, params.text))
     name = f"corpus of {params.language}"
-    facts = corpus.build(texts, tokenizer, output, request, name=name, on_progress=worker.display.step)
+    facts = corpus.build(texts, tokenizer, output, asked, name=name, on_progress=worker.display.step)
     about = {
         "language": params.language,
         "source": params.source.model_dump(exclude_none=True),
@@ -92,4 +82,4 @@ def sentence(manifest: dict[str, Any]) -> str:
     return f"{where}{config}: {manifest['tokens']:,} tokens from {manifest['documents']:,} documents"
 
 
-KIND = Kind(CorpusParams, make, revision=2, packages=lambda params: corpus.PACKAGES, ahead=True)
+KIND = Kind(CorpusParams, make, revision=3, packages=lambda params: corpus.PACKAGES, ahead=True)

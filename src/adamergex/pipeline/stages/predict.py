@@ -89,6 +89,7 @@ class PredictParams(Params):
             described["length_normalization"] = evaluate.length_normalization
         else:
             described |= {"max_new_tokens": evaluate.max_new_tokens, "marker": task.wording(self.language).marker}
+            described |= {"answer_format": task.answer_format} if task.answer_format else {}
         return described | ({"shots": evaluate.shots, "seed": self.seed} if self.asking == "few-shot" else {})
 
 
@@ -144,4 +145,4 @@ def _packages(params: PredictParams) -> Sequence[str]:
     return (*params.model.packages, *SCORERS)
 
 
-KIND = Kind(PredictParams, make, revision=1, packages=_packages, together=True, needs=lambda params: params.model.needs)
+KIND = Kind(PredictParams, make, revision=2, packages=_packages, together=True, needs=lambda params: params.model.needs)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from adamergex import language_tags
 from adamergex.data import sources
-from adamergex.data.readers import Row
+from adamergex.data.formats import Row
 from adamergex.data.settings import Source
 from adamergex.errors import DataError
 
@@ -89,7 +89,8 @@ class Benchmark:
         return tuple(self.codes)
 
     def language(self, code: str) -> str:
-        """This benchmark's key for a language: `es` for `es-ES`, `spa` or the authors' `spa_Latn`.
+        """This benchmark's key for a language: `es` for `es-ES`, `spa` or the authors' `spa_Latn`; for a macrolanguage the only
+        member that there is (`language_tags.find`).
 
         Raises:
             DataError: there is no data in that language.
@@ -97,10 +98,18 @@ class Benchmark:
         for known, authors_code in self.codes.items():
             if code in (known, authors_code):
                 return known
-        match = language_tags.match(code, self.codes)
-        if match is None:
-            raise DataError(f"{self.name}: has no data in {code!r}; it has {', '.join(self.codes)}")
-        return match
+        found = language_tags.find(code, self.codes)
+        if found is None:
+            raise DataError(f"{self.name}: has no data in {language_tags.missing(code, self.codes)}")
+        return found
+
+    def note(self, code: str) -> str | None:
+        """What a reader is told of a language's code: that a member stands for a macrolanguage. Raises DataError as `language`."""
+        found = self.language(code)
+        if code == self.codes[found] or language_tags.match(code, [found]) is not None:
+            return None
+        told = (language_tags.called(tag) for tag in (code, found))
+        return f"{self.name}: {next(told)} is read as {next(told)}, the only one of it that there is"
 
     def prompt(self, language: str) -> Prompt:
         """The prompt in a language, or the English one where none is published. Raises DataError as `language`."""

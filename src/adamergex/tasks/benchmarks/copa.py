@@ -19,7 +19,7 @@ as published. The paper's wording is that of its eval/base_xcopa.py without the 
 from collections.abc import Iterator
 from pathlib import Path
 
-from adamergex.data.readers import Row
+from adamergex.data.formats import Row
 from adamergex.tasks.benchmarks import files
 from adamergex.tasks.benchmarks.benchmark import Benchmark, Prompt, label, text
 

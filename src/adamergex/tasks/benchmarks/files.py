@@ -1,12 +1,10 @@
 """Reads the authors' own files, by their published names and in their format."""
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from adamergex.data import readers
-from adamergex.data.readers import Row
+from adamergex.data.formats import Format, Row
 from adamergex.errors import DataError
 
 
@@ -36,23 +34,4 @@ def tsv(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     Raises:
         DataError: a line has more or fewer fields, or the file cannot be read.
     """
-    for count, line in readers.lines(path):
-        fields = line.rstrip("\r\n").split("\t")
-        if fields == [""]:
-            continue
-        if len(fields) != len(columns):
-            raise DataError(
-                f"{path}:{count}: expected {len(columns)} fields between tabs ({', '.join(columns)}), got {len(fields)}"
-            )
-        yield f"{path}:{count}", dict(zip(columns, fields, strict=True))
-
-
-def json_object(path: Path) -> dict[str, Any]:
-    """A file that is one JSON object. Raises DataError where it is not."""
-    try:
-        whole = json.loads("".join(line for _, line in readers.lines(path)))
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
-    if not isinstance(whole, dict):
-        raise DataError(f"{path}: expected a JSON object, got {type(whole).__name__}")
-    return whole
+    return readers.rows(path, Format(header=False, names=tuple(columns), quotes=False))

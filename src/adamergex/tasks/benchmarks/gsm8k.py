@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from adamergex.data.readers import Row
+from adamergex.data.formats import Row
 from adamergex.errors import DataError
 from adamergex.tasks.benchmarks import files
 from adamergex.tasks.benchmarks.benchmark import Benchmark, Prompt, number, text

@@ -16,7 +16,7 @@ read from train50.tsv, the authors' train set of fifty articles for each topic. 
 from collections.abc import Iterator
 from pathlib import Path
 
-from adamergex.data.readers import Row
+from adamergex.data.formats import Row
 from adamergex.tasks.benchmarks import files
 from adamergex.tasks.benchmarks.benchmark import Benchmark, Prompt, text
 

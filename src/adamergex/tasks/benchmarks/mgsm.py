@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from adamergex.data.readers import Row
+from adamergex.data.formats import Row
 from adamergex.errors import DataError
 from adamergex.tasks.benchmarks import files, gsm8k
 from adamergex.tasks.benchmarks.benchmark import Benchmark, Prompt, number, text

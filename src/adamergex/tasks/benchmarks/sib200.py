@@ -17,7 +17,7 @@ from pathlib import Path
 
 import langcodes
 
-from adamergex.data.readers import Row
+from adamergex.data.formats import Row
 from adamergex.tasks.benchmarks import files
 from adamergex.tasks.benchmarks.benchmark import Benchmark, Prompt, label, text
 

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from adamergex.data.readers import Row
+from adamergex.data.formats import Row
 from adamergex.errors import DataError
 from adamergex.tasks.benchmarks import files
 from adamergex.tasks.benchmarks.benchmark import Benchmark, Prompt, text
@@ -30,29 +30,6 @@ PAPER = Prompt("Question: {context}{question}\nAnswer:", {})
 def worded(context: str, question: str, answer: str) -> Prompt:
     """A prompt in the harness's form, from its three words in a language."""
     return Prompt(f"{context}: {{context}}\n\n{question}: {{question}}\n\n{answer}:", {})
-
-
-def questions(path: Path) -> Iterator[Row]:
-    """The questions of a file in SQuAD's format, in its order.
-
-    Raises:
-        DataError: the file is not in that format.
-    """
-    articles = files.json_object(path).get("data")
-    count = 0
-    try:
-        for article in articles or ():
-            for paragraph in article["paragraphs"]:
-                for asked in paragraph["qas"]:
-                    answers = {"text": [answer["text"] for answer in asked["answers"]]}
-                    row = {"context": paragraph["context"], "question": asked["question"], "answers": answers}
-                    yield f"{path}[{count}]", {"id": asked["id"], **row}
-                    count += 1
-    except (KeyError, TypeError) as error:
-        raise DataError(
-            f"{path}: after {count} questions: {type(error).__name__}: {error}; expected data, paragraphs, qas and "
-            "answers as SQuAD 1.1 has them"
-        ) from error
 
 
 def columns(rows: Iterator[Row]) -> Iterator[Row]:
@@ -93,7 +70,7 @@ def _clean(written: str) -> str:
 
 
 def _files(folder: Path, split: str, code: str) -> Iterator[Row]:
-    return questions(files.found(folder, f"{split}-v1.1.json"))
+    return files.table(folder, f"{split}-v1.1.json")
 
 
 def _columns(rows: Iterator[Row], split: str, language: str) -> Iterator[Row]:

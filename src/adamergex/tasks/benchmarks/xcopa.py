@@ -22,7 +22,7 @@ keep what is published, connective included, so that scores can be set beside ot
 from collections.abc import Iterator
 from pathlib import Path
 
-from adamergex.data.readers import Row
+from adamergex.data.formats import Row
 from adamergex.tasks.benchmarks import copa, files
 from adamergex.tasks.benchmarks.benchmark import Benchmark, Prompt
 

@@ -18,7 +18,7 @@ is that of its eval/base_xsum.py without the role that its baseline plays.
 from collections.abc import Iterator
 from pathlib import Path
 
-from adamergex.data.readers import Row
+from adamergex.data.formats import Row
 from adamergex.tasks.benchmarks import files
 from adamergex.tasks.benchmarks.benchmark import Benchmark, Prompt, text
 

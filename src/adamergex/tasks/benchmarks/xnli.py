@@ -10,13 +10,11 @@ The wordings are lm-evaluation-harness's, as they stand there, machine-made ones
 of `Yes`, `Also` and `No` with the hypothesis, in each language.
 """
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 
 from adamergex.data import readers
-from adamergex.data.readers import Row
-from adamergex.errors import DataError
+from adamergex.data.formats import Format, Row
 from adamergex.tasks.benchmarks import files, mnli
 from adamergex.tasks.benchmarks.benchmark import Benchmark
 
@@ -49,14 +47,10 @@ def _files(folder: Path, split: str, code: str) -> Iterator[Row]:
 
 def _all_languages(path: Path, code: str) -> Iterator[Row]:
     """One language of the authors' file, whose fields are not quoted."""
-    lines = (line for _, line in readers.lines(path))
-    reader = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-    for row in reader:
-        if None in row or None in row.values():
-            raise DataError(f"{path}:{reader.line_num}: expected {len(reader.fieldnames or ())} fields between tabs")
+    named = {"sentence1": "premise", "sentence2": "hypothesis", "gold_label": "label"}
+    for location, row in readers.rows(path, Format(quotes=False)):
         if row.get("language") == code:
-            named = {"sentence1": "premise", "sentence2": "hypothesis", "gold_label": "label"}
-            yield f"{path}:{reader.line_num}", {named.get(column, column): value for column, value in row.items()}
+            yield location, {named.get(column, column): value for column, value in row.items()}
 
 
 BENCHMARK = Benchmark(

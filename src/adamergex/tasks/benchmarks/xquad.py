@@ -18,7 +18,7 @@ The wordings are lm-evaluation-harness's; its Arabic word for context lacks its 
 from collections.abc import Iterator
 from pathlib import Path
 
-from adamergex.data.readers import Row
+from adamergex.data.formats import Row
 from adamergex.tasks.benchmarks import files, squad
 from adamergex.tasks.benchmarks.benchmark import Benchmark
 
@@ -40,7 +40,7 @@ _WORDS = {
 
 
 def _files(folder: Path, split: str, code: str) -> Iterator[Row]:
-    return squad.questions(files.found(folder, f"xquad.{code}.json"))
+    return files.table(folder, f"xquad.{code}.json")
 
 
 def _columns(rows: Iterator[Row], split: str, language: str) -> Iterator[Row]:

@@ -1,0 +1,175 @@
+"""Tables of text: CSV, TSV and the like, with quotes or without."""
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from adamergex.data.files import lines
+from adamergex.data.formats import Format, Row, kind
+from adamergex.errors import DataError
+
+# Characters, in whole lines, that are looked at for quotes.
+_LOOKED_AT = 1 << 24
+# A document may be longer than the library's 131,072 characters.
+csv.field_size_limit(2**31 - 1)
+_CLOSED = re.compile(r'"(?:[^"]|"")*"', re.DOTALL)
+_HINT = "; quote a field that holds the separator"
+_OTHERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+
+
+def rows(path: Path, form: Format) -> Iterator[Row]:
+    """The rows of a table. Those without any value are left out: spreadsheets write them where rows were emptied.
+
+    Raises:
+        DataError: a row has more or fewer fields than there are columns, two columns have one name, or quotes are not closed.
+    """
+    names: list[str] = list(form.names)
+    for number, fields in _numbered(path, form):
+        if not any(fields):
+            continue
+        if not names:
+            names = fields if form.header else [f"column_{place}" for place in range(1, len(fields) + 1)]
+            if twice := [name for name, count in Counter(filter(None, names)).items() if count > 1]:
+                raise DataError(f"{path}:{number}: two columns are called {twice[0]!r}; rename one")
+            if form.header:
+                _refuse_single(path, number, names, form)
+                continue
+        if len(fields) != len(names):
+            known = f" ({', '.join(form.names)})" if form.names else ""
+            raise DataError(
+                f"{path}:{number}: expected {len(names)} columns{known}, got {len(fields)}{_HINT * (form.quotes is not False)}"
+            )
+        yield f"{path}:{number}", dict(zip(names, fields, strict=True))
+
+
+def lines_in_quotes(path: Path, form: Format) -> tuple[int, int]:
+    """How many rows of a table there are, the header among them, and on how many lines they stand: more where line breaks
+    stand in quotes. Raises DataError as `rows`.
+    """
+    count = sum(1 for _, fields in _numbered(path, form) if any(fields))
+    return count, sum(1 for _, line in lines(path, form.encoding) if line.strip("\r\n"))
+
+
+def delimiter(path: Path, form: Format) -> str:
+    """What stands between the fields of a table."""
+    return form.delimiter or ("\t" if kind(path) == ".tsv" else ",")
+
+
+def parsed(text: Sequence[str], separator: str, most: int) -> tuple[list[list[str]], bool]:
+    """The first rows of some lines that have a value, and whether nothing spoke against this delimiter.
+
+    Args:
+        text: the first lines of a table, with their ends.
+        separator: between fields.
+        most: rows that are wanted.
+    """
+    found: list[list[str]] = []
+    reads = _with_quotes(text, separator) if quoted(text, separator) else _without_quotes(text, separator)
+    try:
+        for _, fields in reads:
+            if any(fields):
+                found.append(fields)
+            if len(found) == most:
+                break
+    except csv.Error:
+        return found, False
+    return found, True
+
+
+def quoted(text: Iterable[str], separator: str) -> bool:
+    """Whether the fields of a table may stand in quotes.
+
+    Between tabs they seldom do, and a quote there is a character of the text, unless the table is plainly quoted: lines have
+    equally many fields only if quotes count, or every field that begins with a quote is closed as it should be, and quotes
+    within one are doubled or a whole column stands in quotes. Elsewhere they do, unless only lines without them make a table.
+
+    Args:
+        text: the lines, with their ends.
+        separator: between fields.
+    """
+    looked_at, is_all = _beginning(text)
+    table = [line.rstrip("\r\n").split(separator) for line in looked_at]
+    in_tabs = separator == "\t"
+    if not any(field.startswith('"') for fields in table for field in fields):
+        return not in_tabs
+    is_even = len(set(map(len, table))) == 1
+    if not in_tabs:
+        return not is_even or len(table[0]) < 2 or _is_whole(looked_at, separator, is_all)
+    if not is_even:
+        return _is_whole(looked_at, separator, is_all)
+    opened = [field for fields in table for field in fields if field.startswith('"')]
+    if not all(map(_CLOSED.fullmatch, opened)):
+        return False
+    return any('""' in field[1:-1] for field in opened) or any(
+        all(not field or field.startswith('"') for field in column) and any(column)
+        for column in zip(*table, strict=True)
+    )
+
+
+def _beginning(text: Iterable[str]) -> tuple[list[str], bool]:
+    """The first lines that are not empty, and whether there are no more."""
+    found, size = list[str](), 0
+    for line in text:
+        if size > _LOOKED_AT:
+            return found, False
+        if line.strip("\r\n"):
+            found.append(line)
+            size += len(line)
+    return found, True
+
+
+def _is_whole(text: Sequence[str], separator: str, is_all: bool) -> bool:
+    """Whether lines are a table if quotes count; the last row may be cut, where there are more."""
+    widths: list[int] = []
+    try:
+        widths += (len(fields) for _, fields in _with_quotes(text, separator))
+    except csv.Error:
+        return not is_all
+    return len(set(widths if is_all else widths[:-1])) <= 1
+
+
+def _numbered(path: Path, form: Format) -> Iterator[tuple[int, list[str]]]:
+    """Rows with the number of the line that they begin on."""
+    separator = delimiter(path, form)
+    quotes = form.quotes
+    if quotes is None:
+        quotes = quoted((line for _, line in lines(path, form.encoding)), separator)
+    text = (line for _, line in lines(path, form.encoding))
+    if not quotes:
+        yield from _without_quotes(text, separator)
+        return
+    number = 0
+    try:
+        for number, fields in _with_quotes(text, separator):
+            yield number, fields
+    except csv.Error as error:
+        reason = "a quote is not closed" if "unexpected end" in str(error) else str(error)
+        raise DataError(
+            f"{path}: after line {number}: {reason}; write quotes: false where quotes are characters"
+        ) from error
+
+
+def _with_quotes(text: Iterable[str], separator: str) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(text, delimiter=separator, strict=True)
+    start = 1
+    for fields in reader:
+        yield start, fields
+        start = reader.line_num + 1
+
+
+def _without_quotes(text: Iterable[str], separator: str) -> Iterator[tuple[int, list[str]]]:
+    for number, line in enumerate(text, 1):
+        yield number, line.rstrip("\r\n").split(separator)
+
+
+def _refuse_single(path: Path, number: int, names: Sequence[str], form: Format) -> None:
+    """Check that a lone column is no whole line. Raises DataError where another delimiter stands in its name."""
+    if form.delimiter is None and len(names) == 1:
+        for mark, called in _OTHERS.items():
+            if mark in names[0].strip():
+                raise DataError(
+                    f"{path}:{number}: one column only, {names[0]!r}; if {called} are between fields, write delimiter: "
+                    f'"{mark if mark != chr(9) else chr(92) + "t"}"'
+                )

@@ -1,0 +1,100 @@
+"""What a column of a row may hold where a prompt or an answer is made of it: text, a number, a date."""
+
+import datetime
+import math
+import string
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from decimal import Decimal
+from typing import Any
+
+from adamergex.data import nested
+from adamergex.data.formats import Row
+from adamergex.errors import DataError
+
+# Of the wrong rows of a source, how many are shown.
+SHOWN = 5
+# bool is an int, and a datetime a date.
+_PLAIN = (str, int, float, Decimal, datetime.date, datetime.time)
+
+
+class WrongRows:
+    """Collects what is wrong with the rows of a source: all rows are looked at, and the first problems are shown.
+
+    Args:
+        name: of the source, for the message.
+    """
+
+    def __init__(self, name: str):
+        self._name, self._shown, self._count, self._read = name, list[str](), 0, 0
+
+    def read(self, rows: Iterator[Row]) -> Iterator[Row]:
+        """The rows, up to one that cannot be read."""
+        with self.caught():
+            for row in rows:
+                self._read += 1
+                yield row
+
+    @contextmanager
+    def caught(self) -> Iterator[None]:
+        """Within this context a DataError is noted, and is not raised."""
+        try:
+            yield
+        except DataError as error:
+            self._count += 1
+            if self._count <= SHOWN:
+                self._shown += error.args
+
+    def refuse(self) -> None:
+        """Raises DataError where something was noted."""
+        if self._count > SHOWN:
+            self._shown.append(
+                f"{self._name}: {self._count:,} of {self._read:,} rows are wrong, {SHOWN} of which are shown"
+            )
+        if self._count:
+            raise DataError(*self._shown)
+
+
+def plain(value: Any, location: str, column: str) -> str:
+    """What a column holds, as text.
+
+    Raises:
+        DataError: it holds nothing, only white space, no number (NaN), or neither text nor a number.
+    """
+    where = f"{location}: column {column!r}"
+    if value is None:
+        raise DataError(f"{where} is null; fill it, or remove the row")
+    if not isinstance(value, _PLAIN):
+        raise DataError(f"{where} holds a {type(value).__name__}; expected text or a number")
+    if isinstance(value, float | Decimal) and not math.isfinite(value):
+        raise DataError(f"{where} is {value}, which is no value; fill it, or remove the row")
+    text = _digits(value) if isinstance(value, float | Decimal) else str(value)
+    if not text.strip():
+        raise DataError(f"{where} is empty; fill it, or remove the row")
+    return text
+
+
+def _digits(number: float | Decimal) -> str:
+    """A number without an exponent, which readers of numbers do not know."""
+    written = str(number)
+    return f"{Decimal(written):f}" if "e" in written.lower() else written
+
+
+def lacks(location: str, column: str, row: Mapping[str, Any]) -> DataError:
+    """The error for a row without a column that is needed, or with nothing in it."""
+    if column in row:
+        return DataError(f"{location}: column {column!r} is null; fill it, or remove the row")
+    return DataError(f"{location}: no column {column!r}; the row has {', '.join(nested.leaves(row))}")
+
+
+def filled(template: str, location: str, row: Mapping[str, Any]) -> tuple[str, tuple[int, int]]:
+    """The template filled with a row's columns, and the start and end of the longest one. Raises DataError as `plain`."""
+    text, longest = "", (0, 0)
+    for literal, column, _, _ in string.Formatter().parse(template):
+        text += literal
+        if column is not None:
+            value = plain(row[column], location, column)
+            if len(value) > longest[1] - longest[0]:
+                longest = (len(text), len(text) + len(value))
+            text += value
+    return text, longest
