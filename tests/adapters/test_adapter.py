@@ -132,7 +132,7 @@ FIRST = "base_model.model.model.layers.0.mlp.down_proj.lora_A.weight"
     [
         (lambda path: (path / WEIGHTS).unlink(), "adapter_model.safetensors is missing"),
         (lambda path: (path / CONFIG).unlink(), "adapter_config.json is missing"),
-        (only_a_pickle, "adapter_model.bin is a pickle, which may run any code .* weights_only=True"),
+        (only_a_pickle, "adapter_model.bin is a pickle, which may run any code .* adamergex convert"),
         (loop, "(Too many levels|symbolic link)"),
         (pipe, "not a regular file"),
         (broken_weights(lambda content: b""), "has 0 bytes"),
@@ -164,7 +164,18 @@ FIRST = "base_model.model.model.layers.0.mlp.down_proj.lora_A.weight"
         (broken_config(modules_to_save="head"), "modules_to_save is not a list of names"),
         (broken_config(use_qdora=True), r'sets what cannot be merged: "use_qdora" \(not known\)'),
         (broken_config(use_dora=True), "not a lora_magnitude_vector for each"),
-        (broken_config(ensure_weight_tying=True), "tied layers are one tensor that is stored twice"),
+        (broken_config(r=4), "module model.layers.0.mlp.down_proj has rank 2 in the file, and 4 by r and rank_pattern .* 3;"),
+        (broken_config(rank_pattern={"q_proj": 5}), "self_attn.q_proj has rank 2 in the file, and 5 by r"),
+        (broken_config(target_modules=["q_proj"]), "module model.layers.0.mlp.down_proj is in the file, and adapter_config"),
+        (broken_config(exclude_modules=r".*\.0\..*"), "layers.0.mlp.down_proj is in the file, and adapter_config.json does"),
+        (broken_config(layers_to_transform=[0]), "layers.1.mlp.down_proj is in the file, and adapter_config.json does not"),
+        (broken_config(target_modules=5), "target_modules is neither a list of names nor a regular expression"),
+        (broken_config(target_modules="("), r'target_modules: "\(" is no pattern'),
+        (broken_config(lora_bias=True), "has lora_bias, and not a lora_B.bias for each pair of factors"),
+        (broken_config(enable_lora=[True, False]), r'sets what cannot be merged: "enable_lora" \(not known\)'),
+        (broken_config(peft_type=None), "has no peft_type: it is not PEFT's, but of another library; convert it"),
+        (lambda path: (path / CONFIG).write_text('{"fine_tune_type": "lora"}'), "it is not PEFT's, but of mlx-lm"),
+        (broken_weights(lambda content: b"version https://git-lfs.github.com/spec/v1\noid sha256:0"), "run `git lfs pull`"),
         (broken_config(alpha_pattern={"(?i)q_proj": 4}), "is no pattern"),
         (broken_config(lora_alpha=10**400), "expected a number"),
         (broken_config(rank_pattern={"q_proj": 0}), "not an object of numbers, or of ranks from 1"),
@@ -183,6 +194,107 @@ def test_a_module_without_its_partner_is_named(folder: Path) -> None:
     tensors = {name: tensor for name, tensor in whole.tensors.items() if name != FIRST}
     with pytest.raises(AdapterError, match="module model.layers.0.mlp.down_proj has no lora_A; the file is incomplete"):
         _ = Adapter(whole.config, tensors).schema
+
+
+MODULE = "base_model.model.layers.0.q_proj"
+LORA = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]}
+
+
+def factors(**others: tuple[int, ...]) -> dict[str, torch.Tensor]:
+    """The tensors of one module, and others of these shapes."""
+    shapes = {f"{MODULE}.lora_A.weight": (2, 5), f"{MODULE}.lora_B.weight": (3, 2)}
+    return {name: torch.ones(shape) for name, shape in (shapes | others).items()}
+
+
+@pytest.mark.parametrize(
+    ("settings", "others", "message"),
+    [
+        (
+            {"modules_to_save": ["lm_head"]},
+            {"base_model.model.lm_head.weight": (0,)},
+            r"tensor base_model.model.lm_head.weight is empty, shape \(0,\) \(1 such tensors\): .* .DeepSpeed ZeRO-3, FSDP",
+        ),
+        (
+            {},
+            {f"{MODULE}.lora_A.weight": (0,), f"{MODULE}.lora_B.weight": (0,)},
+            "ZeRO-3.*save it again with stage3_gather",
+        ),
+        (
+            {},
+            {f"{MODULE}.lora_A.weight": (4, 2, 5), f"{MODULE}.lora_B.weight": (4, 3, 2)},
+            "factors of three dimensions, .* one pair for each of 4 experts; PEFT stores them in two",
+        ),
+        ({}, {f"{MODULE}.lora_A.weight": (2, 5, 3), f"{MODULE}.lora_B.weight": (3, 2, 1)}, "q_proj is a convolution"),
+        (
+            {"ensure_weight_tying": True, "target_modules": ["q_proj", "lm_head"]},
+            {"base_model.model.lm_head.lora_A.weight": (2, 5), "base_model.model.lm_head.lora_B.weight": (3, 2)},
+            "has ensure_weight_tying, and lm_head is adapted: tied layers are one tensor that is stored twice",
+        ),
+        (
+            {"trainable_token_indices": [1, 2, 3]},
+            {"base_model.model.embed.token_adapter.trainable_tokens_delta": (2, 5)},
+            "trainable_tokens_delta has 2 rows, and trainable_token_indices of adapter_config.json names 3 tokens of it",
+        ),
+        ({"use_dora": True}, {f"{MODULE}.lora_magnitude_vector": (5,)}, r"has shape \(5,\); expected \(3,\)"),
+    ],
+)
+def test_tensors_that_the_configuration_does_not_describe_are_refused(
+    settings: dict[str, Any], others: dict[str, tuple[int, ...]], message: str
+) -> None:
+    with pytest.raises(AdapterError, match=message):
+        _ = Adapter(LORA | settings, factors(**others)).schema
+
+
+@pytest.mark.parametrize(
+    ("shape", "config", "message"),
+    [
+        (
+            (4, 24),
+            {"peft_type": "PREFIX_TUNING", "num_layers": 2, "token_dim": 6, "num_attention_heads": 4},
+            "not a multiple",
+        ),
+        (
+            (4, 12),
+            {"peft_type": "PROMPT_TUNING", "num_layers": 2, "token_dim": 6},
+            r"shape \(4, 12\); expected \(4, 6\)",
+        ),
+        (
+            (4, 6),
+            {"peft_type": "PROMPT_TUNING", "num_layers": 2, "token_dim": 6, "num_attention_heads": "x"},
+            "whole numbers",
+        ),
+    ],
+)
+def test_a_prompt_has_the_shape_of_its_numbers(shape: tuple[int, ...], config: dict[str, Any], message: str) -> None:
+    with pytest.raises(AdapterError, match=message):
+        _ = Adapter(config | {"num_virtual_tokens": 4}, {"prompt_embeddings": torch.ones(shape)}).schema
+
+
+@pytest.mark.parametrize(
+    ("task_type", "head"),
+    [("SEQ_CLS", "score"), ("TOKEN_CLS", "classifier"), ("QUESTION_ANS", "qa_outputs"), ("SEQ_CLS", "pre_classifier")],
+)
+def test_heads_are_those_that_peft_adds_for_the_task(task_type: str, head: str) -> None:
+    name = f"base_model.model.{head}.weight"
+    adapter = Adapter(LORA | {"task_type": task_type, "modules_to_save": None}, factors(**{name: (2, 3)}))
+    assert adapter.schema.heads == [name]
+    # Without such a task it is the base model's, saved along.
+    assert Adapter(LORA | {"task_type": "CAUSAL_LM"}, adapter.tensors).schema.frozen == [name]
+
+
+def test_two_adapters_in_one_file_are_refused(folder: Path, copy: Path) -> None:
+    tensors = safetensors.torch.load_file(folder / WEIGHTS)
+    both = {
+        name.replace(".weight", f".{own}.weight"): tensor.clone()
+        for own in ("en", "sw")
+        for name, tensor in tensors.items()
+    }
+    safetensors.torch.save_file(both, copy / WEIGHTS)
+    with pytest.raises(AdapterError, match=r"holds 2 adapters \(en, sw\); save each in a folder of its own"):
+        load(copy)
+    safetensors.torch.save_file(tensors | {f"module.{FIRST}": tensors[FIRST].clone()}, copy / WEIGHTS)
+    with pytest.raises(AdapterError, match=f"holds {FIRST} under several names"):
+        load(copy)
 
 
 def test_a_file_that_shrinks_while_it_is_read_is_noticed(copy: Path) -> None:

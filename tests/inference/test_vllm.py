@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from typer.testing import CliRunner
 
@@ -162,6 +163,13 @@ def test_what_vllm_does_not_take_is_one_line(
         folder = made(tiny_model, settings, tmp_path / name)
         with pytest.raises(AdapterError, match=problem):
             evaluate(recipe, {name: folder}, tiny_model, out, "--backend", "vllm")
+    wrapped = made(tiny_model, Lora(r=2, target_modules=["q_proj"]), tmp_path / "wrapped") / "adapter_model.safetensors"
+    tensors = safetensors.torch.load_file(wrapped)
+    safetensors.torch.save_file({f"_orig_mod.{name}": tensor for name, tensor in tensors.items()}, wrapped)
+    with pytest.raises(
+        AdapterError, match="names with _orig_mod .*, and vLLM reads PEFT's; use --backend transformers"
+    ):
+        evaluate(recipe, {"wrapped": wrapped.parent}, tiny_model, out, "--backend", "vllm")
     with pytest.raises(ModelError, match="vLLM does not load it: no such model$"):
         evaluate(recipe, {}, tiny_model, out, "--backend", "vllm", "--vllm", "broken=true")
     with pytest.raises(RecipeError, match="--vllm tensor_parallel_size: expected KEY=VALUE"):

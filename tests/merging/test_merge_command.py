@@ -3,12 +3,14 @@
 import json
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 import adamergex
@@ -132,7 +134,11 @@ def test_every_problem_of_the_command_line_and_the_plan_is_a_line(
             "the scale of k_proj fits no module, or none that an earlier pattern leaves; they are named like model.layers.0.mlp",
         ),
         (["--scale-for", "(=1"], "'\\(' is no regular expression"),
-        (["--reference-source", "/nowhere"], "/nowhere: not a PEFT adapter folder: adapter_config.json is missing"),
+        (["--reference-source", "/nowhere"], "/nowhere: no such folder; expected a PEFT adapter folder"),
+        (["--scale", "0,5"], "--scale: scale is '0,5'; write 0.5 with a point, or 0.0,5.0 for a curve over the layers"),
+        (["--scale-for", "q_proj=0,5"], "--scale-for: scale is '0,5'; write 0.5 with a point, or 0.0,5.0 for a curve"),
+        (["--scale", "nan"], "scale: expected a finite number, or several for a curve over the layers; got nan"),
+        (["--missing", "nought"], "missing: input should be 'refuse' or 'zero'; got 'nought'"),
     ],
 )
 def test_a_wrong_option_is_one_line_and_writes_nothing(
@@ -296,6 +302,19 @@ def test_inspect_shows_structure_differences_drift_and_cosines(
     assert cosine == pytest.approx(dot / (sizes[0] * sizes[1]) ** 0.5, rel=1e-9)
 
 
+def test_inspect_says_which_names_peft_would_not_read(
+    folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = shutil.copytree(folders[1], tmp_path / "compiled")
+    tensors = safetensors.torch.load_file(place / WEIGHTS)
+    safetensors.torch.save_file({f"_orig_mod.{name}": tensor for name, tensor in tensors.items()}, place / WEIGHTS)
+    said = "8 tensors had names with _orig_mod in front or inside, as torch.compile leaves it; they are read as PEFT names them"
+    assert run(capsys, monkeypatch, "inspect", place)[2] == f"compiled: {said}\n"
+    assert json.loads(run(capsys, monkeypatch, "inspect", "--json", place)[1])["adapters"]["compiled"]["notes"] == [
+        said
+    ]
+
+
 def test_inspect_says_why_two_adapters_cannot_be_merged(
     folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -303,6 +322,50 @@ def test_inspect_says_why_two_adapters_cannot_be_merged(
     status, out, _ = run(capsys, monkeypatch, "inspect", folders[1], other)
     assert status == 0
     assert "differs: modules differ: other lacks 2, the first is model.layers.0.mlp.down_proj" in out
+
+
+def test_names_of_others_are_text_on_the_screen_and_on_the_card(
+    folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = [tmp_path / f"lora[{name}]|<b>" for name in ("en", "sw", "old")]
+    for folder, place in zip(folders[1::2], places, strict=True):
+        shutil.copytree(folder, place)
+        config = json.loads((place / CONFIG).read_text())
+        (place / CONFIG).write_text(json.dumps(config | {"base_model_name_or_path": "/m/[/v2]"}))
+    monkeypatch.setenv("COLUMNS", "200")
+    status, out, _ = run(capsys, monkeypatch, "inspect", *places)
+    assert status == 0
+    assert all(place.name in out for place in places)
+    assert "/m/[/v2]" in out
+    roles = ("--task", "--reference-target", "--reference-source")
+    inputs = [part for role, place in zip(roles, places, strict=True) for part in (role, place)]
+    assert run(capsys, monkeypatch, "merge", *inputs, "--scale", "0.5", "--output", tmp_path / "out")[0] == 0
+    assert "| lora\\[sw\\]\\|\\<b\\> |" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_inspect_finds_what_is_meant_and_lists_what_may_be(
+    folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def inspected(place: object) -> tuple[int, str]:
+        status, out, err = run(capsys, monkeypatch, "inspect", place)
+        # Without the norms, which the name given stands above.
+        return status, err if status else out.partition("norm by layer")[0]
+
+    expected = inspected(folders[1])
+    assert expected[0] == 0
+    assert inspected(Path(folders[1]) / WEIGHTS) == inspected(Path(folders[1]) / CONFIG) == expected
+    # PEFT saves an adapter that is not called default in a folder of that name.
+    shutil.copytree(folders[1], tmp_path / "saved" / "swahili")
+    assert inspected(tmp_path / "saved") == expected
+    for step in (100, 200):
+        shutil.copytree(folders[1], tmp_path / "training" / f"checkpoint-{step}")
+    missing = f"{tmp_path}/training: not a PEFT adapter folder: adapter_config.json is missing"
+    both = ", ".join(f"{tmp_path}/training/checkpoint-{step}" for step in (100, 200))
+    assert inspected(tmp_path / "training") == (2, f"error: {missing}; there are adapters in {both}\n")
+    gone = f"{tmp_path}/training/checkpoint-300"
+    assert inspected(gone) == (2, f"error: {gone}: no such folder; expected a PEFT adapter folder, such as {both}\n")
+    (tmp_path / "notes.txt").touch()
+    assert inspected(tmp_path / "notes.txt")[1].startswith(f"error: {tmp_path}/notes.txt: not a folder; expected")
 
 
 def test_what_vllm_does_not_load_is_said() -> None:

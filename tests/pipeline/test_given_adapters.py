@@ -10,6 +10,7 @@ from typing import Any
 
 import peft
 import pytest
+import safetensors.torch
 import torch
 import transformers
 from typer.testing import CliRunner
@@ -19,10 +20,12 @@ from adamergex.cli.main import app
 from adamergex.errors import NetworkError, RecipeError
 from adamergex.pipeline.plan_table import look, table
 from adamergex.pipeline.run import finish
+from adamergex.pipeline.stages.given import KIND as GIVEN
+from adamergex.pipeline.stages.given import GivenParams
 from adamergex.recipes import loading
 from adamergex.recipes.preflight import Looked, check
 from adamergex.storage.files import sha256
-from tests import families
+from tests import families, zoo
 from tests.stand_in_for_the_hub import Hub
 
 METHODS = {"methods": ["source-adapter", "adamergex"]}
@@ -255,3 +258,22 @@ def test_a_merge_is_chosen_beside_a_given_reference(own_data: Own, made: Path, t
     path = own_data(adapters=given(made, "en", "es"), merge={"scale": "auto"}, evaluate=METHODS)
     finish(loading.load(str(path)), path.parent, tmp_path / "run")
     assert "no text was held out to look at" in (tmp_path / "run/report.md").read_text()
+
+
+def test_one_with_a_wrappers_names_is_copied_under_names_that_peft_reads(tmp_path: Path) -> None:
+    own = zoo.train(zoo.llama, zoo.lora(), tmp_path / "own", 1)
+    tensors = safetensors.torch.load_file(own / WEIGHTS)
+    wrapped = tmp_path / "wrapped"
+    shutil.copytree(own, wrapped)
+    safetensors.torch.save_file({f"module.{name}": tensor for name, tensor in tensors.items()}, wrapped / WEIGHTS)
+    params = GivenParams(
+        folder=wrapped,
+        place="wrapped",
+        repository=None,
+        base_model="base",
+        config=sha256(wrapped / "adapter_config.json"),
+        weights=sha256(wrapped / WEIGHTS),
+    )
+    (tmp_path / "out").mkdir()
+    GIVEN.make(params, {}, tmp_path / "out", tmp_path, None)
+    assert (tmp_path / "out" / WEIGHTS).read_bytes() == (own / WEIGHTS).read_bytes()

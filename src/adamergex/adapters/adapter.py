@@ -6,6 +6,7 @@ tensors in it are.
 
 import json
 import math
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,9 +17,12 @@ import torch
 from torch import Tensor
 
 from adamergex.adapters import tensor_file
-from adamergex.adapters.location import CONFIG, WEIGHTS, locate
+from adamergex.adapters.agreement import agree
+from adamergex.adapters.location import CONFIG, WEIGHTS, absent, locate, pickles, shards
 from adamergex.adapters.low_rank import LowRank
+from adamergex.adapters.peft_config import completed, supported
 from adamergex.adapters.schema import Product, TensorSchema, read
+from adamergex.adapters.stored_names import readable
 from adamergex.adapters.tensor_file import Spec, TensorFile
 from adamergex.errors import AdapterError
 from adamergex.storage.files import sha256, storage
@@ -63,24 +67,27 @@ class Adapter:
             the file at each access (`TensorFile`), or computed at each access (`Computed`).
         origin: the adapter's name in messages: the folder that it was read from.
         folder: the folder that it was read from, or None for an adapter in memory.
+        notes: how its file differs from what PEFT reads, a line each.
     """
 
     config: dict[str, Any]
     tensors: Mapping[str, Tensor]
     origin: str = "adapter"
     folder: Path | None = None
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def specs(self) -> Mapping[str, Spec]:
         """Shape and dtype of each tensor, without its values."""
-        if isinstance(self.tensors, TensorFile | Computed):
-            return self.tensors.specs
-        return {name: Spec(tuple(tensor.shape), tensor.dtype) for name, tensor in self.tensors.items()}
+        known: Mapping[str, Spec] | None = getattr(self.tensors, "specs", None)
+        return known or {name: Spec(tuple(tensor.shape), tensor.dtype) for name, tensor in self.tensors.items()}
 
     @cached_property
     def schema(self) -> TensorSchema:
         """What each tensor is: a LoRA factor, a bias, a prompt. Raises AdapterError where one is not known or supported."""
-        return read(self.config, self.specs, self.origin)
+        schema = read(self.config, self.specs, self.origin)
+        agree(schema, self.config, self.specs, self.origin)
+        return schema
 
     @property
     def not_finite(self) -> list[str]:
@@ -105,9 +112,9 @@ class Adapter:
         return LowRank(left, experts_first(self.tensors[product.a], product, "a").double())
 
     def prompts(self) -> dict[str, Tensor]:
-        """The matrices of prefix tuning and p-tuning, each (virtual tokens, width), by name.
+        """The matrices of prefix tuning, p-tuning and prompt tuning, each (virtual tokens, width), by name.
 
-        Prefix tuning has `layers.N.key` and `layers.N.value`, concatenated along the columns; p-tuning has `prompt`, or
+        Prefix tuning has `layers.N.key` and `layers.N.value`, concatenated along the columns; the others have `prompt`, or
         for an encoder-decoder `prompt.N`, concatenated along the rows.
         """
         if not self.schema.prompts:
@@ -175,19 +182,31 @@ def load(folder: str | Path, *, lazy: bool = False) -> Adapter:
     """
     location = locate(folder)
     folder, origin = location.folder, str(folder if location.repository is None else location.repository)
-    config = _config(folder)
+    config = completed(_config(folder))
+    try:
+        kind = supported(config)
+    except AdapterError as error:
+        raise AdapterError(f"{origin}: {error}") from error
     weights = folder / WEIGHTS
-    pickles = sorted(path.name for path in folder.glob("adapter_model*.bin")) if not weights.exists() else []
-    if pickles:
+    if not weights.exists() and (others := pickles(folder) or shards(folder)):
+        what = (
+            "a pickle, which may run any code when it is read"
+            if others[0].suffix == ".bin"
+            else "a part of the weights"
+        )
         raise AdapterError(
-            f"{folder}: {pickles[0]} is a pickle, which may run any code when it is read. If you trust its source, convert "
-            'it: python -c "import torch, safetensors.torch as s; '
-            f"s.save_file(torch.load('{pickles[0]}', weights_only=True), '{WEIGHTS}')\""
+            f"{folder}: {others[0].name} is {what}; convert it to safetensors: adamergex convert {shlex.quote(str(folder))} "
+            f"--output {shlex.quote(f'{folder.name}-safetensors')}"
         )
     if not weights.exists() and not weights.is_symlink():
         raise AdapterError(f"{folder}: not a PEFT adapter folder: {WEIGHTS} is missing")
     file = TensorFile(weights)
-    adapter = Adapter(config, file if lazy else dict(file), origin, folder)
+    try:
+        names = readable(file, kind)
+    except AdapterError as error:
+        raise AdapterError(f"{origin}: {error}") from error
+    file.rename(names.of)
+    adapter = Adapter(config, file if lazy else dict(file), origin, folder, names.notes)
     _ = adapter.schema
     return adapter
 
@@ -201,8 +220,8 @@ def _config(folder: Path) -> dict[str, Any]:
         if path.stat().st_size > _MAX_CONFIG:
             raise AdapterError(f"{path}: {path.stat().st_size} bytes are too many for a configuration")
         config: dict[str, Any] = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise AdapterError(f"{folder}: not a PEFT adapter folder: {CONFIG} is missing") from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise AdapterError(absent(folder)) from error
     except OSError as error:
         raise AdapterError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:

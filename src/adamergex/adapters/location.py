@@ -10,6 +10,19 @@ from adamergex.storage.hub import HubName
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
+# The files that are a tokenizer, by their names.
+TOKENIZER = (
+    "tokenizer*.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "*.model",
+    "*.tiktoken",
+    "chat_template*",
+    "*processor_config.json",
+)
 
 
 @dataclass(frozen=True)
@@ -30,19 +43,31 @@ class Location:
         return str(self.folder if self.repository is None else self.repository)
 
 
+def pickles(folder: Path) -> list[Path]:
+    """The weights of an adapter folder as PEFT wrote them up to 0.6, one file or several."""
+    return sorted(folder.glob("adapter_model*.bin"))
+
+
+def shards(folder: Path) -> list[Path]:
+    """The weights of an adapter folder where they were cut into several files of safetensors."""
+    return sorted(folder.glob("adapter_model-*-of-*.safetensors"))
+
+
 def short(name: str) -> str:
     """What an adapter is called that is not given a name: its folder's, its repository's, or that of its subfolder."""
-    place = None if Path(name).expanduser().is_dir() else hub.parse(name)
+    path = Path(name).expanduser()
+    place = None if path.exists() else hub.parse(name)
     if place is None:
-        return Path(name).resolve().name
+        return (path.parent if path.is_file() else path).resolve().name
     return (place.subfolder or place.repository).rpartition("/")[2]
 
 
 def locate(name: str | Path, folder: Path | None = None, optional: Sequence[str] = ()) -> Location:
     """Find an adapter: a local folder, or else a place on the hub, from which its configuration and weights are downloaded.
 
-    A folder of that name comes first; `user/name@main` is never one that is called `user/name`. Nothing but JSON and
-    safetensors is downloaded.
+    A folder of that name comes first; `user/name@main` is never one that is called `user/name`. Of a folder that has no adapter
+    itself, the one subfolder that has one is meant: PEFT saves an adapter that is not called `default` there. A file of an
+    adapter stands for its folder. Nothing but JSON, safetensors and, where it is asked for, a tokenizer is downloaded.
 
     Args:
         name: a path, or `user/name[@revision][:subfolder]`.
@@ -55,9 +80,9 @@ def locate(name: str | Path, folder: Path | None = None, optional: Sequence[str]
     """
     text = str(name)
     path = Path(folder or "", Path(text).expanduser())
-    place = None if path.is_dir() else hub.parse(text)
+    place = None if path.exists() else hub.parse(text)
     if place is None:
-        return Location(path)
+        return Location(_unambiguous(path))
     # Whoever writes a revision or a subfolder means the hub.
     begin = f"{text}: " + "no such folder here, and " * (text == place.repository)
     with hub.asking(begin, place):
@@ -65,6 +90,36 @@ def locate(name: str | Path, folder: Path | None = None, optional: Sequence[str]
     if not all((found / file).is_file() for file in (CONFIG, WEIGHTS)):
         raise AdapterError(f"{begin}{_lacking(place)}")
     return Location(found, pinned)
+
+
+def _unambiguous(path: Path) -> Path:
+    """The folder of an adapter that a path leads to, or the path itself."""
+    if path.is_file() and (path.name == CONFIG or path.name.startswith("adapter_model")):
+        return path.parent
+    within = [] if (path / CONFIG).exists() else _within(path)
+    return within[0] if len(within) == 1 else path
+
+
+def _within(folder: Path) -> list[Path]:
+    """The adapters that lie in a folder, each in a folder of its own; none where it cannot be read."""
+    try:
+        return sorted(config.parent for config in folder.glob(f"*/{CONFIG}"))
+    except OSError:
+        return []
+
+
+def absent(folder: Path) -> str:
+    """What to say of a folder that has no adapter: that it is not there, and what is in its place."""
+    is_folder = folder.is_dir()
+    around = folder if is_folder else next((above for above in folder.parents if above.is_dir()), folder)
+    found = _within(around)
+    shown = ", ".join(map(str, found[:5])) + ", …" * (len(found) > 5)
+    if is_folder:
+        return f"{folder}: not a PEFT adapter folder: {CONFIG} is missing" + f"; there are adapters in {shown}" * bool(
+            found
+        )
+    what = "not a folder" if folder.exists() else "no such folder"
+    return f"{folder}: {what}; expected a PEFT adapter folder" + f", such as {shown}" * bool(found)
 
 
 def _lacking(place: HubName) -> str:
@@ -75,8 +130,13 @@ def _lacking(place: HubName) -> str:
         files = []
     where = f"in {place.subfolder}/" if place.subfolder else "at its top"
     beside = [file for file in files if file.rpartition("/")[0] == place.subfolder]
-    if pickles := [file for file in beside if file.endswith((".bin", ".pt", ".pth", ".pkl"))]:
-        return f"the hub has no {WEIGHTS} {where}, but {pickles[0]}, a pickle, which is not downloaded; ask for safetensors"
+    if found := [file for file in beside if file.endswith((".bin", ".pt", ".pth", ".pkl"))]:
+        inside = f"DIR/{place.subfolder}".rstrip("/")
+        revision = f" --revision {place.revision}" if place.revision else ""
+        return (
+            f"the hub has no {WEIGHTS} {where}, but {found[0]}, a pickle, which is not downloaded; to convert it: "
+            f"hf download {place.repository}{revision} --local-dir DIR, and adamergex convert {inside} --output DIR2"
+        )
     others = sorted(file.rpartition("/")[0] for file in files if file.rpartition("/")[2] == CONFIG)
     if others := [other for other in others if other != place.subfolder]:
         shown = ", ".join(other or "its top" for other in others[:5]) + ", …" * (len(others) > 5)

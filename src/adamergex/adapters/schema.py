@@ -11,8 +11,9 @@
 | trained tokens | `trainable_tokens_delta` | (tokens, width) | in place of these rows of the embedding |
 | (IA)³ | `ia3_l` | (out, 1), feed-forward (1, in) | l ⊙ output, feed-forward l ⊙ input |
 | prefix tuning | `prompt_embeddings` | (tokens, layers · 2 · width) | keys and values before those of the text, per layer |
-| p-tuning | `prompt_embeddings` | (tokens, width) | embeddings before those of the text |
+| p-tuning, prompt tuning | `prompt_embeddings` | (tokens, width) | embeddings before those of the text |
 | `modules_to_save` | the module's own | the module's own | in place of the module |
+| saved along | the base model's own, `weight` or `bias` | the module's own | in place of the base model's |
 """
 
 import math
@@ -21,30 +22,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from adamergex.adapters.peft_config import STRUCTURES, parameters, pattern, supported
+from adamergex.adapters.peft_config import STRUCTURES, parameters, pattern, saved_modules, supported
 from adamergex.adapters.tensor_file import Spec
 from adamergex.errors import AdapterError
 
-# PEFT saves whole input and output embeddings where they are adapted or the vocabulary was resized.
-_SAVED_ALONG = tuple(
-    f"{name}.weight"
-    for name in [
-        "base_layer",
-        "embed_tokens",
-        "lm_head",
-        "shared",
-        "wte",
-        "word_embeddings",
-        "embed_in",
-        "embed_out",
-        "tok_embeddings",
-    ]
-)
+PROMPTS = ("prefix tuning", "p-tuning", "prompt tuning")
 _FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(\.weight)?")
 _UPDATE = re.compile(r"(?P<module>.+)\.lora_B\.bias")
 _MULTIPLIER = re.compile(r"(?P<module>.+)\.(lora_magnitude_vector(\.weight)?|ia3_l)")
 _TOKENS = re.compile(r"(?P<module>.+)\.token_adapter\.trainable_tokens_delta")
 _BIAS = re.compile(r"(?P<module>.+)\.bias")
+_OF_THE_BASE = re.compile(r"(?P<module>.+)\.(weight|bias)")
+_OF_AN_ADAPTER = re.compile(r"(.+\.)?(lora_|ia3_|prompt_|token_adapter|trainable_tokens|modules_to_save)")
 
 
 @dataclass(frozen=True)
@@ -73,14 +62,15 @@ class TensorSchema:
     """The tensors of an adapter, classified; names of modules are those of the base model.
 
     Attributes:
-        structure: "LoRA", "DoRA", "(IA)³", "prefix tuning" or "p-tuning".
+        structure: "LoRA", "DoRA", "(IA)³", "prefix tuning", "p-tuning" or "prompt tuning".
         products: low-rank updates by module.
         updates: tensor → module and scaling, for what is added to the base model: `lora_bias`.
         multipliers: tensor → module, for what multiplies: (IA)³ and DoRA's magnitudes.
         values: tensor → module, for what replaces a value of the base model: trained biases and tokens.
-        prompts: the tensor of prefix tuning and p-tuning.
+        prompts: the tensor of prefix tuning, p-tuning and prompt tuning.
         heads: tensors of `modules_to_save`.
-        frozen: tensors of the base model that PEFT saved along, unchanged.
+        frozen: tensors of the base model that PEFT saved along, as it does where the vocabulary was resized or an embedding
+            is adapted; it sets them on the base model when it loads the adapter.
     """
 
     structure: str
@@ -114,6 +104,7 @@ def read(config: Any, specs: Mapping[str, Spec], origin: str) -> TensorSchema:
     """
     try:
         kind = supported(config)
+        _check_whole(specs)
         schema = TensorSchema("DoRA" if config.get("use_dora") else STRUCTURES[kind])
         _sort(schema, config, specs)
         for name in schema.modules():
@@ -121,18 +112,26 @@ def read(config: Any, specs: Mapping[str, Spec], origin: str) -> TensorSchema:
                 raise AdapterError(f"tensor {name} has dtype {specs[name].dtype}; expected a floating-point one")
         if not schema.modules():
             raise AdapterError(f"holds no {schema.structure} tensor")
-        if schema.prompts:
-            _check_prompts(schema, config, specs)
-        elif schema.structure == "DoRA" and set(schema.multipliers.values()) != schema.products.keys():
-            raise AdapterError("has use_dora, and not a lora_magnitude_vector for each pair of factors")
     except AdapterError as error:
         raise AdapterError(f"{origin}: {error}") from error
     return schema
 
 
+def _check_whole(specs: Mapping[str, Spec]) -> None:
+    """Raises AdapterError for a tensor without values."""
+    empty = [name for name, spec in specs.items() if 0 in spec.shape]
+    if empty:
+        raise AdapterError(
+            f"tensor {min(empty)} is empty, shape {specs[min(empty)].shape} ({len(empty)} such tensors): it was saved while the "
+            "model lay in pieces (DeepSpeed ZeRO-3, FSDP); save it again with stage3_gather_16bit_weights_on_model_save, or make "
+            "it of the checkpoint with zero_to_fp32.py"
+        )
+
+
 def _sort(schema: TensorSchema, config: dict[str, Any], specs: Mapping[str, Spec]) -> None:
     sides: dict[tuple[str, bool], dict[str, str]] = {}
-    heads = tuple(config.get("modules_to_save") or ())
+    heads = saved_modules(config)
+    unexplained = []
     lora = schema.structure in ("LoRA", "DoRA")
     for name in specs:
         path = name.removeprefix("base_model.").removeprefix("model.")
@@ -144,22 +143,31 @@ def _sort(schema: TensorSchema, config: dict[str, Any], specs: Mapping[str, Spec
             schema.multipliers[name] = match["module"]
         elif config.get("trainable_token_indices") and (match := _TOKENS.fullmatch(path)):
             schema.values[name] = match["module"]
-        elif name == "prompt_embeddings" and schema.structure in ("prefix tuning", "p-tuning"):
+        elif name == "prompt_embeddings" and schema.structure in PROMPTS:
             schema.prompts.append(name)
         elif any(module.endswith(heads) for module in _ancestors(path)):
             schema.heads.append(name)
         elif config.get("bias", "none") != "none" and (match := _BIAS.fullmatch(path)):
             schema.values[name] = match["module"].removesuffix(".base_layer")
-        elif lora and path.endswith(_SAVED_ALONG):
-            schema.frozen.append(name)
         else:
+            unexplained.append((name, path))
+    adapted = {*(module for module, _ in sides), *schema.multipliers.values()}
+    for name, path in unexplained:
+        if not _is_of_the_base(path, adapted):
             raise AdapterError(f"tensor {name} is not one that the settings explain ({schema.structure})")
+        schema.frozen.append(name)
     for (module, _), names in sorted(sides.items()):
         schema.products[module] = _product(module, names, config, specs)
     for name, (module, _) in schema.updates.items():
         if module not in schema.products or specs[name].shape != (schema.products[module].rows,):
             raise AdapterError(f"tensor {name} has shape {specs[name].shape}, which fits no factor of its module")
         schema.updates[name] = (module, schema.products[module].scaling)
+
+
+def _is_of_the_base(path: str, adapted: set[str]) -> bool:
+    """Whether a name is one of the base model's; inside of an adapted module all but the module itself is the adapter's."""
+    inside = any(module in adapted for module in _ancestors(path)) and ".base_layer." not in path
+    return _OF_THE_BASE.fullmatch(path) is not None and _OF_AN_ADAPTER.match(path) is None and not inside
 
 
 def _ancestors(path: str) -> list[str]:
@@ -172,9 +180,14 @@ def _product(module: str, names: dict[str, str], config: dict[str, Any], specs: 
     if len(names) != 2:
         raise AdapterError(f"module {module} has no lora_{'A' if 'B' in names else 'B'}; the file is incomplete")
     a, b = specs[names["A"]].shape, specs[names["B"]].shape
+    if len(a) == len(b) == 3 and a[0] == b[0] and b[2] == a[1]:
+        raise AdapterError(
+            f"module {module} has factors of three dimensions, {a} and {b}, one pair for each of {a[0]} experts; PEFT stores "
+            "them in two, (E·r, in) and (out, r·E), with target_parameters: convert them"
+        )
     if len(a) > 2 and len(b) > 2:
         raise AdapterError(f"module {module} is a convolution; supported: linear layers, embeddings and parameters")
-    if len(a) != 2 or len(b) != 2 or a[0] != b[1] or 0 in (*a, *b):
+    if len(a) != 2 or len(b) != 2 or a[0] != b[1]:
         raise AdapterError(f"module {module} has lora_A {a} and lora_B {b}; expected (r, in) and (out, r)")
     targeted = parameters(module.replace(".base_layer", ""), config)
     if targeted:
@@ -193,17 +206,3 @@ def _product(module: str, names: dict[str, str], config: dict[str, Any], specs: 
         alpha, rank, experts = pattern(config, "alpha", module.partition(".base_layer.")[0]), a[0], 1
     scaling = alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
     return Product(names["A"], names["B"], rank, b[0], a[1], experts, scaling)
-
-
-def _check_prompts(schema: TensorSchema, config: dict[str, Any], specs: Mapping[str, Spec]) -> None:
-    """Check that there is one matrix, of the shape that follows from the settings."""
-    tokens, layers, width = (config.get(key, 0) for key in ("num_virtual_tokens", "num_layers", "token_dim"))
-    parts = config.get("num_transformer_submodules") or 1
-    if not all(type(n) is int and n > 0 for n in (tokens, layers, width, parts)):
-        raise AdapterError(
-            "adapter_config.json: num_virtual_tokens, num_layers and token_dim are not all whole numbers"
-        )
-    expected = (tokens, layers * 2 * width) if schema.structure == "prefix tuning" else (tokens * parts, width)
-    shape = specs[schema.prompts[0]].shape
-    if shape != expected:
-        raise AdapterError(f"prompt_embeddings has shape {shape}; expected {expected}")

@@ -23,6 +23,8 @@ from torch import Tensor
 from adamergex.errors import AdapterError
 
 MAX_HEADER = 100_000_000
+# How a pointer of Git LFS begins: "version https://git-lfs.github.com/spec/v1".
+_LFS = int.from_bytes(b"version ", "little")
 # In the order in which the safetensors package ranks them; files store the last of these first.
 _DTYPES = {
     "BOOL": torch.bool,
@@ -95,6 +97,15 @@ class TensorFile(Mapping[str, Tensor]):
                 "copy or train it again"
             )
 
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Give tensors other names; those that are not named are left out.
+
+        Args:
+            names: name now → name afterwards.
+        """
+        self.specs = {names[name]: self.specs[name] for name in sorted(names, key=lambda name: names[name])}
+        self._starts = {new: self._starts[name] for name, new in names.items()}
+
     def __getitem__(self, name: str) -> Tensor:
         spec = self.specs[name]
         raw = torch.empty(spec.size, dtype=torch.uint8)
@@ -124,6 +135,8 @@ class TensorFile(Mapping[str, Tensor]):
 def _header(read: Any, path: Path, size: int) -> tuple[dict[str, Any], int]:
     """The header without its metadata, and where the data begin."""
     length = int.from_bytes(read(8), "little")
+    if length == _LFS:
+        raise _pointer(path)
     # Checked before it is used: a forged length must not allocate memory.
     if size < 8 or length > min(size - 8, MAX_HEADER):
         raise AdapterError(
@@ -138,6 +151,31 @@ def _header(read: Any, path: Path, size: int) -> tuple[dict[str, Any], int]:
         raise AdapterError(f"{path}: not a valid safetensors file: its header is not an object")
     header.pop("__metadata__", None)
     return header, 8 + length
+
+
+def _pointer(path: Path) -> AdapterError:
+    return AdapterError(
+        f"{path}: is a Git LFS pointer and not the file itself; run `git lfs pull` in its repository, or download it again"
+    )
+
+
+def refuse_pointer(path: Path) -> None:
+    """Raises AdapterError where a file is a Git LFS pointer, or cannot be read."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+    except OSError as error:
+        raise AdapterError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if int.from_bytes(start, "little") == _LFS:
+        raise _pointer(path)
+
+
+def check_dtype(path: Path, name: str, tensor: Tensor) -> None:
+    """Raises AdapterError where a tensor has a dtype that is not written."""
+    if tensor.dtype not in _CODES or tensor.layout != torch.strided:
+        raise AdapterError(
+            f"{path}: tensor {name} has dtype {tensor.dtype}, {tensor.layout}; supported: {', '.join(_DTYPES)}"
+        )
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from adamergex import __version__
-from adamergex.cli import corpus, doctor, evaluate, fuse, init, merge, predict, publish, recipes, run
+from adamergex.cli import convert, corpus, doctor, evaluate, fuse, init, merge, predict, publish, recipes, run
 from adamergex.cli.documents import lines
 from adamergex.errors import AdaMergeXError
 from adamergex.terminal import say, standard_streams
@@ -48,6 +48,7 @@ app.command()(predict.predict)
 app.command()(publish.publish)
 app.command()(merge.merge)
 app.command()(merge.inspect)
+app.command()(convert.convert)
 app.command()(fuse.fuse)
 app.command()(doctor.doctor)
 

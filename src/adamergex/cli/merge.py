@@ -89,6 +89,16 @@ def merge(
     language: Annotated[
         str | None, typer.Option(metavar="CODE", help="The target language, for the model card.")
     ] = None,
+    same_base: Annotated[
+        bool, typer.Option("--same-base", help="The base models that the adapters name are one, whatever the names.")
+    ] = False,
+    missing: Annotated[
+        str | None,
+        typer.Option(
+            metavar="refuse|zero",
+            help="Where the references adapt fewer modules than the task: refuse, or zero, which keeps the task's part.",
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an adapter that is there.")] = False,
     **settings: str | None,
 ) -> None:
@@ -105,7 +115,8 @@ def merge(
         raise RecipeError([f"{_FLAG}: --exact, --rank and --energy are ways to choose one rank; give one of them"])
     if output is None:
         raise RecipeError([f"{_FLAG}: --output is missing; say where the merged folder is to be"])
-    given: dict[str, Any] = {"method": method, "language": language, **settings}
+    given: dict[str, Any] = {"method": method, "language": language, "missing": missing, **settings}
+    given["same_base"] = same_base or None
     given = {key: value for key, value in given.items() if value is not None}
     if exact or rank is not None or energy is not None:
         # One of them stands in place of whichever the plan has.
@@ -137,7 +148,7 @@ def _plan(
         AdapterError, NetworkError: an adapter cannot be had from the hub.
         MergeError: an adapter that the plan names by its SHA-256 alone is not found.
     """
-    from adamergex.adapters.location import locate
+    from adamergex.adapters.location import TOKENIZER, locate
     from adamergex.merging.folder import find_inputs, named
     from adamergex.merging.plan import Plan
     from adamergex.storage.yaml_model import check, read
@@ -149,7 +160,8 @@ def _plan(
     default, modules, wrong = _scales(scale, scale_for)
     if problems := problems + wrong:
         raise RecipeError([f"{_FLAG}: {problem}" for problem in problems])
-    places = {role: named(locate(folder)) for role, folder in folders.items() if folder}
+    wanted = {role: TOKENIZER if role == ROLES[0] else () for role in ROLES}
+    places = {role: named(locate(folder, optional=wanted[role])) for role, folder in folders.items() if folder}
     if default is not None or modules:
         settings["scale"] = lambda before: _scaled(before, default, modules)
     if places:
@@ -226,6 +238,9 @@ def inspect(
         documents.show(writable({"adapters": described, "together": related, "problems": []}))
         return
     _say_taken({name: adapter.origin for name, adapter in adapters.items()})
+    for name, adapter in adapters.items():
+        for note in adapter.notes:
+            say(f"{name}: {note}", error=True)
     console = Terminal()
     console.print(inspection.facts_table(described))
     console.print()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 TASK, TARGET, SOURCE = ROLES = "task", "reference-target", "reference-source"
 # Structures of adapters, as `adamergex.adapters.schema` calls them.
-LORA, IA3, PROMPTS = ("LoRA", "DoRA"), ("(IA)³",), ("prefix tuning", "p-tuning")
+LORA, IA3, PROMPTS = ("LoRA", "DoRA"), ("(IA)³",), ("prefix tuning", "p-tuning", "prompt tuning")
 
 
 def _rank(value: Any, check: Any) -> Any:

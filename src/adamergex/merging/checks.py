@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 
 from adamergex.adapters.adapter import Adapter
+from adamergex.adapters.compatibility import copies_left_out
 from adamergex.adapters.similarity import drift
 from adamergex.merging.base_method import LORA, SOURCE, TASK, MergeMethod
 from adamergex.merging.methods.adamergex import near_zero
@@ -53,7 +54,8 @@ def warnings(method: MergeMethod, adapters: Mapping[str, Adapter], rank: int | N
         adapters: by role.
         rank: of the result, where it is a LoRA.
     """
-    lines = []
+    lines = [f"{role}: {note}" for role, adapter in adapters.items() for note in adapter.notes]
+    lines += copies_left_out(adapters)
     if method.assumes_shared_start and (distance := drift(list(adapters.values()))) > _LARGE_DRIFT:
         lines.append(
             f"the A factors lie {distance:.2f} of their norm apart: merging A and B separately is then not the sum of "

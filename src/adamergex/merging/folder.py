@@ -4,18 +4,20 @@ The folder holds the files that PEFT reads, and beside them `merge.yaml` (the pl
 by module) and `README.md` (the model card).
 """
 
+import fnmatch
 import importlib.metadata
 import json
 import math
 import os
 import platform
+import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from adamergex.adapters.adapter import CONFIG, WEIGHTS, Adapter, load
-from adamergex.adapters.location import Location, locate
+from adamergex.adapters.location import TOKENIZER, Location, locate
 from adamergex.errors import MergeError, StorageError
 from adamergex.merging.base_method import SOURCE, TARGET, TASK
 from adamergex.merging.merge import Merged, merge
@@ -65,7 +67,7 @@ def find_inputs(plan: Plan, folder: Path) -> dict[str, str]:
     folders, problems = {}, []
     for role, entry in plan.inputs.by_role().items():
         if entry.folder is not None:
-            folders[role] = named(locate(entry.folder, folder))
+            folders[role] = named(locate(entry.folder, folder, TOKENIZER if role == TASK else ()))
         elif entry.sha256 in digests:
             folders[role] = digests[entry.sha256]
         else:
@@ -105,7 +107,14 @@ def open_inputs(plan: Plan, folders: Mapping[str, str | Path]) -> dict[str, Adap
 
 def merged(plan: Plan, adapters: Mapping[str, Adapter]) -> Merged:
     """The merged adapter of a plan, not computed yet. Raises MergeError where it cannot be merged."""
-    return merge(adapters[TASK], adapters[TARGET], adapters.get(SOURCE), method=plan.settings)
+    return merge(
+        adapters[TASK],
+        adapters[TARGET],
+        adapters.get(SOURCE),
+        method=plan.settings,
+        same_base=plan.same_base,
+        missing=plan.missing,
+    )
 
 
 def write(
@@ -130,7 +139,9 @@ def write(
     inputs = {
         role: Input(folder=entry.folder, sha256=adapters[role].digest) for role, entry in plan.inputs.by_role().items()
     }
-    written = Plan(settings=plan.settings, language=plan.language, inputs=Inputs.model_validate(inputs))
+    for path in tokenizer(adapters[TASK]):
+        shutil.copyfile(path, folder / path.name)
+    written = plan.model_copy(update={"inputs": Inputs.model_validate(inputs)})
     (folder / PLAN).write_text(_HEADER + dump(written.model_dump()), "utf-8")
     method, energy, condition = plan.settings, result.discarded_energy, result.condition
     facts = {
@@ -156,6 +167,14 @@ def write(
     text = json.dumps(writable(figures), indent=2, ensure_ascii=False, allow_nan=False)
     (folder / FIGURES).write_text(text + "\n", "utf-8")
     (folder / CARD).write_text(card(facts | {"scale": str(method.scale)}), "utf-8")
+
+
+def tokenizer(task: Adapter) -> list[Path]:
+    """The files of a tokenizer beside the task's adapter: it may have tokens that the base model's has not."""
+    folder = task.folder
+    if folder is None or not (folder / "tokenizer_config.json").is_file():
+        return []
+    return [path for pattern in TOKENIZER for path in sorted(folder.glob(pattern)) if path.is_file()]
 
 
 def put(
@@ -189,7 +208,9 @@ def check_output(inputs: Mapping[str, str], output: Path, overwrite: bool) -> No
         StorageError: it would replace something that must stay.
     """
     named = {f"{role} adapter": Path(folder) for role, folder in inputs.items()}
-    if others := {*replaceable(named, output, overwrite)} - {CONFIG, WEIGHTS, PLAN, FIGURES, CARD}:
+    present = replaceable(named, output, overwrite)
+    own = (CONFIG, WEIGHTS, PLAN, FIGURES, CARD, *TOKENIZER)
+    if others := [name for name in present if not any(fnmatch.fnmatchcase(name, pattern) for pattern in own)]:
         raise StorageError(
             f"{output} holds more than an adapter ({min(others)}), and is not replaced; choose another --output"
         )

@@ -87,15 +87,14 @@ def describe(adapter: Adapter) -> dict[str, Any]:
         "whole_modules": schema.heads,
     }
     facts |= {key: len(tensors) for key, tensors in extra.items() if tensors}
-    facts["not_finite"] = len(adapter.not_finite)
-    return facts
+    return facts | {"not_finite": len(adapter.not_finite), "notes": [*adapter.notes]}
 
 
 def relate(adapters: Mapping[str, Adapter]) -> dict[str, Any]:
     """How several adapters compare: what stands in the way of merging them, and drift and cosines by pair."""
     pairs = {f"{a} · {b}": (adapters[a], adapters[b]) for a, b in combinations(adapters, 2)}
     return {
-        "differences": differences(adapters),
+        "differences": differences(adapters, options=True),
         "drift": {pair: drift(list(both)) for pair, both in pairs.items()},
         "cosine": {pair: cosines(*both) for pair, both in pairs.items()},
     }
@@ -107,7 +106,7 @@ def facts_table(described: Mapping[str, Mapping[str, Any]]) -> Table:
     table.add_column()
     for name in described:
         table.add_column(name, overflow="fold")
-    for key in dict.fromkeys(key for facts in described.values() for key in facts if key != "norms"):
+    for key in dict.fromkeys(key for facts in described.values() for key in facts if key not in ("norms", "notes")):
         # The first 16 digits of a hash are enough to distinguish files; the JSON has all of it.
         cells = [_cell(facts.get(key))[: 16 if key == "sha256" else None] for facts in described.values()]
         style = "bold" if len(set(cells)) > 1 and key != "sha256" else ""

@@ -10,7 +10,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from adamergex.adapters.adapter import Adapter, Computed
-from adamergex.adapters.compatibility import differences
+from adamergex.adapters.compatibility import base_differences, differences
+from adamergex.adapters.filling import filled
+from adamergex.adapters.peft_config import FOREIGN
 from adamergex.errors import MergeError
 from adamergex.merging.base_method import SOURCE, TARGET, TASK, MergeMethod
 from adamergex.merging.checks import unfit, unused, warnings
@@ -62,13 +64,14 @@ def merge(
     scale: float | Sequence[float] | Scale | None = None,
     *,
     method: str | MergeMethod = "adamergex",
+    same_base: bool = False,
+    missing: str = "refuse",
     **settings: Any,
 ) -> Merged:
     """Merge adapters of one base model into one for the task in the target language.
 
         merge(task, target, source, scale=0.6, rank=16)
-        merge(task, target, scale=0.6, method="ties", density=0.3)
-        merge(task, target, source, method=AdaMergeX(scale=[0.2, 0.8]))
+        merge(task, target, method=Ties(scale=0.6, density=0.3))
 
     Args:
         task: trained on the task in the source language.
@@ -77,6 +80,9 @@ def merge(
         scale: t; 0 gives the task adapter. Several numbers are interpolated over the layers; `Scale` sets it by
             layer and by module. The default is 1.
         method: the name of a method, or an object with all its settings, the scale included.
+        same_base: whether the base models that the adapters name are one, whatever the names.
+        missing: what to do where the references adapt fewer modules than the task: "refuse" them, or "zero", to take what they
+            lack for unchanged, so that the task's part there is kept.
         settings: of the method, as its class in `adamergex.merging.methods` describes them, and `dtype`; None stands
             for the default. Everything is computed in float32 or float64.
 
@@ -101,32 +107,45 @@ def merge(
             chosen = checked({"method": method, **options})
         except ValidationError as error:
             chosen, problems = None, messages(error)
-    problems += differences(adapters)
+    if missing == "zero":
+        adapters = filled(adapters)
+    elif missing != "refuse":
+        problems.append(f"missing is {missing!r}; expected refuse or zero")
+    problems += differences(adapters, same_base, options=True)
     if chosen is not None and not problems:
         problems = unfit(chosen, adapters)
     if chosen is None or problems:
         raise MergeError("; ".join(problems))
-    return _merged(adapters, chosen)
+    return _merged(adapters, chosen, _taken_for_one(adapters))
 
 
-def _merged(adapters: dict[str, Adapter], method: MergeMethod) -> Merged:
+def _taken_for_one(adapters: dict[str, Adapter]) -> list[str]:
+    """Warnings for base models of several names, which were said to be one, a line each."""
+    lines = [line for role, a in adapters.items() for line in base_differences(TASK, adapters[TASK], role, a)]
+    return [f"{line}; they were said to be the same (same_base)" for line in lines]
+
+
+def _merged(adapters: dict[str, Adapter], method: MergeMethod, known: list[str]) -> Merged:
     """The result, whose tensors are not computed yet, of adapters and settings that were checked."""
     task, combination = adapters[TASK], Combination(adapters, method)
     if unmatched := method.scale.unused(combination.scaled_modules()):
         raise MergeError("; ".join(unused(what, combination.scaled_modules()) for what in unmatched))
-    return Merged(
+    merged = Merged(
         _config(task, combination.rank),
         Computed(combination.specs, combination.pieces),
         f"{task.origin}, merged",
-        warnings=tuple(warnings(method, adapters, combination.rank)),
+        warnings=(*known, *warnings(method, adapters, combination.rank)),
         kept=(*task.schema.heads, *task.schema.frozen),
         stats=combination.stats,
     )
+    # Held against its configuration before anything is computed: PEFT has to load it whole.
+    _ = merged.schema
+    return merged
 
 
 def _config(task: Adapter, rank: int | None) -> dict[str, Any]:
-    """The task's configuration, with one rank and a scaling of 1."""
-    config = {**task.config, "inference_mode": True}
+    """The task's configuration, with one rank and a scaling of 1, and without what PEFT does not know."""
+    config = {key: value for key, value in task.config.items() if key not in FOREIGN} | {"inference_mode": True}
     if rank is None:
         return config
     # The initialisation of A and B no longer matters, and some cannot be made for every rank.

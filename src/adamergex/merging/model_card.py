@@ -1,6 +1,7 @@
 """The model card of a merged adapter: what it was made of and how, for whoever finds the folder."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,7 +38,7 @@ def card(facts: Mapping[str, Any]) -> str:
     """
     sections = [_front(facts), f"# {_title(facts)}", _opening(facts), _settings(facts), _inputs(facts)]
     if facts.get("warnings"):
-        sections += ["## Know before use", "\n".join(f"- {line}" for line in facts["warnings"])]
+        sections += ["## Know before use", "\n".join(f"- {_plain(line)}" for line in facts["warnings"])]
     if facts.get("task"):
         sections += ["## The prompt it expects", f"```\n{facts['task']}\n```"]
     if facts.get("taken"):
@@ -109,8 +110,15 @@ def _settings(facts: Mapping[str, Any]) -> str:
 
 
 def _inputs(facts: Mapping[str, Any]) -> str:
-    rows = "\n".join(f"| {_PARTS[role]} | {name} | `{digest}` |" for role, (name, digest) in facts["inputs"].items())
+    rows = "\n".join(
+        f"| {_PARTS[role]} | {_plain(name)} | `{digest}` |" for role, (name, digest) in facts["inputs"].items()
+    )
     return f"| input | folder | SHA-256 of adapter_model.safetensors |\n|---|---|---|\n{rows}"
+
+
+def _plain(text: str) -> str:
+    """A text of others, such as a folder's name, as Markdown that shows it and does nothing else."""
+    return re.sub(r"[\\`*\[\]<>|]", r"\\\g<0>", text)
 
 
 def is_packaged(facts: Mapping[str, Any]) -> bool:

@@ -10,7 +10,7 @@ inputs:
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_serializer, model_validator
 from pydantic_core import InitErrorDetails
@@ -18,6 +18,9 @@ from pydantic_core import InitErrorDetails
 from adamergex.merging.base_method import ROLES, MergeMethod
 from adamergex.merging.methods import Method, adamergex, settings
 from adamergex.storage.yaml_model import Section, relayed
+
+# The keys of a plan that are no settings of its method.
+_BESIDE = ("language", "same_base", "missing", "inputs")
 
 
 class _ByAlias(Section):
@@ -60,6 +63,11 @@ class Plan(_ByAlias):
 
     settings: Method
     language: str | None = Field(None, description="the target language, for the model card")
+    same_base: bool = Field(False, description="the base models that the adapters name are one, whatever the names")
+    missing: Literal["refuse", "zero"] = Field(
+        "refuse",
+        description="where the references adapt fewer modules than the task: refuse, or zero, which keeps the task's part",
+    )
     inputs: Inputs
 
     @model_validator(mode="wrap")
@@ -67,13 +75,13 @@ class Plan(_ByAlias):
     def _nest_settings(cls, values: Any, handler: ModelWrapValidatorHandler["Plan"]) -> "Plan":
         if not isinstance(values, Mapping) or isinstance(values.get("settings"), MergeMethod):
             return handler(values)
-        other_keys = {key: value for key, value in values.items() if key in ("language", "inputs")}
+        other_keys = {key: value for key, value in values.items() if key in _BESIDE}
         method_keys = {"method": "adamergex"} | {key: value for key, value in values.items() if key not in other_keys}
         problems, method = [], None
         if "scale" not in method_keys:
             problems.append(InitErrorDetails(type="missing", loc=("scale",), input=values))
         try:
-            method = settings(method_keys, others=("language", "inputs"))
+            method = settings(method_keys, others=_BESIDE)
         except ValidationError as error:
             problems += relayed(error)
         try:
@@ -88,4 +96,10 @@ class Plan(_ByAlias):
     def _flat(self) -> dict[str, Any]:
         method = self.settings.model_dump(exclude_none=True)
         inputs = {role: entry.model_dump(exclude_none=True) for role, entry in self.inputs.by_role().items()}
-        return method | ({"language": self.language} if self.language else {}) | {"inputs": inputs}
+        return method | {key: getattr(self, key) for key in self._set_beside()} | {"inputs": inputs}
+
+    def _set_beside(self) -> list[str]:
+        """The keys beside the method's settings and the inputs that say something."""
+        return [
+            key for key in _BESIDE if key != "inputs" and getattr(self, key) != type(self).model_fields[key].default
+        ]

@@ -19,6 +19,7 @@ from pydantic_core import PydanticCustomError
 from adamergex.adapters.module_names import ending, position
 from adamergex.errors import MergeError
 
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 _EXPECTED = "expected a finite number, or several for a curve over the layers"
 
 
@@ -127,8 +128,11 @@ def parse(text: str) -> float | tuple[float, ...]:
     """A scale as it is written on the command line: `0.6`, or `0.2,0.8` for a curve.
 
     Raises:
-        MergeError: it is neither.
+        MergeError: it is neither, or may be either: `0,5` is a half in many languages, and a curve from 0 to 5 here.
     """
+    if _DECIMAL_COMMA.fullmatch(text.strip()):
+        number, curve = text.strip().replace(",", "."), ",".join(f"{part.strip()}.0" for part in text.split(","))
+        raise MergeError(f"scale is {text!r}; write {number} with a point, or {curve} for a curve over the layers")
     try:
         values = tuple(float(part) for part in text.split(","))
     except ValueError as error:

@@ -16,6 +16,7 @@ import peft
 import torch
 from torch import Tensor
 
+from adamergex.adapters.peft_config import STRUCTURES
 from adamergex.errors import ModelError
 from adamergex.models.adapter_settings import IA3, AdapterSettings, Lora, Prefix
 from adamergex.models.families import Kind, first_line
@@ -105,9 +106,9 @@ def as_given(config: Mapping[str, Any], kind: Kind, origin: str) -> peft.PeftCon
     Raises:
         ModelError: PEFT does not accept it, or the structure is not supported here.
     """
-    if config.get("peft_type") == "P_TUNING":
+    if config.get("peft_type") in ("P_TUNING", "PROMPT_TUNING"):
         raise ModelError(
-            f"{origin}: is p-tuning, which cannot be set on a model here; expected LoRA, DoRA, (IA)³ or prefix tuning; "
+            f"{origin}: is {STRUCTURES[config['peft_type']]}, which cannot be set on a model here; expected LoRA, DoRA, (IA)³ or prefix tuning; "
             "score it with PEFT"
         )
     # A copy, since PEFT changes lists in place; without initialization, which the weights replace.

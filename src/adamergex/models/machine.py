@@ -44,3 +44,10 @@ def machine() -> Machine:
     process = psutil.Process()
     cores = len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else psutil.cpu_count() or 1
     return Machine(device.type, name, device_memory, memory.total, memory.available, cores)
+
+
+def memory_in_use(device: torch.device) -> int:
+    """Memory in use, in MiB: of the device if it is a GPU, else of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) >> 20
+    return int(psutil.Process().memory_info().rss) >> 20

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 from pydantic import ValidationError
 
 from adamergex.adapters import adapter
-from adamergex.adapters.location import CONFIG, Location, locate
+from adamergex.adapters.location import CONFIG, Location, absent, locate
 from adamergex.data.settings import is_language
 from adamergex.errors import AdapterError, DataError, RecipeError
 from adamergex.inference.settings import Evaluate
@@ -124,9 +124,7 @@ def _check(**given: str) -> None:
 def _located(place: str | Path) -> Location:
     location = locate(place)
     if not (location.folder / CONFIG).is_file():
-        raise AdapterError(
-            f"{place}: no {CONFIG}; expected a PEFT adapter folder, or user/name on the Hugging Face hub"
-        )
+        raise AdapterError(f"{absent(location.folder)}; or user/name on the Hugging Face hub")
     return location
 
 

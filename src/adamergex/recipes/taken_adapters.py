@@ -83,6 +83,12 @@ def unfit(recipe: Recipe, adapters: Mapping[str, Adapter], checkpoint: Checkpoin
     named = {key(name): adapter for name, adapter in adapters.items()}
     problems = [] if checkpoint is None else _other_base(named, checkpoint)
     problems += [problem for role, adapter in named.items() for problem in _other_structure(recipe, role, adapter)]
+    problems += [
+        f"{role} was saved along with {min(adapter.schema.frozen)} of its base model: was its vocabulary resized? A recipe's "
+        "base model has its own"
+        for role, adapter in named.items()
+        if adapter.schema.frozen
+    ]
     if problems:
         return problems
     if checkpoint is None:

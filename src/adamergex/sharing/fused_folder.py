@@ -13,7 +13,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from adamergex.adapters.adapter import Adapter, load
-from adamergex.adapters.location import CONFIG, locate
+from adamergex.adapters.location import CONFIG, TOKENIZER, locate
 from adamergex.errors import AdapterError, ModelError, StorageError
 from adamergex.inference import usage
 from adamergex.inference.predictor import differ
@@ -25,18 +25,6 @@ from adamergex.storage.files import beside, clear, replaceable, resolved
 FIGURES, CARD = "fuse.json", "README.md"
 _SHARD = "5GB"
 _GENERATION = "generation_config.json"
-# A checkpoint's or an adapter's files that are a tokenizer, by their names.
-_TOKENIZER = (
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab*",
-    "merges.txt",
-    "*.model",
-    "*.tiktoken",
-    "chat_template*",
-    "*processor_config.json",
-)
 _TERMS = ("LICENSE*", "NOTICE*", "USE_POLICY*")
 
 
@@ -181,7 +169,7 @@ def _write(request: Request, fused: Fused, facts: Mapping[str, Any], folder: Pat
     if generation is not None:
         (folder / _GENERATION).write_bytes(generation)
     tokens = adapter if (adapter / "tokenizer_config.json").is_file() else source
-    for origin, patterns in ((tokens, _TOKENIZER), (source, _TERMS)):
+    for origin, patterns in ((tokens, TOKENIZER), (source, _TERMS)):
         for path in (path for pattern in patterns for path in sorted(origin.glob(pattern)) if path.is_file()):
             shutil.copyfile(path, folder / path.name)
     if request.usage is not None:

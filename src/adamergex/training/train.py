@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 import transformers
 from accelerate import Accelerator
@@ -18,6 +17,7 @@ from adamergex.distributed import Processes
 from adamergex.errors import ModelError
 from adamergex.models.encoded import EncodedExample, EncodedExamples, dealt, random_batches, sizes
 from adamergex.models.layout_probe import LayoutChoice
+from adamergex.models.machine import memory_in_use
 from adamergex.models.resident import ResidentModel
 from adamergex.training.settings import Schedule, Train
 from adamergex.training.state import Best, Clock, State
@@ -238,7 +238,7 @@ class _Training:
         self.optimizer.zero_grad()
         tokens = sum(example.size for example in batch)
         seconds = round(time.monotonic() - began, 4)
-        step = Step(number, self.steps, loss, rate, tokens, seconds, _memory(self.resident.device))
+        step = Step(number, self.steps, loss, rate, tokens, seconds, memory_in_use(self.resident.device))
         self.log.append(asdict(step))
         self.on_step(step)
 
@@ -294,10 +294,3 @@ class _Training:
             predictions = sum(self.heldout[i].predictions for i in range(len(self.heldout)))
             heldout = {"before": self.before, "after": after, "predictions": predictions}
         return Trained(self.resident.adapter(), self.log, heldout, self.best.step or step, self.layout)
-
-
-def _memory(device: torch.device) -> int:
-    """Memory in use, in MiB: of the device if it is a GPU, else of the process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) >> 20
-    return int(psutil.Process().memory_info().rss) >> 20

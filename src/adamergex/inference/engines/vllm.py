@@ -258,10 +258,15 @@ def _rank(folder: Path) -> int:
     """The rank of a LoRA adapter. Raises AdapterError where vLLM does not read it."""
     from vllm.lora.peft_helper import PEFTHelper
 
-    config = adapter.load(folder).config
+    loaded = adapter.load(folder, lazy=True)
+    config = loaded.config
     structure = str(config.get("peft_type"))
     if structure != "LORA":
         raise AdapterError(f"{folder}: vLLM reads LoRA adapters, this one is {structure}; use --backend transformers")
+    if loaded.notes:
+        raise AdapterError(
+            f"{folder}: {loaded.notes[0].partition(';')[0]}, and vLLM reads PEFT's; use --backend transformers"
+        )
     try:
         helper = PEFTHelper.from_local_dir(str(folder), None)
         problems = helper._validate_features()

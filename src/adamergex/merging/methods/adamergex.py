@@ -9,7 +9,7 @@ task is taken for that on the task. `t` is one scalar; every equation gives T at
 
     LoRA                     ΔW = ΔW_T + t·(ΔW_R − ΔW_S)
     (IA)³, DoRA's magnitude   l = l_T ⊙ (1 + t·(l_R ⊘ l_S − 1))
-    prefix, p-tuning          P = P_T + t·(P_R − P_S)·P_S⁺·P_T
+    prefix, p-, prompt tuning P = P_T + t·(P_R − P_S)·P_S⁺·P_T
 """
 
 from collections.abc import Mapping
@@ -32,6 +32,7 @@ _FORMULAS = {
     "(IA)³": "l = l_T ⊙ (1 + t·(l_R ⊘ l_S − 1))",
     "prefix tuning": "P = P_T + t·(P_R − P_S)·P_S⁺·P_T for each layer's keys and values",
     "p-tuning": "P = P_T + t·(P_R − P_S)·P_S⁺·P_T",
+    "prompt tuning": "P = P_T + t·(P_R − P_S)·P_S⁺·P_T",
 }
 
 

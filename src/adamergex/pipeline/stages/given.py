@@ -41,10 +41,18 @@ def make(params: GivenParams, inputs: "Inputs", output: Path, scratch: Path, wor
     from adamergex.errors import AdapterError
     from adamergex.storage.files import sha256
 
-    shutil.copyfile(params.folder / WEIGHTS, output / WEIGHTS)
-    config = {**load(params.folder, lazy=True).config, "base_model_name_or_path": params.base_model, "revision": None}
+    adapter = load(params.folder, lazy=True)
+    config = {**adapter.config, "base_model_name_or_path": params.base_model, "revision": None}
+    if adapter.notes:
+        # Under names that PEFT reads.
+        adapter.save(output)
+    else:
+        shutil.copyfile(params.folder / WEIGHTS, output / WEIGHTS)
     (output / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
-    if sha256(output / WEIGHTS) != params.weights or sha256(params.folder / CONFIG) != params.config:
+    if (
+        sha256((params.folder if adapter.notes else output) / WEIGHTS) != params.weights
+        or sha256(params.folder / CONFIG) != params.config
+    ):
         raise AdapterError(f"{params.place}: changed while the run was at work; run the same command again")
     facts = {"repository": params.repository, "sha256": params.weights}
     (output / FACTS).write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
