@@ -168,4 +168,4 @@ def test_language_is_filled_into_sources(own_data: Callable[..., Path]) -> None:
 
 def test_a_pattern_must_be_an_expression() -> None:
     (problem,) = problems("quickstart", "adapter={rank_pattern: {'(q': 4}}")
-    assert "adapter.rank_pattern: '(q' is not a regular expression" in problem
+    assert "adapter.rank_pattern: '(q' is no regular expression" in problem

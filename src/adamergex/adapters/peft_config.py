@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from adamergex.adapters.module_names import ending
+from adamergex.adapters.module_names import ending, objection
 from adamergex.errors import AdapterError
 
 STRUCTURES = {
@@ -114,16 +114,17 @@ def _check_names(config: Mapping[str, Any], key: str) -> None:
     """Raises AdapterError where a setting that selects modules is neither a regular expression nor a list of names."""
     value = config.get(key)
     if isinstance(value, str):
-        _check_expression(key, value, value)
+        _check_expression(key, value)
     elif value is not None and not (isinstance(value, list) and all(isinstance(name, str) for name in value)):
         raise AdapterError(f"adapter_config.json: {key} is neither a list of names nor a regular expression")
+    # The one list of expressions, not of names.
+    for expression in value if key == "layers_pattern" and isinstance(value, list) else ():
+        _check_expression(key, expression)
 
 
-def _check_expression(key: str, expression: str, compiled: str) -> None:
-    try:
-        re.compile(compiled)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise AdapterError(f"adapter_config.json: {key}: {_shown(expression)} is no pattern: {error}") from error
+def _check_expression(key: str, expression: str) -> None:
+    if reason := objection(expression):
+        raise AdapterError(f"adapter_config.json: {key}: {_shown(expression)} {reason}")
 
 
 def _check_numbers(config: dict[str, Any]) -> None:
@@ -144,7 +145,7 @@ def _check_numbers(config: dict[str, Any]) -> None:
         if not isinstance(values, dict) or not all(map(is_valid, values.values())):
             raise AdapterError(f"adapter_config.json: {key} is not an object of numbers, or of ranks from 1")
         for expression in values:
-            _check_expression(key, expression, ending(expression))
+            _check_expression(key, expression)
 
 
 def parameters(module: str, config: Mapping[str, Any]) -> list[str]:

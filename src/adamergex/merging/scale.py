@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, TypeAd
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
-from adamergex.adapters.module_names import ending, position
+from adamergex.adapters.module_names import ending, objection, position
 from adamergex.errors import MergeError
 
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
@@ -34,10 +34,8 @@ def _curve(value: Any, check: Any) -> Any:
 
 
 def _expression(value: str) -> str:
-    try:
-        re.compile(ending(value))
-    except (re.error, RecursionError, OverflowError) as error:
-        raise ValueError(f"{value!r} is no regular expression: {error}") from error
+    if reason := objection(value):
+        raise ValueError(f"{value!r} {reason}")
     return value
 
 

@@ -1,10 +1,10 @@
 """Settings of each structure of adapter: LoRA, (IA)³, prefix tuning."""
 
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator
 
+from adamergex.adapters.module_names import objection
 from adamergex.storage.yaml_model import Section
 
 Modules = list[str] | Literal["all-linear"]
@@ -33,10 +33,8 @@ class Lora(Section):
     @classmethod
     def _are_expressions(cls, value: dict[str, Any]) -> dict[str, Any]:
         for pattern in value:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
+            if reason := objection(pattern):
+                raise ValueError(f"{pattern!r} {reason}")
         return value
 
 
