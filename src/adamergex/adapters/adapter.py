@@ -25,9 +25,7 @@ from adamergex.adapters.schema import Product, TensorSchema, read
 from adamergex.adapters.stored_names import readable
 from adamergex.adapters.tensor_file import Spec, TensorFile
 from adamergex.errors import AdapterError
-from adamergex.storage.files import sha256, storage
-
-_MAX_CONFIG = 10_000_000
+from adamergex.storage.files import from_json, sha256, small, storage
 
 
 class Computed(Mapping[str, Tensor]):
@@ -214,17 +212,12 @@ def load(folder: str | Path, *, lazy: bool = False) -> Adapter:
 def _config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     try:
-        # A pipe would wait for ever.
-        if path.exists() and not path.is_file():
-            raise AdapterError(f"{path}: not a regular file")
-        if path.stat().st_size > _MAX_CONFIG:
-            raise AdapterError(f"{path}: {path.stat().st_size} bytes are too many for a configuration")
-        config: dict[str, Any] = json.loads(path.read_bytes())
+        config: dict[str, Any] = from_json(small(path))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise AdapterError(absent(folder)) from error
     except OSError as error:
         raise AdapterError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise AdapterError(f"{path}: not JSON: {error}") from error
     return config
 

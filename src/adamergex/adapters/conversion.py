@@ -85,6 +85,9 @@ def _pickled(path: Path) -> dict[str, Tensor]:
     Raises:
         AdapterError: it cannot be read, or holds something else.
     """
+    if not path.is_file():
+        # A pipe would wait for ever.
+        raise AdapterError(f"{path}: not a regular file")
     tensor_file.refuse_pointer(path)
     try:
         found: Any = torch.load(path, map_location="cpu", weights_only=True)

@@ -10,6 +10,7 @@ from adamergex.data import nested
 from adamergex.data.files import lines
 from adamergex.data.formats import Format, Row, kind
 from adamergex.errors import DataError
+from adamergex.storage.files import from_json
 
 _Numbered = Iterable[tuple[int, str]]
 
@@ -24,13 +25,14 @@ def rows(path: Path, form: Format) -> Iterator[Row]:
     if begun.startswith("[") or (begun.startswith("{") and not _is_json(begun) and (begun == "{" or not is_lines)):
         text = "".join(line for _, line in chain(head, numbered))
         try:
-            yield from _listed(path, json.loads(text), form)
+            yield from _listed(path, from_json(text), form)
             return
-        except json.JSONDecodeError as error:
+        except ValueError as error:
             if not is_lines:
                 # Empty lines were left out.
                 numbers = [number for number, line in lines(path, form.encoding) if line.strip()]
-                raise DataError(f"{path}:{numbers[min(error.lineno, len(numbers)) - 1]}: {_not_json(error)}") from error
+                place = min(getattr(error, "lineno", 1), len(numbers)) - 1
+                raise DataError(f"{path}:{numbers[place]}: {_not_json(error)}") from error
             numbered = ((number, line) for number, line in lines(path, form.encoding) if line.strip())
             head = []
     elif not is_lines:
@@ -65,7 +67,7 @@ def _first(numbered: Iterator[tuple[int, str]]) -> list[tuple[int, str]]:
 
 def _parsed(path: Path, number: int, line: str) -> Any:
     try:
-        return json.loads(line.rstrip())
+        return from_json(line.rstrip())
     except ValueError as error:
         raise DataError(f"{path}:{number}: {_not_json(error)}") from error
 
@@ -77,7 +79,7 @@ def _not_json(error: ValueError) -> str:
 
 def _is_json(line: str) -> bool:
     try:
-        json.loads(line)
+        from_json(line)
     except ValueError:
         return False
     return True

@@ -15,6 +15,7 @@ from adamergex.data import nested
 from adamergex.errors import AdapterError, RecipeError
 from adamergex.inference.settings import Evaluate
 from adamergex.storage import hub
+from adamergex.storage.files import small
 from adamergex.storage.hub import HubName
 from adamergex.storage.yaml_model import Section
 from adamergex.tasks.task import AnswerKind, Conversational, Task
@@ -216,11 +217,13 @@ def read(folder: Path) -> Usage:
     """
     path = folder / FILE
     try:
-        return Usage.model_validate_json(path.read_bytes())
-    except OSError as error:
+        return Usage.model_validate_json(small(path))
+    except FileNotFoundError as error:
         raise AdapterError(
             f"{folder}: has no {FILE}, which says how the adapter is asked; the folders in a run's {DELIVERED}/ have it"
         ) from error
+    except OSError as error:
+        raise AdapterError(f"{path}: cannot be read: {error.strerror or error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))

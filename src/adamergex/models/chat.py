@@ -14,6 +14,7 @@ from typing import Any
 
 from adamergex.data.special_tokens import end_of_sequence
 from adamergex.errors import DataError, ModelError
+from adamergex.storage.files import from_json, small
 from adamergex.tasks.conversations import Role, Turn
 from adamergex.tasks.items import Item
 
@@ -76,7 +77,7 @@ def template_of(folder: Path) -> str | None:
             return (folder / _JINJA).read_text("utf-8")
         if not (folder / _CONFIG).is_file():
             return None
-        found = json.loads((folder / _CONFIG).read_bytes()).get("chat_template")
+        found = from_json(small(folder / _CONFIG)).get("chat_template")
         if isinstance(found, list):
             found = {one["name"]: one["template"] for one in found}
     except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:

@@ -1,12 +1,12 @@
 """The family of a base model, from its configuration, and its tokenizer. Loads no weights."""
 
-import json
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
 from adamergex.data.special_tokens import end_of_sequence
 from adamergex.errors import ModelError
 from adamergex.storage.checkpoints import Checkpoint, auto_map
+from adamergex.storage.files import from_json, small
 
 Family = Literal["causal", "seq2seq", "encoder"]
 # How a model predicts: the next token, the decoder's next token, a hidden token, or a class for the sequence.
@@ -113,9 +113,11 @@ def has_head(checkpoint: Checkpoint, labels: Sequence[str], outputs: int) -> boo
 
 def _config(checkpoint: Checkpoint) -> dict[str, Any]:
     try:
-        config: dict[str, Any] = json.loads((checkpoint.folder / "config.json").read_bytes())
+        config: dict[str, Any] = from_json(small(checkpoint.folder / "config.json"))
     except (OSError, ValueError) as error:
         raise ModelError(f"base_model {checkpoint.name}: its config.json cannot be read: {error}") from error
+    if not isinstance(config, dict):
+        raise ModelError(f"base_model {checkpoint.name}: its config.json is no object with keys")
     return config
 
 
@@ -191,7 +193,7 @@ def end_tokens(checkpoint: Checkpoint, tokenizer: Any) -> tuple[int, ...]:
     ends: list[int] = []
     for name in ("generation_config.json", "config.json"):
         try:
-            config = json.loads((checkpoint.folder / name).read_bytes())
+            config = from_json(small(checkpoint.folder / name))
         except FileNotFoundError:
             continue
         except (OSError, ValueError) as error:

@@ -3,7 +3,6 @@
 import hashlib
 import importlib
 import importlib.util
-import json
 import os
 import re
 import shutil
@@ -20,7 +19,7 @@ from filelock import FileLock
 from safetensors import SafetensorError
 
 from adamergex.errors import ModelError, NetworkError, StorageError
-from adamergex.storage.files import sha256, storage, sync
+from adamergex.storage.files import from_json, sha256, storage, sync
 from adamergex.storage.hub import HubName, refusal
 
 # The distribution that carries a model, and the name of that model: the hub's google/gemma-3-270m is another one.
@@ -209,7 +208,7 @@ def auto_map(folder: Path) -> dict[str, list[str]]:
     classes: dict[str, list[str]] = {}
     for name in ("config.json", "tokenizer_config.json"):
         try:
-            entry = json.loads((folder / name).read_bytes())["auto_map"]
+            entry = from_json((folder / name).read_bytes())["auto_map"]
         except (OSError, ValueError, KeyError, TypeError):
             continue
         # A tokenizer's entry is a list of a slow and a fast class; in older files it is the whole auto_map.

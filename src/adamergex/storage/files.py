@@ -28,6 +28,9 @@ _STORAGE = {
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _NETWORK = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN)
 
+# Bytes of a file of settings.
+_MOST_SETTINGS = 16 * 2**20
+
 
 @contextmanager
 def storage(folder: Path) -> Iterator[None]:
@@ -143,6 +146,27 @@ def jsonl(rows: Iterable[dict[str, Any]]) -> str:
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write one JSON object a line."""
     path.write_text(jsonl(rows), "utf-8")
+
+
+def small(path: Path) -> bytes:
+    """The content of a file of settings that somebody else may have written.
+
+    Raises:
+        OSError: it cannot be read, would never end, such as a pipe, or is too large for settings.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    if path.stat().st_size > _MOST_SETTINGS:
+        raise OSError(errno.EFBIG, f"{path.stat().st_size:,} bytes are too many for settings", str(path))
+    return path.read_bytes()
+
+
+def from_json(content: str | bytes) -> Any:
+    """What JSON that somebody else may have written says. Raises ValueError where it is malformed or nested too deeply."""
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def read_json(path: Path) -> dict[str, Any]:

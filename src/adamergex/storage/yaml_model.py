@@ -16,6 +16,7 @@ from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
 
 from adamergex.errors import RecipeError
+from adamergex.storage.files import small
 
 _MOST_VALUES = 100_000
 Model = TypeVar("Model", bound=BaseModel)
@@ -24,7 +25,7 @@ Model = TypeVar("Model", bound=BaseModel)
 def read(path: Path) -> str:
     """The text of a file. Raises RecipeError where it cannot be read."""
     try:
-        return path.read_text("utf-8")
+        return small(path).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise RecipeError([f"{path}: cannot be read: {reason}"]) from error
