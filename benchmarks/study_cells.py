@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from adamergex.scoring.calibration import batch_bias, prior_bias, shares
+from adamergex.scoring.calibration import GUESSED, batch_bias, prior_bias, shares
 from adamergex.scoring.label_metrics import metrics
 from adamergex.scoring.statistics import cluster_means, sign_flip
+from adamergex.selection.rule import Reading, merging_pays
 
 # Calibration → how the tables call it. "true" takes labels, and is here to show what the others lack.
 CALIBRATIONS = {
@@ -96,6 +97,12 @@ def _cell(path: Path) -> Cell:
         )
 
 
+def by_rule(cell: Cell) -> str:
+    """The system that a run delivers by default, by a rule that takes no labels."""
+    reading = None if cell.heldout is None else Reading(float(cell.heldout[0]), float(cell.heldout[1]))
+    return "adamergex-0.5" if merging_pays(reading)[0] else "t0"
+
+
 @cache
 def bias(cell: Cell, system: str, how: str) -> np.ndarray:
     """The bias per label, (labels,), in nats, that the dev inputs call for.
@@ -103,8 +110,11 @@ def bias(cell: Cell, system: str, how: str) -> np.ndarray:
     Args:
         cell: whose labels only "true" reads.
         system: as in the file.
-        how: one of CALIBRATIONS. The ceiling's source is what it was trained on, the target language's training items.
+        how: one of CALIBRATIONS, or "part": of the bias of source shares, what runs add by default. The ceiling's source is
+            what it was trained on, the target language's training items.
     """
+    if how == "part":
+        return GUESSED * bias(cell, system, "source")
     inputs = cell.scores[system][cell.dev]
     if how == "raw":
         return np.zeros(cell.labels)
