@@ -94,6 +94,21 @@ def test_hugging_face_data_sets_are_read(tmp_path: Path) -> None:
         read(Source(dataset=str(tmp_path / "absent"), split="train"), Path())
 
 
+def test_plain_text_of_a_data_set_is_read_in_a_drawn_order(tmp_path: Path) -> None:
+    """Of every file some, not the first one's beginning alone; the same in every run. Labelled rows keep their order."""
+    for shard in range(4):
+        rows = [{"text": f"{shard} {i}"} for i in range(3000)]
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / f"train-{shard}.parquet")
+    source = Source(dataset=str(tmp_path), split="train")
+    found = list(sources.texts(source, Path(), "en", "text"))
+    assert sorted(found) == sorted(f"{shard} {i}" for shard in range(4) for i in range(3000))
+    assert found == list(sources.texts(source, Path(), "en", "text"))
+    firsts = list(dict.fromkeys(text[0] for text in found))
+    assert firsts != ["0", "1", "2", "3"]
+    assert [int(text.split()[1]) for text in found[:50]] != list(range(50))
+    assert [row["text"] for _, row in sources.rows(source, Path(), "en")][:2] == ["0 0", "0 1"]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [

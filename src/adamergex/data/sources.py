@@ -17,6 +17,8 @@ from adamergex.errors import DataError
 
 # Values of a column that a message lists.
 _SHOWN = 12
+# Rows of a plain text on the hub that are at hand to draw the next one from; so many are fetched before the first.
+_NEIGHBOURS = 1000
 
 
 def rows(source: Source, folder: Path, language: str, corpus: bool = False) -> Iterator[Row]:
@@ -111,7 +113,7 @@ def _all_rows(source: Source, folder: Path, language: str, corpus: bool) -> Iter
         for number, row in enumerate(packaged.rows(source.package, language, split)):
             yield f"{source.package}/{language}:{split}[{number}]", row
     else:
-        yield from _hub(source)
+        yield from _hub(source, shuffled=corpus)
 
 
 def fingerprint(source: Source, folder: Path, language: str) -> dict[str, Any]:
@@ -187,14 +189,22 @@ def _hub_card(dataset: str, revision: str | None) -> dict[str, Any]:
     return card.to_dict() if card else {}
 
 
-def _hub(source: Source) -> Iterator[Row]:
-    """Stream a Hugging Face data set, so that a large one is read only as far as it is needed."""
+def _hub(source: Source, shuffled: bool) -> Iterator[Row]:
+    """Stream a Hugging Face data set, so that a large one is read only as far as it is needed.
+
+    Args:
+        source: names it.
+        shuffled: its files in a drawn order, the same in every run, and rows among their neighbours: those that come first are
+            often of one kind, such as the oldest articles of a Wikipedia.
+    """
     import datasets
 
     name = f"{source.dataset}{f'/{source.config}' if source.config else ''}:{source.split}"
     try:
         options = {"split": source.split, "revision": source.revision, "streaming": True}
         stream = datasets.load_dataset(source.dataset, source.config, **options, trust_remote_code=False)
+        if shuffled:
+            stream = stream.shuffle(seed=0, buffer_size=_NEIGHBOURS)
         for number, row in enumerate(stream):
             yield f"{name}[{number}]", dict(row)
     except Exception as error:  # the library raises whatever its readers and its network raise
