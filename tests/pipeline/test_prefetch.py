@@ -4,9 +4,11 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from adamergex.data import corpus
 from adamergex.errors import DataError
 from adamergex.pipeline.run import run as run_recipe
 from adamergex.progress import Silent
@@ -46,12 +48,21 @@ def test_corpora_are_made_while_the_task_is_learned(own_data: Callable[..., Path
     assert shown.seen
 
 
-def test_a_corpus_that_fails_stops_the_run_before_the_next_adapter(own_data: Callable[..., Path]) -> None:
-    path = own_data()
-    recipe = path.read_text().replace('"tokens": 128', '"tokens": 128000')
-    path.write_text(recipe)
+def test_a_corpus_that_fails_stops_the_run_before_the_next_adapter(
+    own_data: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a file is changed after it was looked at."""
+
+    path, real = own_data(), corpus.build
+
+    def fails(texts: Any, tokenizer: Any, folder: Path, *more: Any, **options: Any) -> Any:
+        if folder.is_relative_to(path.parent / "run"):
+            raise DataError("corpus of en: the file was changed")
+        return real(texts, tokenizer, folder, *more, **options)
+
+    monkeypatch.setattr(corpus, "build", fails)
     shown = Waiting(lambda: threading.active_count() > 0)
-    with pytest.raises(DataError, match=r"corpus of en: the corpus has .* the budget is 128,000"):
+    with pytest.raises(DataError, match="corpus of en: the file was changed"):
         run(path, shown)
     assert "adapters/reference-en" not in shown.begun
     assert not (path.parent / "run/.work/partial").exists()

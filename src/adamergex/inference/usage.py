@@ -204,8 +204,7 @@ class Usage(Section, extra="ignore"):
         return None if found is None else self._in_order(found)
 
     def _in_order(self, values: tuple[float, ...]) -> np.ndarray:
-        assert self.calibration is not None  # Whoever has its numbers has it.
-        by_label = dict(zip(self.calibration.labels, values, strict=True))
+        by_label = dict(zip(self.calibration.labels, values, strict=True))  # type: ignore[union-attr]  # Its own values.
         return np.array([by_label[label] for label in self.task.labels])
 
 
