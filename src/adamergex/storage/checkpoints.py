@@ -19,6 +19,7 @@ from filelock import FileLock
 from safetensors import SafetensorError
 
 from adamergex.errors import ModelError, NetworkError, StorageError
+from adamergex.storage import hub
 from adamergex.storage.files import from_json, sha256, storage, sync
 from adamergex.storage.hub import HubName, refusal
 
@@ -153,11 +154,9 @@ def missing(base_model: str) -> str | None:
         return None
     if _local(base_model) is not None:
         return None
-    import huggingface_hub
-
     try:
         with _asking(base_model):
-            huggingface_hub.hf_hub_download(base_model, "config.json", etag_timeout=10)
+            hub.small_file(base_model, "config.json")
     except ModelError as error:
         if isinstance(error.__cause__, NetworkError):
             return f"base_model {base_model}: {error.__cause__}"
@@ -178,15 +177,13 @@ def model_at_hand(base_model: str, trust_remote_code: bool = False, also: Sequen
     elif Path(base_model).expanduser().is_dir():
         folder = Path(base_model).expanduser()
     else:
-        import huggingface_hub
-
         try:
-            folder = Path(huggingface_hub.hf_hub_download(base_model, "config.json", etag_timeout=10)).parent
+            folder = hub.small_file(base_model, "config.json").parent
         except Exception:  # whoever needs the weights will say what is wrong
             return None
         for name in also:
             with suppress(Exception):  # it may have none
-                huggingface_hub.hf_hub_download(base_model, name, etag_timeout=10)
+                hub.small_file(base_model, name)
     return Checkpoint(base_model, folder, "", trust_remote_code) if (folder / "config.json").is_file() else None
 
 

@@ -204,3 +204,15 @@ def is_offline() -> bool:
     from huggingface_hub import constants
 
     return bool(constants.HF_HUB_OFFLINE)
+
+
+def small_file(base_model: str, name: str) -> Path:
+    """A small file of a model on the hub, from the cache where it is there. Raises what the hub's client raises."""
+    import huggingface_hub
+
+    cached = huggingface_hub.try_to_load_from_cache(base_model, name)
+    if isinstance(cached, str):
+        return Path(cached)
+    # Where the hub does not answer, a download tries again for half a minute; this asks once.
+    huggingface_hub.HfApi().model_info(base_model, timeout=10)
+    return Path(huggingface_hub.hf_hub_download(base_model, name, etag_timeout=10))
