@@ -92,11 +92,53 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
+def scored_rows(rows: Path, language: str) -> list[dict[str, Any]]:
+    """What a cell's systems are scored on, written as LANGUAGE.all.jsonl, and without the train split as LANGUAGE.apart.jsonl.
+
+    All that nothing was trained on is scored: the train split, too, for adapters that saw no labels of the language. What
+    reads the same in English is none of it.
+    """
+    from adamergex.tasks.overlap import normalised
+
+    english = {normalised(row["text"]) for row in read(rows / "en.train.jsonl")}
+    found = [row for split in ("train", "dev", "test") for row in read(rows / f"{language}.{split}.jsonl")]
+    found = [row for row in found if normalised(row["text"]) not in english]
+    write(rows / f"{language}.all.jsonl", found)
+    write(rows / f"{language}.apart.jsonl", [row for row in found if not row["id"].startswith("train-")])
+    return found
+
+
+def log_likelihoods(
+    folder: Path, recipe: dict[str, Any], systems: dict[str, Path], language: str, part: str
+) -> dict[str, np.ndarray]:
+    """Of each label, (items, labels) for each system and, with all items, the base model.
+
+    Args:
+        folder: in which data/ and the scores are.
+        recipe: whose task is asked.
+        systems: adapter folders by name.
+        language: of the items.
+        part: all or apart, as `scored_rows` calls its files.
+    """
+    import adamergex
+
+    path = folder / f"{part}-{language}.yaml"
+    asked = {**recipe, "task": recipe["task"] | {"test": f"data/{{language}}.{part}.jsonl"}, "evaluate": {}}
+    asked["task"]["train"] = "data/en.train.jsonl"
+    path.write_text(json.dumps(asked), encoding="utf-8")
+    output = folder / "scores" / language / part
+    adamergex.evaluate(systems, {"task": str(path)}, [language], output, baseline=next(iter(systems)))
+    answers: dict[str, np.ndarray] = {}
+    for system in ("base", *systems) if part == "all" else systems:
+        lines = read(next(output.glob(f"predictions/**/{language}/{system}/predictions.jsonl")))
+        answers[system] = np.array([line["choices"] for line in lines], dtype=np.float16)
+    return answers
+
+
 def cell(name: str, data: Path, work: Path, seed: int) -> None:
     """Train, merge, score, and leave the results of one cell."""
     import adamergex
     from adamergex.recipes.recipe import Recipe
-    from adamergex.tasks.overlap import normalised
 
     kind, _, language = name.partition("-")
     # Languages that share their English text share its adapters.
@@ -104,13 +146,7 @@ def cell(name: str, data: Path, work: Path, seed: int) -> None:
     folder = work / f"{kind}{'-text' if has_text else ''}-{seed}"
     rows = folder / "data"
     found = TASKS[kind](data, rows, language)
-    # All that nothing was trained on is scored: the train split, too, for adapters that saw no labels of the language.
-    # What reads the same in English is none of it.
-    english = {normalised(row["text"]) for row in read(rows / "en.train.jsonl")}
-    scored = [row for split in ("train", "dev", "test") for row in read(rows / f"{language}.{split}.jsonl")]
-    scored = [row for row in scored if normalised(row["text"]) not in english]
-    write(rows / f"{language}.all.jsonl", scored)
-    write(rows / f"{language}.apart.jsonl", [row for row in scored if not row["id"].startswith("train-")])
+    scored = scored_rows(rows, language)
     sources = {split: f"data/{{language}}.{split}.jsonl" for split in ("train", "dev")}
     recipe: dict[str, Any] = {
         "name": folder.name, "seed": seed, "base_model": BASE_MODEL, "targets": [language],
@@ -132,15 +168,7 @@ def cell(name: str, data: Path, work: Path, seed: int) -> None:
             adamergex.merge(t, r, s, method=method, scale=scale).save(systems[system])
     answers: dict[str, np.ndarray] = {}
     for part, some in (("all", systems), ("apart", {"ceiling": adapters / f"task-{language}"})):
-        path = folder / f"{part}-{language}.yaml"
-        asked = {**recipe, "task": recipe["task"] | {"test": f"data/{{language}}.{part}.jsonl"}, "evaluate": {}}
-        asked["task"]["train"] = "data/en.train.jsonl"
-        path.write_text(json.dumps(asked), encoding="utf-8")
-        output = folder / "scores" / language / part
-        adamergex.evaluate(some, {"task": str(path)}, [language], output, baseline=next(iter(some)))
-        for system in ("base", *some) if part == "all" else some:
-            lines = read(next(output.glob(f"predictions/**/{language}/{system}/predictions.jsonl")))
-            answers[system] = np.array([line["choices"] for line in lines], dtype=np.float16)
+        answers |= log_likelihoods(folder, recipe, some, language, part)
     labels = list(Recipe.model_validate(recipe).task.choices or {})
     column = recipe["task"]["answer"]
     source_labels = [labels.index(row[column]) for row in read(rows / "en.train.jsonl")]

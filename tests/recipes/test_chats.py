@@ -30,6 +30,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
             return str(tmp_path / file)
 
         monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+        monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *asked, **more: None)
         return tmp_path
 
     return offer

@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -156,7 +156,7 @@ def missing(base_model: str) -> str | None:
         return None
     try:
         with _asking(base_model):
-            hub.small_file(base_model, "config.json")
+            hub.small_files(base_model, "config.json")
     except ModelError as error:
         if isinstance(error.__cause__, NetworkError):
             return f"base_model {base_model}: {error.__cause__}"
@@ -178,12 +178,9 @@ def model_at_hand(base_model: str, trust_remote_code: bool = False, also: Sequen
         folder = Path(base_model).expanduser()
     else:
         try:
-            folder = hub.small_file(base_model, "config.json").parent
+            folder = hub.small_files(base_model, "config.json", also)
         except Exception:  # whoever needs the weights will say what is wrong
             return None
-        for name in also:
-            with suppress(Exception):  # it may have none
-                hub.small_file(base_model, name)
     return Checkpoint(base_model, folder, "", trust_remote_code) if (folder / "config.json").is_file() else None
 
 

@@ -206,13 +206,31 @@ def is_offline() -> bool:
     return bool(constants.HF_HUB_OFFLINE)
 
 
-def small_file(base_model: str, name: str) -> Path:
-    """A small file of a model on the hub, from the cache where it is there. Raises what the hub's client raises."""
+def small_files(base_model: str, name: str, also: Sequence[str] = ()) -> Path:
+    """The folder with small files of a model on the hub, which is asked once, and only of what its cache knows nothing of.
+
+    Args:
+        base_model: `user/name`.
+        name: of a file that it must have; what the hub's client raises of it is raised.
+        also: names of files that it may have.
+    """
     import huggingface_hub
 
     cached = huggingface_hub.try_to_load_from_cache(base_model, name)
-    if isinstance(cached, str):
-        return Path(cached)
-    # Where the hub does not answer, a download tries again for half a minute; this asks once.
-    huggingface_hub.HfApi().model_info(base_model, timeout=10)
-    return Path(huggingface_hub.hf_hub_download(base_model, name, etag_timeout=10))
+    # Of a file that was found missing before, the cache holds an object, no path.
+    unknown = [wanted for wanted in also if huggingface_hub.try_to_load_from_cache(base_model, wanted) is None]
+    if isinstance(cached, str) and not unknown:
+        return Path(cached).parent
+    try:
+        # Where the hub does not answer, a download tries again for half a minute; this asks once.
+        huggingface_hub.HfApi().model_info(base_model, timeout=TIMEOUT)
+    except Exception:
+        if isinstance(cached, str):
+            return Path(cached).parent
+        raise
+    if not isinstance(cached, str):
+        cached = huggingface_hub.hf_hub_download(base_model, name, etag_timeout=TIMEOUT)
+    for wanted in unknown:
+        with suppress(Exception):
+            huggingface_hub.hf_hub_download(base_model, wanted, etag_timeout=TIMEOUT)
+    return Path(cached).parent
