@@ -1,16 +1,20 @@
 """The result files of `study.py`, read; answers raw and calibrated without labels; paired tests between systems."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+from study import RESULTS
 
 from adamergex.scoring.calibration import GUESSED, batch_bias, prior_bias, shares
 from adamergex.scoring.label_metrics import metrics
 from adamergex.scoring.statistics import cluster_means, sign_flip
 from adamergex.selection.rule import Reading, merging_pays
+
+# What study_refined.py leaves.
+REFINED = RESULTS / "refined"
 
 # Calibration → how the tables call it. "true" takes labels, and is here to show what the others lack.
 CALIBRATIONS = {
@@ -33,7 +37,10 @@ class Cell:
         split: of each item (str): train, dev or test.
         gold: the right label of each item, from 0.
         prior: label shares of the source language's training items.
-        scores: of each system, (items, labels), float64: log-likelihoods; NaN for items that it was trained on.
+        scores: of each system, (items, labels), float64: log-likelihoods; NaN for items that it learned with their labels.
+            Systems that learned from answers to train items (`study_refined.VARIANTS`) have scores of these, too.
+        learned: of each of these systems, three numbers: inputs, how many of them were learned, how many of those with the
+            right label.
         heldout: of the target language's plain text, if it was kept: nats per token of the base model and of the reference
             adapter, tokens, characters.
     """
@@ -46,6 +53,7 @@ class Cell:
     prior: np.ndarray
     scores: dict[str, np.ndarray]
     heldout: np.ndarray | None
+    learned: dict[str, np.ndarray]
 
     @property
     def task(self) -> str:
@@ -80,9 +88,11 @@ def load(folder: Path) -> list[Cell]:
 
 def _cell(path: Path) -> Cell:
     name, _, seed = path.stem.rpartition("-")
+    refined = REFINED / path.name
+    more = np.load(refined) if refined.exists() else {}
     with np.load(path) as file:
         split, count = file["split"], len(file["labels"])
-        scores = {key.removeprefix("scores "): file[key].astype(float) for key in file.files if key[:7] == "scores "}
+        scores = _named(file, "scores")
         ceiling = np.full((len(split), count), np.nan)
         ceiling[split != "train"] = scores["ceiling"]
         return Cell(
@@ -92,9 +102,16 @@ def _cell(path: Path) -> Cell:
             split=split,
             gold=file["gold"].astype(int),
             prior=shares(file["source"].astype(int).tolist(), count),
-            scores=scores | {"ceiling": ceiling},
+            scores=scores | {"ceiling": ceiling} | _named(more, "scores"),
             heldout=file["heldout target"] if "heldout target" in file.files else None,
+            learned=_named(more, "learned"),
         )
+
+
+def _named(file: Mapping[str, np.ndarray], what: str) -> dict[str, np.ndarray]:
+    """The arrays of a file whose names begin so, by the rest of their names, float64."""
+    begin = f"{what} "
+    return {key.removeprefix(begin): file[key].astype(float) for key in file if key.startswith(begin)}
 
 
 def by_rule(cell: Cell) -> str:
