@@ -22,11 +22,11 @@ def measured(structure: str, rate: float, work: Path, language: str, items: int)
     from adamergex.recipes.recipe import Recipe
 
     found = commands(work, work / "data", language)
-    dev = {"files": "data/{language}.dev.jsonl", "limit": items}
+    dev = {"files": f"{work.resolve()}/data/{{language}}.dev.jsonl", "limit": items}
     recipe: dict[str, Any] = {
         "name": f"{structure}-{rate:g}", "base_model": BASE_MODEL, "targets": [language],
         "adapter": {"structure": structure},
-        "task": found["task"] | {"train": "data/{language}.train.jsonl", "dev": dev},
+        "task": found["task"] | {"train": f"{work.resolve()}/data/{{language}}.train.jsonl", "dev": dev},
         # Nothing is merged; plain text is read because a run does.
         "reference": found["reference"] | {"tokens": 1024},
         "train": {"learning_rate": rate, "task": {"epochs": found["epochs"]}},
