@@ -26,7 +26,7 @@ def measured(structure: str, rate: float, work: Path, language: str, items: int)
     recipe: dict[str, Any] = {
         "name": f"{structure}-{rate:g}", "base_model": BASE_MODEL, "targets": [language],
         "adapter": {"structure": structure},
-        "task": found["task"] | {"train": f"{work.resolve()}/data/{{language}}.train.jsonl", "dev": dev},
+        "task": found["task"] | {"overlap": "allow", "train": f"{work.resolve()}/data/{{language}}.train.jsonl", "dev": dev},
         # Nothing is merged; plain text is read because a run does.
         "reference": found["reference"] | {"tokens": 1024},
         "train": {"learning_rate": rate, "task": {"epochs": found["epochs"]}},

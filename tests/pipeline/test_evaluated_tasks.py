@@ -68,3 +68,34 @@ def test_tasks_of_one_name_do_not_take_each_others_place(
     prompts = {name: read_jsonl(elsewhere / f"out/data/{name}-es-test/items.jsonl") for name in ("recipe", "other")}
     assert prompts["recipe"][0]["prompt"] == "one 0:"
     assert prompts["other"][0]["prompt"] == "two 0:"
+
+
+def test_a_run_is_a_recipe_wherever_it_is_named_from(
+    own_data: Callable[..., Path], elsewhere: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    path = own_data(evaluate={"methods": ["base", "source-adapter"]})
+    assert path.parent == tmp_path
+    assert CliRunner().invoke(app, ["run", str(path), "--output", str(tmp_path / "run")]).exit_code == 0
+    assert loading.load(str(tmp_path / "run")).folder == ".."
+    for name in (tmp_path / "run", tmp_path / "run/recipe.yaml"):
+        evaluate(
+            "--task", f"t={name}", "--language", "es", "--base-model", str(tiny_model), "--output", f"out-{name.stem}"
+        )
+        assert (elsewhere / f"out-{name.stem}/data/t-es-test/items.jsonl").read_bytes() == (
+            tmp_path / "run/data/task-es-test/items.jsonl"
+        ).read_bytes()
+    # It goes on in its own folder, where nothing is left to do.
+    text = (tmp_path / "run/recipe.yaml").read_text()
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "run").rglob("stage.json")}
+    assert CliRunner().invoke(app, ["run", str(tmp_path / "run")]).exit_code == 0
+    assert (tmp_path / "run/recipe.yaml").read_text() == text
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+    assert not (elsewhere / "runs").exists()
+    assert "16 of 16 stages are done" in CliRunner().invoke(app, ["plan", str(tmp_path / "run")]).output
+
+
+def test_a_folder_with_a_recipe_that_is_no_run_is_none(own_data: Callable[..., Path], tmp_path: Path) -> None:
+    own_data()
+    result = CliRunner().invoke(app, ["run", str(tmp_path)])
+    assert isinstance(result.exception, RecipeError)
+    assert "no such recipe; give a .yaml file, the folder of a run, or one of" in str(result.exception)

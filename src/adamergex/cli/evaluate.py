@@ -16,7 +16,7 @@ def evaluate(
         list[str],
         typer.Option(
             metavar="NAME=TASK",
-            help="A benchmark (mgsm, xcopa, xnli, xquad, xlsum, sib200, masakhanews, …), or a recipe whose task is taken; NAME may be left out.",
+            help="A benchmark (mgsm, xcopa, xnli, xquad, xlsum, sib200, …), or a recipe or run whose task is taken; NAME is optional.",
             show_default=False,
         ),
     ],

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from adamergex.recipes.recipe import Recipe
 
 RecipeName = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="A .yaml file, or the name of a shipped recipe.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="RECIPE", help="A .yaml file, the name of a shipped recipe, or the folder of a run.", show_default=False
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -42,13 +45,14 @@ def run(
     from adamergex.distributed import Processes
     from adamergex.pipeline.run import finish
     from adamergex.progress import display
-    from adamergex.recipes.loading import folder_of
+    from adamergex.recipes.loading import folder_of, is_run
     from adamergex.reporting import report
 
     loaded = _load(recipe, overrides, trust_remote_code)
+    output = output or (Path(recipe) if is_run(recipe) else None)
     console = Terminal()
     with interruptible("run the same command again to go on"), display(console) as shown:
-        finished = finish(loaded, folder_of(recipe), output, shown, verify=verify)
+        finished = finish(loaded, folder_of(recipe, loaded), output, shown, verify=verify)
     if not Processes().is_first:
         return
     report.show(console, finished.report)
@@ -66,11 +70,12 @@ def plan(
 ) -> None:
     """Say what a run consists of, and of each stage whether it is done, why it is not, or what it waits for."""
     from adamergex.pipeline import plan_table
-    from adamergex.recipes.loading import folder_of
+    from adamergex.recipes.loading import folder_of, is_run
 
     with documents.problems_shown(as_json):
         loaded = _load(recipe, overrides, trust_remote_code)
-        states = plan_table.look(loaded, folder_of(recipe), output)
+        output = output or (Path(recipe) if is_run(recipe) else None)
+        states = plan_table.look(loaded, folder_of(recipe, loaded), output)
     if as_json:
         documents.show(plan_table.document(states) | {"problems": []})
     else:
@@ -91,8 +96,8 @@ def validate(
 
     with documents.problems_shown(as_json):
         loaded = _load(recipe, overrides, trust_remote_code)
-        looked = check(loaded, folder_of(recipe))
-        notes = told(task_sources(loaded), folder_of(recipe))
+        looked = check(loaded, folder_of(recipe, loaded))
+        notes = told(task_sources(loaded), folder_of(recipe, loaded))
         notes += [HINT] if not loaded.task.chat and may_chat(loaded.base_model, loaded.trust_remote_code) else []
     for line in looked.unreachable:
         say(f"not looked at: {line}", error=True)

@@ -14,7 +14,7 @@ from adamergex.errors import AdapterError, DataError, RecipeError
 from adamergex.inference.settings import Evaluate
 from adamergex.language_tags import distinct
 from adamergex.pipeline.evaluation_plan import BASE, Comparison, ScoredTask
-from adamergex.recipes.loading import folder_of, load, shipped
+from adamergex.recipes.loading import folder_of, is_file, is_run, load, shipped
 from adamergex.scoring.systems import Asking
 from adamergex.tasks.benchmarks import BENCHMARKS
 from adamergex.tasks.presets import filled
@@ -91,7 +91,7 @@ def comparison(
 
 
 def by_name(arguments: Sequence[str]) -> dict[str, str]:
-    """Tasks by name, from `NAME=TASK` or the task alone, which is called like its benchmark or its recipe's file.
+    """Tasks by name, from `NAME=TASK` or the task alone, which is called like its benchmark, its recipe's file or its run.
 
     Raises:
         RecipeError: two tasks are called alike.
@@ -99,7 +99,7 @@ def by_name(arguments: Sequence[str]) -> dict[str, str]:
     tasks: dict[str, str] = {}
     for argument in arguments:
         name, equals, which = argument.partition("=")
-        if not equals or Path(argument).is_file():
+        if not equals or Path(argument).exists():
             name, which = Path(argument).stem, argument
         if name in tasks:
             raise RecipeError([f"two tasks are called {name}; give one another name: --task NAME=TASK"])
@@ -169,9 +169,9 @@ def _asked(name: str, scored: ScoredTask, chat: bool, system: str | None) -> Sco
 
 def _task(given: str, data: Path | None, prompts: str, limit: int | None, split: str) -> ScoredTask:
     """A benchmark by name, or the task of a recipe: of a file, or of a shipped one, whose name is no benchmark's."""
-    if Path(given).suffix in (".yaml", ".yml") or (given in shipped() and given not in BENCHMARKS):
+    if is_file(given) or is_run(given) or (given in shipped() and given not in BENCHMARKS):
         recipe = load(given)
-        scored = ScoredTask(recipe.task, folder_of(given), recipe.source, recipe.evaluate.calibration)
+        scored = ScoredTask(recipe.task, folder_of(given, recipe), recipe.source, recipe.evaluate.calibration)
     else:
         try:
             folder = None if data is None else str(data.resolve())

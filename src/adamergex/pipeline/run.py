@@ -20,13 +20,14 @@ from adamergex.pipeline.stages.given import GivenParams
 from adamergex.pipeline.worker import Options, Worker
 from adamergex.progress import Display, Silent
 from adamergex.recipes import chats, encoders
-from adamergex.recipes.loading import dump, folder_of, load
+from adamergex.recipes.loading import OF_RUN, dump, folder_of, is_run, load
 from adamergex.recipes.preflight import Looked, check, unsplittable, unsuited
 from adamergex.recipes.recipe import Recipe
 from adamergex.reporting.metrics import tracked_scores
 from adamergex.reporting.report import Report
 from adamergex.reporting.results import Results
 from adamergex.storage.checkpoints import Checkpoint, resolve
+from adamergex.storage.files import relative
 from adamergex.training.trackers import Trackers
 
 
@@ -45,9 +46,9 @@ def run(
     Where `accelerate launch` started several processes, all of them call this; the first one writes.
 
     Args:
-        recipe: what to do: a .yaml file, the name of a shipped recipe, or a recipe itself.
+        recipe: what to do: a .yaml file, the folder of a run that is to go on, the name of a shipped recipe, or a recipe itself.
         folder: what the recipe's relative paths are relative to; the file's folder, or the current one, by default.
-        output: the run folder; `runs/NAME` by default.
+        output: the run folder; `runs/NAME` by default, or the folder that was given as the recipe.
         display: where progress is shown; nowhere by default.
         verify: compare all results that are there with their hashes, not those that are read alone.
 
@@ -59,8 +60,10 @@ def run(
         AdaMergeXError: a problem that the user can fix; finished stages stay done.
     """
     if not isinstance(recipe, Recipe):
-        recipe, folder = load(str(recipe)), folder or folder_of(str(recipe))
-    done = finish(recipe, folder or Path(), Path(output) if output else None, display, verify=verify)
+        name = str(recipe)
+        recipe, output = load(name), output or (name if is_run(name) else None)
+        folder = folder or folder_of(name, recipe)
+    done = finish(recipe, folder or Path(recipe.folder or ""), Path(output) if output else None, display, verify=verify)
     return Results.of(done.report, done.page.parent, done.page.name, done.delivered)
 
 
@@ -107,7 +110,9 @@ def finish(
             """A report of other results must not lie beside what is made now, should the run be cut off."""
             run_folder.remove(*FILES)
 
-        if processes.is_first and run_folder.write("recipe.yaml", dump(pinned(whole, planned)).encode()):
+        if processes.is_first and run_folder.write(
+            OF_RUN, dump(pinned(whole, planned, folder, run_folder.path)).encode()
+        ):
             forget()
         execute(planned.stages, KINDS, run_folder, worker, read=planned.read, verify=verify, before_first=forget)
 
@@ -166,8 +171,16 @@ def planned_run(
     return checkpoint, recipe, plan(recipe, model, found, folder, processes.count, taken)
 
 
-def pinned(recipe: Recipe, planned: Planned) -> Recipe:
-    """The recipe with the commits of what it takes from the hub."""
+def pinned(recipe: Recipe, planned: Planned, folder: Path, place: Path) -> Recipe:
+    """The recipe as it is written into its run's folder: with the commits of what it takes from the hub, and the way to its data.
+
+    Args:
+        recipe: of the run.
+        planned: its plan.
+        folder: what its relative paths are relative to.
+        place: the folder of the run.
+    """
     params = {name: planned.stages[id].params for name, id in planned.given.items()}
     places = {name: one.place for name, one in params.items() if isinstance(one, GivenParams)}
-    return recipe.model_copy(update={"adapters": recipe.adapters.at(places, recipe.source)})
+    found = {"adapters": recipe.adapters.at(places, recipe.source), "folder": relative(folder, place)}
+    return recipe.model_copy(update=found)

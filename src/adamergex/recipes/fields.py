@@ -38,6 +38,11 @@ class RecipeFields(Section):
     """One run: a base model, a task in a source language, and the languages it is wanted in."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="names the run folder, runs/NAME")
+    folder: str | None = Field(
+        None,
+        min_length=1,
+        description="the folder that relative paths of data begin in, seen from the recipe's own, which it is if left out",
+    )
     seeds: list[Seed] | None = Field(
         None,
         description="in place of seed: adapters are trained and merged with each of them, and scores are means over them",

@@ -1,4 +1,4 @@
-"""Loading recipes: shipped ones by name, the user's from files."""
+"""Loading recipes: shipped ones by name, the user's from files, those of runs from their folders."""
 
 from collections.abc import Sequence
 from importlib import resources
@@ -11,6 +11,8 @@ from adamergex.storage.files import storage
 from adamergex.storage.yaml_model import check, did_you_mean
 
 SHIPPED = resources.files("adamergex.recipes") / "shipped"
+# What a run's recipe is called in its folder.
+OF_RUN, LOCK = "recipe.yaml", ".lock"
 
 
 def shipped() -> dict[str, str]:
@@ -23,17 +25,22 @@ def shipped() -> dict[str, str]:
 
 
 def read(name: str) -> str:
-    """The text of a recipe, by path or by the name of a shipped one.
+    """The text of a recipe: of a file, of a run's folder, or of a shipped one by its name.
 
     Raises:
         RecipeError: there is no such file and no such shipped recipe.
     """
-    if Path(name).suffix in (".yaml", ".yml"):
+    if is_file(name):
         return yaml_model.read(Path(name))
+    if is_run(name):
+        return yaml_model.read(Path(name) / OF_RUN)
     if name in shipped():
         return (SHIPPED / f"{name}.yaml").read_text("utf-8")
     raise RecipeError(
-        [f"{name}: no such recipe; give a .yaml file or one of {', '.join(shipped())}" + did_you_mean(name, shipped())]
+        [
+            f"{name}: no such recipe; give a .yaml file, the folder of a run, or one of {', '.join(shipped())}"
+            + did_you_mean(name, shipped())
+        ]
     )
 
 
@@ -60,7 +67,7 @@ def load(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """Load, override and check a recipe.
 
     Args:
-        name: a path, or the name of a shipped recipe.
+        name: a file, the folder of a run, or the name of a shipped recipe.
         overrides: `section.key=value`, the value in YAML.
 
     Raises:
@@ -69,9 +76,25 @@ def load(name: str, overrides: Sequence[str] = ()) -> Recipe:
     return check(Recipe, read(name), name, overrides)
 
 
-def folder_of(name: str) -> Path:
-    """What a recipe's paths are relative to: its own folder, or the current one for a shipped recipe."""
-    return Path(name).parent if name.endswith((".yaml", ".yml")) else Path()
+def is_file(name: str) -> bool:
+    """Whether a recipe's name is that of a file."""
+    return Path(name).suffix in (".yaml", ".yml") and not is_run(name)
+
+
+def is_run(name: str) -> bool:
+    """Whether a recipe's name is the folder of a run, which has its lock."""
+    return (Path(name) / OF_RUN).is_file() and (Path(name) / LOCK).is_file()
+
+
+def folder_of(name: str, recipe: Recipe) -> Path:
+    """What a recipe's paths are relative to: its own folder, or the current one for a shipped recipe; or what it says.
+
+    Args:
+        name: that it was loaded by.
+        recipe: that was loaded.
+    """
+    own = Path(name) if is_run(name) else Path(name).parent if is_file(name) else Path()
+    return own / (recipe.folder or "")
 
 
 def dump(recipe: Recipe) -> str:

@@ -180,6 +180,14 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
 
 
+def relative(path: Path, folder: Path) -> str:
+    """A path as it is written in a folder: relative to it, or absolute where no way leads there, as between drives."""
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:
+        return str(path.absolute())
+
+
 def resolved(path: Path) -> Path:
     """The path without links and `..`, as the system would follow it. Raises StorageError where it cannot be one."""
     try:
