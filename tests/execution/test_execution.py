@@ -1,6 +1,7 @@
 """Plans of toy stages: what is made, what is not made again, what is damaged, and what a kill leaves."""
 
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -213,6 +214,87 @@ def test_damage_of_equal_size_is_found_by_whoever_reads_a_result(tmp_path: Path)
     (tmp_path / "last/text").write_text("A+b!a+b")
     assert run(tmp_path, plan(), read=["last"])[-1] == "warn last: damaged, made again: text is not what was written"
     assert (tmp_path / "last/text").read_text() == "a+b!a+b"
+
+
+def test_any_flipped_byte_of_the_list_itself_is_found(tmp_path: Path) -> None:
+    run(tmp_path, {"data/a": plan()["data/a"]})
+    mark = tmp_path / "data/a" / MARK
+    whole = mark.read_bytes()
+    note = json.loads(whole)["files"]["seconds"]
+    for place in range(len(whole)):
+        mark.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        found = RunFolder(tmp_path, make=False).state("data/a", json.loads(whole)["made_of"], verify=True)
+        # What is said of a file with measurements differs between two runs, and is held against the file.
+        expected = {f"{MARK} cannot be read", "seconds is not what was written"}
+        expected |= {f"seconds has {note[0]} bytes, {other} were written" for other in range(100)}
+        assert (found.status, found.why in expected) == ("damaged", True), (place, found)
+
+
+def test_a_list_without_a_checksum_is_that_of_an_earlier_result(tmp_path: Path) -> None:
+    run(tmp_path, plan())
+    mark = json.loads((tmp_path / "data/a" / MARK).read_bytes())
+    del mark["sha256"]
+    (tmp_path / "data/a" / MARK).write_text(json.dumps(mark))
+    assert run(tmp_path, plan())[0] == "skip data/a"
+
+
+def test_what_is_no_result_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("data/a", "set-aside/data/a"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "thesis.tex").write_text(name)
+    (tmp_path / "both").symlink_to("nowhere")
+    (tmp_path / "last").write_text("mine")
+    # An empty folder is in nobody's way.
+    (tmp_path / "data/b").mkdir()
+    assert run(tmp_path, plan())[:3] == [
+        "make data/a",
+        "warn data/a: damaged, made again: stage.json is missing",
+        "make data/b",
+    ]
+    kept = {"data/a": "set-aside/data/a-2", "both": "set-aside/both", "last": "set-aside/last"}
+    said = [
+        f"{tmp_path / name}: is not what a run wrote there; it was moved to {tmp_path / to}"
+        for name, to in kept.items()
+    ]
+    assert capsys.readouterr().err.splitlines() == said
+    for name in ("data/a", "set-aside/data/a"):
+        assert (tmp_path / (kept.get(name) or name) / "thesis.tex").read_text() == name
+    assert (os.readlink(tmp_path / "set-aside/both"), (tmp_path / "set-aside/last").read_text()) == ("nowhere", "mine")
+    assert (tmp_path / "last/text").read_text() == "a+b!a+b"
+
+
+def test_a_result_behind_a_link_is_one_and_stays_when_it_is_made_again(tmp_path: Path) -> None:
+    run(tmp_path / "run", plan())
+    (tmp_path / "run/data/a").rename(tmp_path / "elsewhere")
+    (tmp_path / "run/data/a").symlink_to(tmp_path / "elsewhere")
+    assert run(tmp_path / "run", plan())[0] == "skip data/a"
+    run(tmp_path / "run", plan(a="c"))
+    assert not (tmp_path / "run/data/a").is_symlink()
+    assert [(tmp_path / name / "text").read_text() for name in ("elsewhere", "run/data/a")] == ["a", "c"]
+
+
+def test_files_that_no_run_wrote_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = RunFolder(tmp_path)
+    (tmp_path / "recipe.yaml").write_text("mine")
+    assert folder.write("recipe.yaml", b"one")
+    assert (tmp_path / "set-aside/recipe.yaml").read_text() == "mine"
+    assert not folder.write("recipe.yaml", b"one")
+    assert folder.write("recipe.yaml", b"two")
+    assert folder.is_written("recipe.yaml")
+    (tmp_path / "recipe.yaml").write_text("edited")
+    assert not folder.is_written("recipe.yaml")
+    folder.remove("recipe.yaml", "report.md")
+    assert (tmp_path / "set-aside/recipe.yaml-2").read_text() == "edited"
+    assert not (tmp_path / "recipe.yaml").exists()
+    assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+@pytest.mark.parametrize("place", [Path.touch, lambda path: path.symlink_to("nowhere")], ids=["file", "link"])
+def test_a_file_in_the_place_of_the_work_is_one_line(place: Callable[[Path], Any], tmp_path: Path) -> None:
+    place(tmp_path / ".work")
+    with pytest.raises(StorageError, match=r"\.work is not a folder; move it away, or choose another --output$"):
+        run(tmp_path, plan())
+    assert os.path.lexists(tmp_path / ".work")
 
 
 def test_verify_looks_at_everything(tmp_path: Path) -> None:

@@ -55,7 +55,8 @@ def noisy(model: Any, config: peft.PeftConfig, folder: Path) -> tuple[Tensor, Te
 
 def fused(adapter: str | Path, output: Path, **settings: Any) -> dict[str, Any]:
     dtype = settings.pop("dtype", None)
-    return fused_folder.put(fused_folder.prepared(adapter, output, **settings), output, dtype)
+    overwrite = settings.get("overwrite", False)
+    return fused_folder.put(fused_folder.prepared(adapter, output, **settings), output, dtype, overwrite=overwrite)
 
 
 @pytest.mark.parametrize("structure", ["lora", "ia3"])

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 import adamergex
 from adamergex.cli.main import app
 from adamergex.errors import AdaMergeXError, AdapterError, NetworkError, RecipeError
+from adamergex.execution.run_folder import RunFolder
 from adamergex.inference import usage
 from adamergex.inference.settings import Evaluate
 from adamergex.pipeline.run import finish
@@ -109,7 +110,7 @@ def test_the_card_has_the_scores_of_the_report(logged_in: Hub, run: Path) -> Non
     rows = {
         row["method"]: row | {"score": 0.9 - place / 7} for place, row in enumerate(read_jsonl(run / "scores.jsonl"))
     }
-    (run / "scores.jsonl").write_text(jsonl(rows.values()))
+    RunFolder(run).write("scores.jsonl", jsonl(rows.values()).encode())
     publication = prepared(run, "me/own-es", base_model=BASE)
     card = parsed(publication)
     data = card.data
@@ -260,7 +261,12 @@ def test_of_several_seeds_the_adapters_own_scores_are_published(logged_in: Hub, 
     rows = [replace(row, score=0.9 - place / 7) for place, row in enumerate(rows)]
     means = [replace(row, seeds=2) for row in rows]
     by_seed = [replace(row, seed=seed, score=row.score / (2 + seed)) for row in rows for seed in (4, 5)]
-    (run / "scores.jsonl").write_text(jsonl(map(asdict, [*means, *by_seed])))
+    edited = jsonl(map(asdict, [*means, *by_seed])).encode()
+    (run / "scores.jsonl").write_bytes(edited)
+    with pytest.raises(AdapterError, match=r"scores\.jsonl: is not what the run wrote; run its recipe again$"):
+        prepared(run, "me/x", base_model=BASE)
+    (run / "scores.jsonl").unlink()
+    RunFolder(run).write("scores.jsonl", edited)
     card = parsed(prepared(run, "me/x", base_model=BASE))
     own = next(row for row in by_seed if row.method == "adamergex")
     assert card.data.eval_results[0].metric_value == round(own.score, 4)

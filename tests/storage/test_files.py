@@ -8,7 +8,8 @@ import pytest
 
 from adamergex import errors
 from adamergex.errors import NetworkError, StorageError
-from adamergex.storage.files import beside, storage
+from adamergex.storage.files import storage
+from adamergex.storage.outputs import beside
 
 
 def _failing(folder: Path, error: Exception) -> None:
@@ -27,9 +28,9 @@ def _failing(folder: Path, error: Exception) -> None:
 def test_a_server_that_does_not_answer_is_no_disk_that_cannot_be_written(error: Exception, tmp_path: Path) -> None:
     with pytest.raises(NetworkError, match="a server did not answer"):
         _failing(tmp_path, error)
-    with pytest.raises(NetworkError), beside(tmp_path / "final", tmp_path / "partial", tmp_path / "old"):
+    with pytest.raises(NetworkError), beside(tmp_path / "final", tmp_path / "work"):
         raise error
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.rglob("*")] == ["work"]
 
 
 def test_a_file_elsewhere_that_cannot_be_read_is_called_so(tmp_path: Path) -> None:

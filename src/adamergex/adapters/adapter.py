@@ -25,6 +25,7 @@ from adamergex.adapters.schema import Product, TensorSchema, read
 from adamergex.adapters.stored_names import readable
 from adamergex.adapters.tensor_file import Spec, TensorFile
 from adamergex.errors import AdapterError
+from adamergex.storage import record
 from adamergex.storage.files import from_json, sha256, small, storage
 
 
@@ -175,10 +176,12 @@ def load(folder: str | Path, *, lazy: bool = False) -> Adapter:
         lazy: read each tensor at access, instead of all of them now.
 
     Raises:
-        AdapterError: a file is missing or damaged, or the adapter is of a structure that is not supported.
+        AdapterError: a file is missing, damaged or not what the run wrote by its `stage.json`, or the adapter is of a
+            structure that is not supported.
         NetworkError: the hub does not answer.
     """
     location = locate(folder)
+    record.check(location.folder, CONFIG, WEIGHTS)
     folder, origin = location.folder, str(folder if location.repository is None else location.repository)
     config = completed(_config(folder))
     try:

@@ -6,9 +6,7 @@ restricted unpickler, which makes tensors and nothing else, and runs no code of 
 
 import fnmatch
 import json
-import os
 import pickle
-import platform
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,7 +19,7 @@ from adamergex.adapters import tensor_file
 from adamergex.adapters.location import CONFIG, TOKENIZER, WEIGHTS, pickles, shards
 from adamergex.adapters.tensor_file import Spec, TensorFile
 from adamergex.errors import AdapterError, StorageError
-from adamergex.storage.files import beside, clear, replaceable, resolved
+from adamergex.storage.outputs import replaceable, replacing, resolved
 
 _CARD = "README.md"
 
@@ -57,10 +55,7 @@ def convert(folder: Path, output: Path, overwrite: bool = False) -> list[str]:
     tensors: dict[str, Tensor] = {}
     for source in sources:
         tensors |= _pickled(source) if source.suffix == ".bin" else dict(TensorFile(source))
-    output = resolved(output)
-    clear(output)
-    mark = f"{output.name}.{platform.node()}.{os.getpid()}"
-    with beside(output, output.with_name(f".partial-{mark}"), output.with_name(f".old-{mark}")) as partial:
+    with replacing(output, overwrite) as partial:
         specs = {name: Spec(tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
         tensor_file.write(partial / WEIGHTS, specs, _in_order(tensors, specs))
         for path in (folder / CONFIG, folder / _CARD, *_beside(folder)):

@@ -3,8 +3,6 @@
 import glob
 import importlib.metadata
 import json
-import os
-import platform
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -97,7 +95,9 @@ def corpus(
     console = Terminal()
     try:
         with interruptible("nothing was written"):
-            facts = _write(source, request, text, tokenizer, trust_remote_code, completion, output, about, console)
+            facts = _write(
+                source, request, text, tokenizer, trust_remote_code, completion, output, overwrite, about, console
+            )
     except DataError as error:
         # The same settings have one name in a recipe and another here.
         raise DataError(re.sub(r"reference\.(\w+)", r"--\1", str(error))) from error
@@ -129,13 +129,10 @@ def _source(where: list[str], config: str | None, split: str | None, revision: s
 def _check_output(output: Path, overwrite: bool) -> None:
     """Whether a corpus may be written there. Raises StorageError where it is in the way of something."""
     from adamergex.data.corpus import HELDOUT, WINDOWS
+    from adamergex.storage.outputs import replaceable
 
-    if output.is_symlink() or (output.exists() and not output.is_dir()):
-        raise StorageError(f"{output} is not a folder; choose another --output")
-    present = {path.name for path in output.iterdir()} if output.is_dir() else set()
-    if present and not overwrite:
-        raise StorageError(f"{output} exists already; choose another --output, or add --overwrite")
-    if others := present - {WINDOWS, HELDOUT, _MANIFEST, _EXAMPLES}:
+    present = replaceable({}, output, overwrite)
+    if others := set(present) - {WINDOWS, HELDOUT, _MANIFEST, _EXAMPLES}:
         raise StorageError(
             f"{output} holds more than a corpus ({min(others)}), and is not replaced; choose another --output"
         )
@@ -149,10 +146,11 @@ def _write(
     trust_remote_code: bool,
     completion: int | None,
     output: Path,
+    overwrite: bool,
     about: dict[str, Any],
     console: Terminal,
 ) -> dict[str, Any]:
-    """Write the folder beside its place, and rename it when it is whole."""
+    """Write the folder, and put it in its place when it is whole."""
     import numpy as np
 
     from adamergex.data import paper_format, sources
@@ -160,15 +158,11 @@ def _write(
     from adamergex.models.families import load_tokenizer
     from adamergex.progress import display
     from adamergex.storage import checkpoints
-    from adamergex.storage.files import beside, clear, resolved
+    from adamergex.storage.outputs import replacing
 
     checkpoint = checkpoints.resolve(model, trust_remote_code)
     tokenizer = load_tokenizer(checkpoint)
-    place = resolved(output)
-    clear(place)
-    mark = f"{place.name}.{platform.node()}.{os.getpid()}"
-    partial, old = place.with_name(f".partial-{mark}"), place.with_name(f".old-{mark}")
-    with beside(place, partial, old) as folder, display(console) as shown:
+    with replacing(output, overwrite) as folder, display(console) as shown:
         shown.stage("corpus")
         texts = sources.texts(source, Path(), request.language, column)
         facts = build(texts, tokenizer, folder, request, f"corpus of {request.language}", shown.step)

@@ -61,7 +61,7 @@ def fuse(
         )
         shown.end()
         shown.stage("fuse")
-        facts = fused_folder.put(request, output, dtype)
+        facts = fused_folder.put(request, output, dtype, overwrite=overwrite)
         shown.end()
     for line in fused_folder.warnings(facts):
         say(f"warning: {line}", error=True)

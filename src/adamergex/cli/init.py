@@ -76,10 +76,12 @@ def init(
     from adamergex.recipes.preflight import check
     from adamergex.recipes.recipe import Recipe
     from adamergex.storage import yaml_model
-    from adamergex.storage.files import storage, write_synced
+    from adamergex.storage.files import storage
+    from adamergex.storage.outputs import refuse_link, write
 
     if output.suffix not in (".yaml", ".yml"):
         raise RecipeError([f"{_FLAG}: --output {output}: expected a name that ends in .yaml"])
+    refuse_link(output)
     if output.exists() and not overwrite:
         raise StorageError(f"{output} exists already; choose another --output, or add --overwrite")
     for option, code in (("--target", target), ("--source", source)):
@@ -110,7 +112,7 @@ def init(
         # Paths that lead out of a folder need it to be there.
         output.parent.mkdir(parents=True, exist_ok=True)
         looked = check(checked, output.parent)
-        write_synced(output, recipe.encode())
+        write(output, recipe.encode())
     for line in looked.warnings:
         say(f"warning: {line}", error=True)
     console.print(f"recipe: {output}", soft_wrap=True)

@@ -130,7 +130,7 @@ def merge(
         shown.stage("merge")
         inputs = folder.open_inputs(loaded, places)
         result = folder.merged(loaded, inputs)
-        folder.put(result, loaded, inputs, output, shown.step)
+        folder.put(result, loaded, inputs, output, shown.step, overwrite=overwrite)
         shown.end()
     for line in [*result.warnings, *folder.afterwards(result), *for_vllm(result)]:
         say(f"warning: {line}", error=True)

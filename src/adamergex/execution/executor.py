@@ -42,12 +42,10 @@ def execute(
     Raises:
         AdaMergeXError: something that the user can mend; finished stages stay done.
     """
-    run = _Execution(plan, kinds, folder, worker, verify, before_first)
+    run = _Execution(plan, kinds, folder, worker, frozenset(plan if verify else read), before_first)
     with run.prefetch() as run.ahead:
         for number, stage in enumerate(run.order, 1):
             run.ensure(stage, f"[{number}/{len(run.order)}] {stage.id}")
-    for id in read:
-        run.read(id)
 
 
 def states(plan: Plan, kinds: Kinds, folder: RunFolder) -> dict[str, State | tuple[str, ...]]:
@@ -78,6 +76,7 @@ class _Execution:
     """One call of `execute`.
 
     Attributes:
+        verify: ids of stages whose contents are checked against their hashes even where nothing is made of them.
         verified: ids of stages whose contents have been checked against their hashes.
     """
 
@@ -85,7 +84,7 @@ class _Execution:
     kinds: Kinds
     folder: RunFolder
     worker: Worker
-    verify: bool
+    verify: frozenset[str]
     before_first: Callable[[], None]
     verified: set[str] = field(default_factory=set)
     ahead: Prefetch | None = None
@@ -101,7 +100,7 @@ class _Execution:
             if not self.kinds[stage.kind].ahead or stage.reads:
                 continue
             description = _description(stage, self.kinds, self.folder)
-            if self.folder.state(stage.id, description, verify=self.verify).status != "done":
+            if self.folder.state(stage.id, description, verify=stage.id in self.verify).status != "done":
                 self._begin()
                 jobs[stage.id] = lambda worker, stage=stage, d=description: self._build(stage, d, worker)  # type: ignore[misc]
         return Prefetch(self.worker, jobs)
@@ -121,7 +120,7 @@ class _Execution:
         self._make_again(stage, name, state)
 
     def read(self, id: str) -> None:
-        """Check a result against its hashes before it is read, and make it again if it is damaged."""
+        """Check an input against its hashes before it is read, and make it again if it is damaged."""
         if id in self.verified:
             return
         damage = self.worker.processes.first_does(lambda: self.folder.damage(id))
@@ -143,8 +142,9 @@ class _Execution:
         display.end()
 
     def _state(self, stage: Stage) -> State:
-        state = self.folder.state(stage.id, _description(stage, self.kinds, self.folder), verify=self.verify)
-        if state.status == "done" and self.verify:
+        verify = stage.id in self.verify and stage.id not in self.verified
+        state = self.folder.state(stage.id, _description(stage, self.kinds, self.folder), verify=verify)
+        if state.status == "done" and verify:
             self.verified.add(stage.id)
         return state
 

@@ -1,15 +1,18 @@
 """The folder of a run: results that are complete or absent, each with a list of its files.
 
 RUN/ID/              a stage's result, with `stage.json`: its key, what determines it, its files with sizes and hashes
+RUN/set-aside/       what lay in the place of a result and was none
 RUN/.work/scratch/   what survives an interruption: checkpoints, journals
-RUN/.work/partial/   what is being written; renamed when it is complete
+RUN/.work/partial/   what is being written; put in its place when it is complete
+RUN/.files.json      what the run wrote beside its results, with hashes
 RUN/.lock            locked by the process that works in the folder
 """
 
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,10 +21,13 @@ from filelock import FileLock, Timeout
 
 from adamergex.errors import StorageError
 from adamergex.execution.stage import Kind, Stage, difference, key
-from adamergex.storage.files import beside, remove, sha256, storage, write_synced
+from adamergex.storage import record
+from adamergex.storage.files import from_json, remove, sha256, small, storage, write_synced
+from adamergex.storage.outputs import beside, refuse_link
+from adamergex.storage.record import MARK, UNREADABLE, Record
+from adamergex.terminal import say
 
-MARK = "stage.json"
-_WORK = ".work"
+_WORK, _ASIDE, _FILES = ".work", "set-aside", ".files.json"
 Status = Literal["done", "absent", "outdated", "damaged"]
 
 
@@ -38,21 +44,6 @@ class State:
     why: str = ""
 
 
-@dataclass(frozen=True)
-class Record:
-    """What `stage.json` says.
-
-    Attributes:
-        description: what determined the result (`stage.described`).
-        digest: of the contents, without notes.
-        files: relative path → size in bytes and SHA-256.
-    """
-
-    description: Mapping[str, Any]
-    digest: str
-    files: Mapping[str, tuple[int, str]]
-
-
 class RunFolder:
     """The folder of a run; one process at a time works in it.
 
@@ -61,13 +52,14 @@ class RunFolder:
         make: create it if it is missing; False for read-only use.
 
     Raises:
-        StorageError: it cannot be written.
+        StorageError: it cannot be written, or is a symbolic link.
     """
 
     def __init__(self, path: Path, *, make: bool = True):
         self.path = path
         if not make:
             return
+        refuse_link(path)
         with storage(path):
             path.mkdir(parents=True, exist_ok=True)
 
@@ -87,11 +79,12 @@ class RunFolder:
                     f"{self.path}: another run is at work in this folder; wait for it or use --output"
                 ) from error
         try:
-            with storage(self.path):
-                remove(self.path / _WORK / "partial")
+            if (work := self.path / _WORK).is_symlink() or (work.exists() and not work.is_dir()):
+                raise StorageError(f"{work} is not a folder; move it away, or choose another --output")
+            remove(work / "partial")
             yield
         finally:
-            remove(self.path / _WORK / "partial")
+            remove(work / "partial")
             self._prune()
             lock.release()
 
@@ -107,25 +100,9 @@ class RunFolder:
 
     def record(self, id: str) -> Record | None:
         """The record of a stage's result; None where there is none, or it cannot be read."""
-        found = self._read(id)
-        return found if isinstance(found, Record) else None
-
-    def _read(self, id: str) -> Record | State:
-        """The record of a stage's result, or why there is none."""
-        try:
-            mark = json.loads((self.place(id) / MARK).read_bytes())
-            # Versions before results had a list of their files wrote `fingerprint`.
-            if isinstance(mark, dict) and "fingerprint" in mark:
-                return State("outdated", "another version of adamergex made it")
-            files = {str(name): (int(size), str(sha)) for name, (size, sha) in mark["files"].items()}
-            # The list is that of a whole result, and of nothing outside of it.
-            if mark["digest"] == _digest(files, mark["notes"]) and all(map(_is_inside, files)):
-                return Record(dict(mark["made_of"]), mark["digest"], files)
-        except FileNotFoundError:
-            return State("absent")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            pass
-        return State("damaged", f"{MARK} cannot be read")
+        with contextlib.suppress(ValueError):
+            return record.read(self.place(id))
+        return None
 
     def state(self, id: str, description: Mapping[str, Any], *, verify: bool = False) -> State:
         """The state of a stage's result: whether it exists, matches a description, and is complete.
@@ -135,31 +112,42 @@ class RunFolder:
             description: what determines its result now.
             verify: compare hashes as well as sizes.
         """
-        record = self._read(id)
-        if isinstance(record, State):
-            return record
-        if changed := difference(dict(record.description), dict(description)):
+        try:
+            found = record.read(self.place(id))
+        except ValueError as error:
+            return State("damaged", str(error))
+        if found is None:
+            return State("damaged", f"{MARK} is missing") if self._is_taken(id) else State("absent")
+        if found.description is None:
+            return State("outdated", "another version of adamergex made it")
+        if changed := difference(dict(found.description), dict(description)):
             return State("outdated", changed)
-        damage = self._damage(id, record, verify)
+        damage = found.damage(self.place(id), verify)
         return State("damaged", damage) if damage else State("done")
 
     def damage(self, id: str) -> str | None:
         """A message about the first file of a result that is not what was written, by its hash; None where all are."""
-        record = self.record(id)
-        return f"{MARK} cannot be read" if record is None else self._damage(id, record, verify=True)
+        found = self.record(id)
+        return UNREADABLE if found is None else found.damage(self.place(id), verify=True)
 
-    def _damage(self, id: str, record: Record, verify: bool) -> str | None:
-        for name, (size, sha) in record.files.items():
-            path = self.place(id) / name
-            try:
-                actual = path.stat().st_size
-                if actual != size:
-                    return f"{name} has {actual:,} bytes, {size:,} were written"
-                if verify and sha256(path) != sha:
-                    return f"{name} is not what was written"
-            except OSError as error:
-                return f"{name}: {error.strerror or error}"
-        return None
+    def _is_taken(self, name: str) -> bool:
+        """Whether there is something in a place, other than an empty folder."""
+        place = self.path / name
+        if place.is_dir() and not place.is_symlink():
+            return any(place.iterdir())
+        return os.path.lexists(place)
+
+    def _set_aside(self, name: str) -> None:
+        """Move away what lies in a place and is nothing that a run wrote: it may be the only copy of something else."""
+        if not self._is_taken(name):
+            return
+        kept, number = self.path / _ASIDE / name, 1
+        while os.path.lexists(kept):
+            number += 1
+            kept = self.path / _ASIDE / f"{name}-{number}"
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        (self.path / name).rename(kept)
+        say(f"{self.path / name}: is not what a run wrote there; it was moved to {kept}", error=True)
 
     def make(self, stage: Stage, kind: Kind, description: Mapping[str, Any], build: Callable[[Path], None]) -> None:
         """Build a stage's result and replace the previous one, if any.
@@ -173,23 +161,14 @@ class RunFolder:
         Raises:
             StorageError: the disk is full or the folder cannot be written; nothing is left behind.
         """
-        work = self.path / _WORK / "partial"
-        partial, old = work / stage.id / "new", work / stage.id / "old"
-        with beside(self.place(stage.id), partial, old):
+        work = self.path / _WORK / "partial" / stage.id
+        with beside(self.place(stage.id), work) as partial:
             build(partial)
-            record = _record(partial, kind, description)
-            mark = {
-                "stage": stage.as_json(),
-                "key": key(description),
-                "made_of": description,
-                "digest": record.digest,
-                "files": record.files,
-                "notes": list(kind.notes),
-            }
-            write_synced(
-                partial / MARK, json.dumps(mark, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n"
-            )
-        remove(work / stage.id)
+            facts = {"stage": stage.as_json(), "key": key(description), "made_of": description}
+            record.written(partial, kind.notes, facts)
+            if not os.path.lexists(self.place(stage.id) / MARK):
+                self._set_aside(stage.id)
+        remove(work)
         # Including checkpoints of the same stage with other parameters, which will not be resumed now.
         remove(self._scratch(stage.id))
 
@@ -205,41 +184,58 @@ class RunFolder:
         return self.path / _WORK / "scratch" / f"{id}@"
 
     def write(self, name: str, content: bytes) -> bool:
-        """Replace a file of the run folder atomically. Returns whether its content changed."""
+        """Replace a file of the run folder atomically; what no run wrote there is set aside. Returns whether it changed."""
+        digest = hashlib.sha256(content).hexdigest()
         with storage(self.path):
-            present = self.path / name
-            changed = not present.is_file() or present.read_bytes() != content
-            partial = self.path / _WORK / "partial" / name
-            partial.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                write_synced(partial, content)
-                partial.replace(self.path / name)
-            finally:
-                remove(partial)
-        return changed
+            hashes, present = self._hashes().get(name, []), self._present(name)
+            if present != digest:
+                if present not in hashes:
+                    self._set_aside(name)
+                # Before the file, so that a kill in between leaves no file that nobody knows.
+                self._remember(name, [*hashes[-1:], digest])
+                self._put(name, content)
+            if hashes != [digest]:
+                self._remember(name, [digest])
+        return present != digest
+
+    def holds(self, name: str, content: bytes) -> bool:
+        """Whether a file of the run folder is there with this content."""
+        return self._present(name) == hashlib.sha256(content).hexdigest()
+
+    def is_written(self, name: str) -> bool:
+        """Whether a file of the run folder is the last that `write` wrote there."""
+        with storage(self.path):
+            return self._present(name) in self._hashes().get(name, [])[-1:]
 
     def remove(self, *names: str) -> None:
-        """Remove files of the run folder, if they exist."""
+        """Remove files that `write` wrote, if they exist; what no run wrote there is set aside."""
         with storage(self.path):
             for name in names:
-                (self.path / name).unlink(missing_ok=True)
+                if self._present(name) not in self._hashes().get(name, []):
+                    self._set_aside(name)
+                remove(self.path / name)
 
+    def _put(self, name: str, content: bytes) -> None:
+        partial = self.path / _WORK / "partial" / name
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write_synced(partial, content)
+            partial.replace(self.path / name)
+        finally:
+            remove(partial)
 
-def _record(folder: Path, kind: Kind, description: Mapping[str, Any]) -> Record:
-    """The contents of a folder that was just written."""
-    files = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            files[path.relative_to(folder).as_posix()] = (path.stat().st_size, sha256(path))
-    return Record(description, _digest(files, kind.notes), files)
+    def _present(self, name: str) -> str | None:
+        """The SHA-256 of a file of the run folder; None where there is none, or something else."""
+        path = self.path / name
+        return sha256(path) if path.is_file() and not path.is_symlink() else None
 
+    def _hashes(self) -> dict[str, list[str]]:
+        """File → the SHA-256 of what was written there, and before it of what was there when that began."""
+        with contextlib.suppress(OSError, ValueError):
+            found = from_json(small(self.path / _FILES))
+            if isinstance(found, dict) and all(isinstance(hashes, list) for hashes in found.values()):
+                return found
+        return {}
 
-def _digest(files: Mapping[str, tuple[int, str]], notes: Sequence[str]) -> str:
-    """What identifies a result's contents: SHA-256 over the names and hashes of its files, without notes."""
-    counted = "".join(f"{name} {sha}\n" for name, (_, sha) in sorted(files.items()) if name not in notes)
-    return hashlib.sha256(counted.encode()).hexdigest()
-
-
-def _is_inside(name: str) -> bool:
-    """Whether a file's name is one within its folder."""
-    return "\0" not in name and not name.startswith("/") and ".." not in name.split("/")
+    def _remember(self, name: str, hashes: list[str]) -> None:
+        self._put(_FILES, json.dumps(self._hashes() | {name: hashes}, indent=2, sort_keys=True).encode() + b"\n")

@@ -15,14 +15,15 @@ from adamergex import __version__
 from adamergex.data import writers
 from adamergex.data.formats import Row
 from adamergex.errors import DataError
+from adamergex.inference import journal_folder
 from adamergex.inference.answer_jobs import PREDICTION, PROBABILITY, READABLE, Job, added, refuse_to_replace
-from adamergex.inference.chunk_journal import Chunk, ChunkJournal, held
+from adamergex.inference.chunk_journal import Chunk, ChunkJournal
 from adamergex.inference.predictor import Answer, Predictor
 from adamergex.inference.row_file import CHUNK, Looked
 from adamergex.inference.rows_calibration import Calibrating, Wish
 from adamergex.inference.usage import Usage
 from adamergex.progress import Display
-from adamergex.storage.files import remove, sha256, storage, sync
+from adamergex.storage.files import sha256, storage, sync
 from adamergex.terminal import put
 
 
@@ -62,16 +63,8 @@ def _folder(job: Job) -> Iterator[Path]:
         with TemporaryDirectory() as temporary:
             yield Path(temporary)
         return
-    folder = job.output.with_name(f".{job.output.name}.journal")
-    with held(folder, job.output):
-        try:
-            yield folder
-        except BaseException:
-            if any(folder.glob("*.json*")):
-                raise
-            remove(folder)
-            raise
-        remove(folder)
+    with journal_folder.held(job.output) as folder:
+        yield folder
 
 
 class _Work:
@@ -167,7 +160,7 @@ class _Work:
         if job.output is None:
             yield _to_standard_output
             return
-        partial = self._folder / "output"
+        partial = journal_folder.partial(self._folder)
         looked = job.looked or Looked(0, (), "")
         schema = None if looked.schema is None else writers.extended(looked.schema, columns)
         with storage(job.output):
@@ -182,7 +175,7 @@ class _Work:
             if not job.overwrite:
                 # Somebody may have made it in the meantime.
                 refuse_to_replace(job.output)
-            partial.rename(job.output)
+            journal_folder.put(self._folder, job.output)
             sync(job.output.parent)
 
 

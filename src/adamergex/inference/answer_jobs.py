@@ -6,9 +6,11 @@ from pathlib import Path
 
 from adamergex.data import formats
 from adamergex.errors import RecipeError
+from adamergex.inference import journal_folder
 from adamergex.inference.row_file import FOUND, STANDARD, Looked, Reading, RowFile
 from adamergex.inference.rows_calibration import Calibrating, Wish
 from adamergex.inference.usage import Usage
+from adamergex.storage.outputs import refuse_link
 
 PREDICTION, PROBABILITY, READABLE = "prediction", "probability", "readable"
 
@@ -77,6 +79,7 @@ def prepared(
     Raises:
         DataError: a file is missing, or a row is not as it should be.
         RecipeError: an option is not what is expected, or an output exists.
+        StorageError: an output is a symbolic link.
     """
     if len(set(names)) < len(names):
         raise RecipeError([f"{next(name for name in names if names.count(name) > 1)}: is given twice"])
@@ -111,6 +114,8 @@ def _output(rows: RowFile, given: str | None, overwrite: bool) -> Path | None:
     if given == STANDARD or (given is None and rows.is_standard):
         return None
     path = Path(given) if given is not None else _beside(rows)
+    refuse_link(path)
+    journal_folder.clear(path)
     ending = _ending(path)
     if rows.is_standard and formats.parts(ending)[0] != ".jsonl":
         raise RecipeError([f"--output {path}: rows of standard input are JSON lines; expected .jsonl, or .jsonl.gz"])

@@ -1,15 +1,11 @@
 """Answers to a file's rows on the disk, a chunk of rows at a time: memory does not grow with them, and a kill loses a batch."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from adamergex.errors import StorageError
 from adamergex.inference.journal import Journal
 from adamergex.inference.predictor import Answer
 from adamergex.storage.files import remove, storage, write_synced
@@ -96,21 +92,3 @@ class ChunkJournal:
         self._warn(f"{path}: is damaged and is dropped; its rows are answered again")
         with storage(self._folder):
             remove(path)
-
-
-@contextmanager
-def held(folder: Path, output: Path) -> Iterator[None]:
-    """Lock the journal of an output for this process within this context. Raises StorageError where another one has it."""
-    with storage(output):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise StorageError(
-                f"{output}: another command is writing it; wait for it, or give another --output"
-            ) from error
-    try:
-        yield
-    finally:
-        lock.release()

@@ -14,7 +14,7 @@ from adamergex.adapters.location import locate
 from adamergex.data import nested
 from adamergex.errors import AdapterError, RecipeError
 from adamergex.inference.settings import Evaluate
-from adamergex.storage import hub
+from adamergex.storage import hub, record
 from adamergex.storage.files import small
 from adamergex.storage.hub import HubName
 from adamergex.storage.yaml_model import Section
@@ -212,9 +212,10 @@ def read(folder: Path) -> Usage:
     """What it takes to use the adapter in a folder.
 
     Raises:
-        AdapterError: there is no `adamergex.json`, or it is not what this version writes.
+        AdapterError: there is no `adamergex.json`, it is not what this version writes, or not what the run wrote.
     """
     path = folder / FILE
+    record.check(folder, FILE)
     try:
         return Usage.model_validate_json(small(path))
     except FileNotFoundError as error:
@@ -294,7 +295,6 @@ def _chosen(place: str, known: list[str], language: str | None) -> str:
         if len(known) > 1:
             raise RecipeError([f"{place}: has adapters for {', '.join(known)}; choose one with --language"])
         return known[0]
-    found = language_tags.match(language, known)
-    if found is None:
+    if (found := language_tags.match(language, known)) is None:
         raise AdapterError(f"{place}: has no adapter for {language!r}; it has {', '.join(known)}")
     return found

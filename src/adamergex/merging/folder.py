@@ -9,7 +9,6 @@ import importlib.metadata
 import json
 import math
 import os
-import platform
 import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -23,8 +22,9 @@ from adamergex.merging.base_method import SOURCE, TARGET, TASK
 from adamergex.merging.merge import Merged, merge
 from adamergex.merging.model_card import card
 from adamergex.merging.plan import Input, Inputs, Plan
-from adamergex.storage.files import beside, clear, replaceable, resolved, sha256
+from adamergex.storage.files import sha256
 from adamergex.storage.hub import parse
+from adamergex.storage.outputs import replaceable, replacing, resolved
 from adamergex.storage.yaml_model import dump
 
 PLAN, FIGURES, CARD = "merge.yaml", "merge.json", "README.md"
@@ -183,16 +183,15 @@ def put(
     adapters: Mapping[str, Adapter],
     output: Path,
     step: Callable[[int, int], None] | None = None,
+    *,
+    overwrite: bool = False,
 ) -> None:
-    """Write a merged folder under a temporary name, and rename it once it is complete; call `check_output` first.
+    """Write a merged folder, and put it in its place once it is complete; call `check_output` first.
 
     Raises:
         StorageError: it cannot be written; nothing is left behind.
     """
-    output = resolved(output)
-    clear(output)
-    mark = f"{output.name}.{platform.node()}.{os.getpid()}"
-    with beside(output, output.with_name(f".partial-{mark}"), output.with_name(f".old-{mark}")) as partial:
+    with replacing(output, overwrite) as partial:
         write(result, plan, adapters, partial, step=step)
 
 

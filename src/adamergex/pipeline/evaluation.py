@@ -3,6 +3,7 @@
 import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from adamergex.pipeline.kinds import KINDS
 from adamergex.pipeline.planned import Planned
 from adamergex.pipeline.resolve import base_model, contents
 from adamergex.pipeline.run_facts import data
-from adamergex.pipeline.run_report import PAGE, Facts, write_report
+from adamergex.pipeline.run_report import FILES, PAGE, Facts, write_report
 from adamergex.pipeline.stages import checks, predict
 from adamergex.pipeline.worker import Options, Worker
 from adamergex.progress import Display, Silent
@@ -112,7 +113,8 @@ def compare(
         planned: Planned = processes.first_does(lambda: _planned(request, checkpoint, adapters))
         options = Options(request.evaluate.batch_size, device, adapters=tuple(request.adapters.values()))
         worker = Worker({checkpoint.fingerprint: checkpoint}, processes, shown, options)
-        execute(planned.stages, KINDS, run_folder, worker, read=planned.read, verify=verify)
+        forget = partial(run_folder.remove, *FILES)
+        execute(planned.stages, KINDS, run_folder, worker, read=planned.read, verify=verify, before_first=forget)
 
         def report() -> Report:
             facts = _facts(request, checkpoint, planned, output)

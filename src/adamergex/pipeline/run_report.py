@@ -50,18 +50,21 @@ def write_report(planned: Planned, folder: RunFolder, facts: Facts) -> Report:
         facts: beside the results.
     """
     found = _report(planned, folder, facts)
-    scores = jsonl(map(asdict, [*found.rows, *found.by_seed]))
-    markdown = report.markdown(found, CURVES if found.curves else None)
-    changed = folder.write(SCORES, scores.encode()) | folder.write(MARKDOWN, markdown.encode())
+    scores = jsonl(map(asdict, [*found.rows, *found.by_seed])).encode()
+    markdown = report.markdown(found, CURVES if found.curves else None).encode()
+    changed = not (folder.holds(SCORES, scores) and folder.holds(MARKDOWN, markdown))
     # matplotlib takes as long to import as a finished run to look at.
-    if found.curves and (changed or not (folder.path / CURVES).is_file()):
+    if found.curves and (changed or not folder.is_written(CURVES)):
         from adamergex.reporting import figures
 
         folder.write(CURVES, figures.training_curves(found.curves))
-    if changed or not (folder.path / PAGE).is_file():
+    if changed or not folder.is_written(PAGE):
         from adamergex.reporting import html
 
         folder.write(PAGE, html.page(found).encode())
+    # Last, so that after a kill in between they say that the page has to be made again.
+    folder.write(MARKDOWN, markdown)
+    folder.write(SCORES, scores)
     return found
 
 

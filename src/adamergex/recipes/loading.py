@@ -7,7 +7,7 @@ from pathlib import Path
 from adamergex.errors import RecipeError
 from adamergex.recipes.recipe import Recipe
 from adamergex.storage import yaml_model
-from adamergex.storage.files import storage
+from adamergex.storage.outputs import refuse_link, write
 from adamergex.storage.yaml_model import check, did_you_mean
 
 SHIPPED = resources.files("adamergex.recipes") / "shipped"
@@ -56,10 +56,10 @@ def copy(name: str, destination: Path) -> Path:
         )
     if destination.is_dir():
         destination = destination / f"{name}.yaml"
+    refuse_link(destination)
     if destination.exists():
         raise RecipeError([f"{destination}: exists already; give another name"])
-    with storage(destination):
-        destination.write_text(read(name), "utf-8")
+    write(destination, read(name).encode())
     return destination
 
 

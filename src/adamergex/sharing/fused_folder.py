@@ -2,8 +2,6 @@
 
 import importlib.metadata
 import json
-import os
-import platform
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +18,7 @@ from adamergex.inference.predictor import differ
 from adamergex.sharing.fuse import Fused, check_foldable, fuse
 from adamergex.sharing.fused_card import card
 from adamergex.storage.checkpoints import Checkpoint, resolve
-from adamergex.storage.files import beside, clear, replaceable, resolved
+from adamergex.storage.outputs import replaceable, replacing, resolved
 
 FIGURES, CARD = "fuse.json", "README.md"
 _SHARD = "5GB"
@@ -99,13 +97,14 @@ def _found(place: str | Path, language: str | None) -> str:
     return str(usage.find(place, language))
 
 
-def put(request: Request, output: Path, dtype: str | None = None) -> dict[str, Any]:
-    """Fuse, and write a folder under a temporary name that is renamed once it is complete.
+def put(request: Request, output: Path, dtype: str | None = None, *, overwrite: bool = False) -> dict[str, Any]:
+    """Fuse, and write a folder that is put in its place once it is complete.
 
     Args:
         request: of `prepared`.
         output: the folder to write.
         dtype: to store the weights in; the base model's by default.
+        overwrite: whether a fused model that is there may be replaced.
 
     Returns:
         What `fuse.json` says.
@@ -117,10 +116,7 @@ def put(request: Request, output: Path, dtype: str | None = None) -> dict[str, A
     labels = request.usage.task.labels if request.usage else ()
     fused = fuse(request.adapter, request.checkpoint, labels, dtype)
     facts = _facts(request, fused)
-    output = resolved(output)
-    clear(output)
-    mark = f"{output.name}.{platform.node()}.{os.getpid()}"
-    with beside(output, output.with_name(f".partial-{mark}"), output.with_name(f".old-{mark}")) as partial:
+    with replacing(output, overwrite) as partial:
         _write(request, fused, facts, partial)
     return facts
 

@@ -132,6 +132,8 @@ def _delivered(run: Path, code: str, repository: str, base_model: str | None, su
 def _scores(run: Path, language: str) -> Scores | None:
     """The rows of a language in the run's report, and that of its delivered adapter."""
     path = run / _SCORES
+    if path.is_file() and not RunFolder(run, make=False).is_written(_SCORES):
+        raise AdapterError(f"{path}: is not what the run wrote; run its recipe again")
     rows = [Row(**row) for row in read_jsonl(path)] if path.is_file() else []
     of_language = [row for row in rows if row.language == language and not row.average]
     shown = [row for row in of_language if row.seed is None]

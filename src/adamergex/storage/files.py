@@ -1,14 +1,12 @@
-"""Files: written atomically, with one-line errors where the disk fails; read and hashed."""
+"""Files: written and flushed, with one-line errors where the disk fails; read and hashed."""
 
 import errno
-import glob
 import hashlib
 import json
 import os
-import platform
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,59 +75,14 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-@contextmanager
-def beside(final: Path, partial: Path, old: Path) -> Iterator[Path]:
-    """Replace a folder atomically: it is written in `partial` within this context, and renamed to `final` at its end.
-
-    Args:
-        final: the folder to replace or create.
-        partial: a path that does not exist yet, on the same file system.
-        old: a path that does not exist yet; what was at `final` is moved there, and removed afterwards.
-
-    Raises:
-        StorageError: no space, no permission, or whatever else; `final` is unchanged, and nothing of what was written
-            is left but empty parent folders.
-    """
-    with storage(final):
-        try:
-            partial.mkdir(parents=True)
-            yield partial
-            for path in sorted(partial.rglob("*")):
-                sync(path)
-            sync(partial)
-            final.parent.mkdir(parents=True, exist_ok=True)
-            if final.exists():
-                final.rename(old)
-            partial.rename(final)
-            sync(final.parent)
-        except BaseException:
-            if old.exists() and not final.exists():
-                old.rename(final)
-            raise
-        finally:
-            remove(partial)
-            remove(old)
-
-
 def remove(path: Path) -> None:
-    """Remove a file or a folder with its contents, if it exists."""
+    """Remove a file, a link or a folder with its contents, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
-
-
-def running(process: int) -> bool:
-    """Whether a process with this id exists on this machine; True where that cannot be determined."""
-    if os.name != "posix":
-        return True
-    try:
-        os.kill(process, 0)
-    except OSError as error:
-        return error.errno != errno.ESRCH
-    except OverflowError:
-        return False
-    return True
+        # Where a file is in the place of a folder above, there is nothing below it.
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.unlink()
 
 
 def sha256(path: Path) -> str:
@@ -186,56 +139,3 @@ def relative(path: Path, folder: Path) -> str:
         return Path(os.path.relpath(path, folder)).as_posix()
     except ValueError:
         return str(path.absolute())
-
-
-def resolved(path: Path) -> Path:
-    """The path without links and `..`, as the system would follow it. Raises StorageError where it cannot be one."""
-    try:
-        real = os.path.realpath(path)
-        real.encode("utf-8")
-    except (OSError, ValueError) as error:
-        shown = str(path).encode("utf-8", "backslashreplace").decode()
-        raise StorageError(f"{shown!r} is no path that can be written down: {error}") from error
-    return Path(real)
-
-
-def clear(output: Path) -> None:
-    """Clean up what killed commands with the same output left behind on this machine."""
-    for kind in (".old", ".partial"):
-        for leftover in output.parent.glob(f"{kind}-{glob.escape(f'{output.name}.{platform.node()}')}.*"):
-            owner = leftover.name.rpartition(".")[2]
-            if not owner.isdecimal() or running(int(owner)):
-                continue
-            if kind == ".old" and not output.exists():
-                # Killed between two renames: this is the only copy.
-                leftover.rename(output)
-            else:
-                remove(leftover)
-
-
-def replaceable(inputs: Mapping[str, Path], output: Path, overwrite: bool) -> list[str]:
-    """The names in a folder that is to be written, sorted; none where it does not exist yet, or is empty.
-
-    Args:
-        inputs: what it is made from, by what each is; resolved.
-        output: the folder to write.
-        overwrite: whether one that is there may be replaced.
-
-    Raises:
-        StorageError: it would replace what must stay, whatever it holds.
-    """
-    target = resolved(output)
-    for what, folder in inputs.items():
-        if target == folder or target in folder.parents:
-            raise StorageError(f"{output} would replace the {what} {folder}; choose another --output")
-    if target in (current := Path.cwd(), *current.parents):
-        raise StorageError(f"{output} is the current folder, or above it; choose another --output")
-    try:
-        if target.is_symlink() or (target.exists() and not target.is_dir()):
-            raise StorageError(f"{output} is not a folder; choose another --output")
-        present = sorted(path.name for path in target.iterdir()) if target.is_dir() else []
-    except OSError as error:
-        raise StorageError(f"{output}: {error.strerror or error}; choose another --output") from error
-    if present and not overwrite:
-        raise StorageError(f"{output} exists already; choose another --output, or add --overwrite")
-    return present
