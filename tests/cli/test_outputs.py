@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -55,7 +56,7 @@ def call(
 def adapters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("adapters")
     made = zoo.three(zoo.llama, zoo.lora, folder)
-    about = {"base_model": "nowhere", "weights": "none", "dtype": "float32", "calibration": None}
+    about: dict[str, Any] = {"base_model": "nowhere", "weights": "none", "dtype": "float32"}
     usage.write(made[0], usage.described(Task.model_validate(TASK), Evaluate(), "es", **about))
     pickled = folder / "pickled"
     pickled.mkdir()
