@@ -35,7 +35,7 @@ class Recorder(Silent):
         self.said.append(f"make {self._name}")
 
     def skip(self, name: str) -> None:
-        self.said.append(f"skip {name.rsplit(maxsplit=1)[-1]}")
+        self.said.append("skip " + name.rsplit("] ", maxsplit=1)[-1])
 
     def warn(self, text: str) -> None:
         self.said.append(f"warn {self._name}: {text}")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from adamergex.cli.device import DeviceOption
+from adamergex.cli.options import DeviceOption, StoreOption
 from adamergex.errors import RecipeError
 from adamergex.terminal import Terminal, interruptible
 
@@ -91,6 +91,7 @@ def evaluate(
     verify: Annotated[
         bool, typer.Option("--verify", help="Compare all results that are there with their hashes.")
     ] = False,
+    store: StoreOption = None,
 ) -> None:
     """Score adapters and their base model on the same items, with paired tests; done predictions are not done again.
 
@@ -129,7 +130,7 @@ def evaluate(
     )
     console = Terminal()
     with interruptible("run the same command again to go on"), display(console) as shown:
-        results = compare(request, output, shown, verify=verify, device=device)
+        results = compare(request, output, shown, verify=verify, device=device, store=store)
     report.show(console, results)
     console.print(f"report: {output / 'report.html'}", soft_wrap=True)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from adamergex import __version__
-from adamergex.cli import convert, corpus, doctor, evaluate, fuse, init, merge, predict, publish, recipes, run
+from adamergex.cli import convert, corpus, doctor, evaluate, fuse, init, merge, predict, publish, recipes, run, store
 from adamergex.cli.documents import lines
 from adamergex.errors import AdaMergeXError
 from adamergex.terminal import say, standard_streams
@@ -20,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(recipes.recipes_app, name="recipes")
+app.add_typer(store.store_app, name="store")
 
 
 def _version(requested: bool) -> None:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from adamergex.cli.device import DeviceOption
+from adamergex.cli.options import DeviceOption
 from adamergex.terminal import Terminal, interruptible
 
 

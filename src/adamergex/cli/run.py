@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adamergex.cli import documents
+from adamergex.cli.options import StoreOption
 from adamergex.terminal import Terminal, interruptible, say
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def run(
     verify: Annotated[
         bool, typer.Option("--verify", help="Compare all results that are there with their hashes.")
     ] = False,
+    store: StoreOption = None,
 ) -> None:
     """Train, merge, evaluate and report; what is done already is not done again."""
     from adamergex.distributed import Processes
@@ -52,7 +54,7 @@ def run(
     output = output or (Path(recipe) if is_run(recipe) else None)
     console = Terminal()
     with interruptible("run the same command again to go on"), display(console) as shown:
-        finished = finish(loaded, folder_of(recipe, loaded), output, shown, verify=verify)
+        finished = finish(loaded, folder_of(recipe, loaded), output, shown, verify=verify, store=store)
     if not Processes().is_first:
         return
     report.show(console, finished.report)
@@ -66,6 +68,7 @@ def plan(
     overrides: Overrides = None,
     output: Output = None,
     trust_remote_code: TrustRemoteCode = False,
+    store: StoreOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what a run consists of, and of each stage whether it is done, why it is not, or what it waits for."""
@@ -75,7 +78,7 @@ def plan(
     with documents.problems_shown(as_json):
         loaded = _load(recipe, overrides, trust_remote_code)
         output = output or (Path(recipe) if is_run(recipe) else None)
-        states = plan_table.look(loaded, folder_of(recipe, loaded), output)
+        states = plan_table.look(loaded, folder_of(recipe, loaded), output, store)
     if as_json:
         documents.show(plan_table.document(states) | {"problems": []})
     else:

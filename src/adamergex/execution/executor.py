@@ -1,19 +1,38 @@
 """Makes the missing stages of a plan, one after the other, in this process or in several together."""
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from adamergex.distributed import Processes
+from adamergex.errors import StorageError
 from adamergex.execution.prefetch import Prefetch
 from adamergex.execution.run_folder import RunFolder, State
-from adamergex.execution.stage import Kind, Kinds, Plan, Stage, Worker, described, ordered
+from adamergex.execution.shared import Shared
+from adamergex.execution.stage import Kind, Kinds, Plan, Stage, Worker, described, key, ordered
+from adamergex.execution.store import Store
+
+_FROM_STORE = ", from the store"
 
 
 def held(run_folder: RunFolder, processes: Processes) -> AbstractContextManager[None]:
     """Within this context the first of the processes holds the run folder."""
     return run_folder.held() if processes.is_first else nullcontext()
+
+
+def opened(place: str | None, processes: Processes) -> Store | None:
+    """A store that can be written, or none.
+
+    Raises:
+        NetworkError: it does not answer.
+        StorageError: there is no way to it, or it cannot be written.
+    """
+    if place is None:
+        return None
+    store = Store(place)
+    processes.first_does(store.check)
+    return store
 
 
 def execute(
@@ -25,6 +44,7 @@ def execute(
     read: Iterable[str] = (),
     verify: bool = False,
     before_first: Callable[[], None] = lambda: None,
+    store: Store | None = None,
 ) -> None:
     """Make the stages of a plan that are missing, outdated or damaged.
 
@@ -38,27 +58,42 @@ def execute(
         read: ids of stages that the caller will read: their contents are checked against their hashes.
         verify: check the contents of all stages against their hashes, not only of those that are read.
         before_first: called once, before anything is made.
+        store: where finished stages are taken from and put, beside the run folder.
 
     Raises:
         AdaMergeXError: something that the user can mend; finished stages stay done.
     """
-    run = _Execution(plan, kinds, folder, worker, frozenset(plan if verify else read), before_first)
+    shared = Shared(store, folder, worker.display)
+    run = _Execution(plan, kinds, folder, worker, frozenset(plan if verify else read), before_first, shared)
     with run.prefetch() as run.ahead:
         for number, stage in enumerate(run.order, 1):
             run.ensure(stage, f"[{number}/{len(run.order)}] {stage.id}")
+    worker.processes.first_does(lambda: shared.put_all(plan))
 
 
-def states(plan: Plan, kinds: Kinds, folder: RunFolder) -> dict[str, State | tuple[str, ...]]:
+def states(
+    plan: Plan, kinds: Kinds, folder: RunFolder, store: Store | None = None
+) -> dict[str, State | tuple[str, ...]]:
     """The state of each stage's result, in order, or the ids of the inputs that must be made first."""
     by_id: dict[str, State | tuple[str, ...]] = {}
+    digests: dict[str, str] = {}
+    stored = frozenset() if store is None else store.keys()
     for stage in ordered(plan):
-        waiting = tuple(id for id in stage.reads if not _is_done(by_id[id]))
-        by_id[stage.id] = waiting or folder.state(stage.id, _description(stage, kinds, folder))
+        if waiting := tuple(id for id in stage.reads if id not in digests):
+            by_id[stage.id] = waiting
+            continue
+        description = described(stage, kinds[stage.kind], digests)
+        by_id[stage.id] = state = folder.state(stage.id, description)
+        if state.status == "done":
+            record = folder.record(stage.id)
+            assert record is not None  # Its state was read from it.
+            digests[stage.id] = record.digest
+        elif store is not None and (name := key(description)) in stored:
+            # What a result's readers depend on stands in its list of files: nothing is fetched for it.
+            with suppress(StorageError):
+                digests[stage.id] = store.entry(name).record.digest
+                by_id[stage.id] = State("stored")
     return by_id
-
-
-def _is_done(state: State | tuple[str, ...]) -> bool:
-    return isinstance(state, State) and state.status == "done"
 
 
 def _description(stage: Stage, kinds: Kinds, folder: RunFolder) -> dict[str, Any]:
@@ -77,7 +112,9 @@ class _Execution:
 
     Attributes:
         verify: ids of stages whose contents are checked against their hashes even where nothing is made of them.
+        shared: what is taken from the store, and put there.
         verified: ids of stages whose contents have been checked against their hashes.
+        taken: ids of stages whose results were taken from the store.
     """
 
     plan: Plan
@@ -86,7 +123,9 @@ class _Execution:
     worker: Worker
     verify: frozenset[str]
     before_first: Callable[[], None]
+    shared: Shared
     verified: set[str] = field(default_factory=set)
+    taken: set[str] = field(default_factory=set)
     ahead: Prefetch | None = None
     _begun: bool = False
 
@@ -102,7 +141,8 @@ class _Execution:
             description = _description(stage, self.kinds, self.folder)
             if self.folder.state(stage.id, description, verify=stage.id in self.verify).status != "done":
                 self._begin()
-                jobs[stage.id] = lambda worker, stage=stage, d=description: self._build(stage, d, worker)  # type: ignore[misc]
+                if not self._take(stage, description):
+                    jobs[stage.id] = lambda worker, stage=stage, d=description: self._build(stage, d, worker)  # type: ignore[misc]
         return Prefetch(self.worker, jobs)
 
     def ensure(self, stage: Stage, name: str) -> None:
@@ -115,7 +155,7 @@ class _Execution:
             return
         state: State = processes.first_does(lambda: self._state(stage))
         if state.status == "done":
-            display.skip(name)
+            display.skip(f"{name}{_FROM_STORE * (stage.id in self.taken)}")
             return
         self._make_again(stage, name, state)
 
@@ -133,6 +173,9 @@ class _Execution:
         processes, display = self.worker.processes, self.worker.display
         for id in stage.reads:
             self.read(id)
+        if processes.first_does(lambda: self._take(stage, _description(stage, self.kinds, self.folder))):
+            display.skip(f"{name}{_FROM_STORE}")
+            return
         display.stage(name)
         if state.why:
             display.warn(f"{'damaged, ' * (state.status == 'damaged')}made again: {state.why}")
@@ -147,6 +190,14 @@ class _Execution:
         if state.status == "done" and verify:
             self.verified.add(stage.id)
         return state
+
+    def _take(self, stage: Stage, description: Mapping[str, Any]) -> bool:
+        """Take a stage's result from the store, if it is there; whether it was."""
+        self._begin()
+        if self.shared.take(stage, self.kinds[stage.kind], description):
+            self.taken.add(stage.id)
+            self.verified.add(stage.id)
+        return stage.id in self.taken
 
     def _begin(self) -> None:
         if not self._begun:
@@ -177,6 +228,7 @@ class _Execution:
             description,
             lambda output: kind.make(stage.params, self._inputs(stage), output, scratch, worker),
         )
+        self.shared.put(stage.id)
 
     def _inputs(self, stage: Stage) -> dict[str, list[Any]]:
         return {role: [self.folder.place(id) for id in ids] for role, ids in stage.inputs.items()}

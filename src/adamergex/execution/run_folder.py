@@ -28,7 +28,7 @@ from adamergex.storage.record import MARK, UNREADABLE, Record
 from adamergex.terminal import say
 
 _WORK, _ASIDE, _FILES = ".work", "set-aside", ".files.json"
-Status = Literal["done", "absent", "outdated", "damaged"]
+Status = Literal["done", "absent", "outdated", "damaged", "stored"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ class State:
     """The state of a stage's result.
 
     Attributes:
-        status: done; absent; outdated: made with other parameters, inputs or versions; damaged: not what was written.
+        status: done; absent; outdated: made with other parameters, inputs or versions; damaged: not what was written; stored:
+            not done here, and in the store.
         why: what differs or is damaged, in words.
     """
 
@@ -103,6 +104,16 @@ class RunFolder:
         with contextlib.suppress(ValueError):
             return record.read(self.place(id))
         return None
+
+    def keys(self) -> set[str]:
+        """The keys of all results that are here, whichever recipe made them."""
+        ids = (path.parent.relative_to(self.path).as_posix() for path in self.path.rglob(MARK))
+        return {found for id in ids if (found := self.key(id)) is not None}
+
+    def key(self, id: str) -> str | None:
+        """The key of a stage's result as it is here; None where there is none."""
+        found = self.record(id)
+        return None if found is None or found.description is None else key(found.description)
 
     def state(self, id: str, description: Mapping[str, Any], *, verify: bool = False) -> State:
         """The state of a stage's result: whether it exists, matches a description, and is complete.

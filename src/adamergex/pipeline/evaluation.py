@@ -11,7 +11,7 @@ from adamergex.adapters.adapter import CONFIG, Adapter, load
 from adamergex.adapters.compatibility import check_bases, off_base
 from adamergex.distributed import Processes
 from adamergex.errors import ModelError, RecipeError
-from adamergex.execution.executor import execute, held
+from adamergex.execution.executor import execute, held, opened
 from adamergex.execution.run_folder import RunFolder
 from adamergex.models.device_names import DeviceName
 from adamergex.pipeline.evaluation_plan import Comparison, Engines, plan, sources
@@ -42,6 +42,7 @@ def evaluate(
     display: Display | None = None,
     verify: bool = False,
     device: DeviceName = "auto",
+    store: str | None = None,
     **settings: Any,
 ) -> Results:
     """Score adapters and their base model on the same items, with paired tests, and write a report.
@@ -57,6 +58,7 @@ def evaluate(
         display: where progress is shown; nowhere by default.
         verify: compare all results that are there with their hashes.
         device: auto, cuda, mps or cpu; auto is a CUDA or ROCm GPU where there is one, else the CPU.
+        store: a folder or a URL that finished predictions are taken from and put to, beside the output.
         settings: the options of `adamergex evaluate`, with underscores: `base_model`, `baseline` (what others are compared
             with), `data` (a benchmark's files), `metric`, `prompts`, `split`, `limit`, `asking`, `shots`, `length_normalization`,
             `batch_size`, `max_new_tokens`, `dtype`, `harness`, `harness_folder`, `backend`, `vllm`, `seed`,
@@ -70,9 +72,8 @@ def evaluate(
         AdaMergeXError: a problem that the user can fix; finished predictions stay done.
     """
     named = tasks if isinstance(tasks, Mapping) else by_name(tasks)
-    done = compare(
-        comparison(adapters, named, languages, **settings), Path(output), display, verify=verify, device=device
-    )
+    request = comparison(adapters, named, languages, **settings)
+    done = compare(request, Path(output), display, verify=verify, device=device, store=store)
     return Results.of(done, Path(output), PAGE)
 
 
@@ -83,6 +84,7 @@ def compare(
     *,
     verify: bool = False,
     device: DeviceName = "auto",
+    store: str | None = None,
 ) -> Report:
     """Make the results of a comparison that are not there yet, and write scores.jsonl, report.md and report.html.
 
@@ -92,6 +94,7 @@ def compare(
         display: where progress is shown; nowhere by default.
         verify: compare all results that are there with their hashes.
         device: where models compute.
+        store: that finished predictions are taken from and put to.
 
     Returns:
         The report: a row for each adapter, task and language.
@@ -101,6 +104,7 @@ def compare(
     """
     processes = Processes()
     shown = display if display is not None and processes.is_first else Silent()
+    shared = opened(store, processes)
     run_folder = RunFolder(output)
     with held(run_folder, processes):
         adapters = {name: load(path, lazy=True) for name, path in request.adapters.items()}
@@ -114,7 +118,8 @@ def compare(
         options = Options(request.evaluate.batch_size, device, adapters=tuple(request.adapters.values()))
         worker = Worker({checkpoint.fingerprint: checkpoint}, processes, shown, options)
         forget = partial(run_folder.remove, *FILES)
-        execute(planned.stages, KINDS, run_folder, worker, read=planned.read, verify=verify, before_first=forget)
+        read = planned.read
+        execute(planned.stages, KINDS, run_folder, worker, read=read, verify=verify, before_first=forget, store=shared)
 
         def report() -> Report:
             facts = _facts(request, checkpoint, planned, output)

@@ -7,6 +7,7 @@ from typing import Any
 from adamergex.execution.executor import states
 from adamergex.execution.run_folder import RunFolder, State
 from adamergex.execution.stage import Needs, Stage
+from adamergex.execution.store import Store
 from adamergex.pipeline.kinds import KINDS
 from adamergex.pipeline.run import place, planned_run
 from adamergex.pipeline.stages.given import GivenParams
@@ -14,7 +15,13 @@ from adamergex.progress import Silent
 from adamergex.recipes.preflight import check
 from adamergex.recipes.recipe import Recipe
 
-_WORDS = {"done": "done", "absent": "to do", "outdated": "to do again", "damaged": "damaged, to do again"}
+_WORDS = {
+    "done": "done",
+    "absent": "to do",
+    "outdated": "to do again",
+    "damaged": "damaged, to do again",
+    "stored": "in the store",
+}
 
 
 @dataclass(frozen=True)
@@ -36,13 +43,14 @@ class Looked:
         return sum(_is_done(state) for _, state in self.stages)
 
 
-def look(recipe: Recipe, folder: Path, output: Path | None = None) -> Looked:
+def look(recipe: Recipe, folder: Path, output: Path | None = None, store: str | None = None) -> Looked:
     """The stages of a recipe's run, and how they stand.
 
     Args:
         recipe: what to do.
         folder: what its relative paths are relative to.
         output: the run folder; `runs/NAME` by default.
+        store: of finished stages (`adamergex.execution.store`).
 
     Raises:
         AdaMergeXError: the recipe cannot be run.
@@ -50,7 +58,8 @@ def look(recipe: Recipe, folder: Path, output: Path | None = None) -> Looked:
     check(recipe, folder)
     _, _, planned = planned_run(recipe, folder, Silent())
     run_folder = output or place(recipe)
-    by_stage = states(planned.stages, KINDS, RunFolder(run_folder, make=False))
+    opened = None if store is None else Store(store)
+    by_stage = states(planned.stages, KINDS, RunFolder(run_folder, make=False), opened)
     return Looked(run_folder, [(planned.stages[id], state) for id, state in by_stage.items()])
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from adamergex.distributed import Processes
 from adamergex.errors import NetworkError, RecipeError
-from adamergex.execution.executor import execute, held
+from adamergex.execution.executor import execute, held, opened
 from adamergex.execution.run_folder import RunFolder
 from adamergex.pipeline.kinds import KINDS
 from adamergex.pipeline.planned import Planned
@@ -38,6 +38,7 @@ def run(
     output: str | Path | None = None,
     display: Display | None = None,
     verify: bool = False,
+    store: str | None = None,
 ) -> Results:
     """Make the results of a run that are not there yet, and write its report.
 
@@ -51,6 +52,8 @@ def run(
         output: the run folder; `runs/NAME` by default, or the folder that was given as the recipe.
         display: where progress is shown; nowhere by default.
         verify: compare all results that are there with their hashes, not those that are read alone.
+        store: a folder or a URL, such as `s3://bucket/path`, that finished stages are taken from and put to, beside the run
+            folder; runs and people share it.
 
     Returns:
         A sequence of rows, one for each system and target language, of means where there are several seeds, empty where the
@@ -63,7 +66,8 @@ def run(
         name = str(recipe)
         recipe, output = load(name), output or (name if is_run(name) else None)
         folder = folder or folder_of(name, recipe)
-    done = finish(recipe, folder or Path(recipe.folder or ""), Path(output) if output else None, display, verify=verify)
+    folder = folder or Path(recipe.folder or "")
+    done = finish(recipe, folder, Path(output) if output else None, display, verify=verify, store=store)
     return Results.of(done.report, done.page.parent, done.page.name, done.delivered)
 
 
@@ -83,13 +87,20 @@ class Finished:
 
 
 def finish(
-    whole: Recipe, folder: Path, output: Path | None = None, display: Display | None = None, *, verify: bool = False
+    whole: Recipe,
+    folder: Path,
+    output: Path | None = None,
+    display: Display | None = None,
+    *,
+    verify: bool = False,
+    store: str | None = None,
 ) -> Finished:
     """Make the results of a run that are not there yet; see `run`."""
     processes = Processes()
     looked: Looked = processes.first_does(lambda: check(whole, folder))
     if looked.unreachable:
         raise NetworkError("; ".join(looked.unreachable))
+    shared = opened(store, processes)
     run_folder = RunFolder(output or place(whole))
     with held(run_folder, processes):
         shown = display if display is not None and processes.is_first else Silent()
@@ -97,14 +108,7 @@ def finish(
             shown.warn(line)
         checkpoint, recipe, planned = planned_run(whole, folder, shown, processes)
         trackers = Trackers(recipe.track, recipe.name, run_folder.path, shown.warn)
-        options = Options(
-            batch_size=recipe.evaluate.batch_size,
-            device=recipe.device,
-            train={key: getattr(recipe.train, key) for key in COMPUTED},
-            trackers=trackers,
-            adapter=recipe.adapter,
-        )
-        worker = Worker({checkpoint.fingerprint: checkpoint}, processes, shown, options)
+        worker = Worker({checkpoint.fingerprint: checkpoint}, processes, shown, _options(recipe, trackers))
 
         def forget() -> None:
             """A report of other results must not lie beside what is made now, should the run be cut off."""
@@ -114,7 +118,16 @@ def finish(
             OF_RUN, dump(pinned(whole, planned, folder, run_folder.path)).encode()
         ):
             forget()
-        execute(planned.stages, KINDS, run_folder, worker, read=planned.read, verify=verify, before_first=forget)
+        execute(
+            planned.stages,
+            KINDS,
+            run_folder,
+            worker,
+            read=planned.read,
+            verify=verify,
+            before_first=forget,
+            store=shared,
+        )
 
         def report() -> Report:
             left_out = f"; it {encoders.NEW_HEAD}" if recipe is not whole else ""
@@ -130,6 +143,16 @@ def finish(
 
         delivered = {language: run_folder.place(id) for language, id in planned.delivered.items()}
         return Finished(processes.first_does(report), run_folder.path / PAGE, delivered)
+
+
+def _options(recipe: Recipe, trackers: Trackers) -> Options:
+    return Options(
+        batch_size=recipe.evaluate.batch_size,
+        device=recipe.device,
+        train={key: getattr(recipe.train, key) for key in COMPUTED},
+        trackers=trackers,
+        adapter=recipe.adapter,
+    )
 
 
 def place(recipe: Recipe) -> Path:

@@ -93,22 +93,27 @@ def read(folder: Path) -> Record | None:
         # Versions before results had a list of their files wrote `fingerprint`.
         if isinstance(mark, dict) and "fingerprint" in mark:
             return Record(None, "", {})
-        files = {str(name): (int(size), str(sha)) for name, (size, sha) in mark["files"].items()}
         # Results of a version before the last have no checksum.
         own = mark.get(_OWN)
         rest = {name: value for name, value in mark.items() if name != _OWN}
         is_whole = own is None or (own == _checksum(rest) and content == _text(mark))
-        # The list is that of a whole result, and of nothing outside of it.
-        if (
-            is_whole
-            and set(mark) <= _NAMES
-            and mark["digest"] == _digest(files, mark["notes"])
-            and all(map(_is_inside, files))
-        ):
-            return Record(dict(mark["made_of"]), mark["digest"], files)
+        if is_whole and set(mark) <= _NAMES:
+            return listed(mark)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
     raise ValueError(UNREADABLE)
+
+
+def listed(mark: Mapping[str, Any]) -> Record:
+    """The record that a list of files is, read from JSON; of a whole result, and of nothing outside of it.
+
+    Raises:
+        AttributeError, KeyError, TypeError, ValueError: it is none.
+    """
+    files = {str(name): (int(size), str(sha)) for name, (size, sha) in mark["files"].items()}
+    if mark["digest"] != _digest(files, mark["notes"]) or not all(map(_is_inside, files)):
+        raise ValueError(UNREADABLE)
+    return Record(dict(mark["made_of"]), mark["digest"], files)
 
 
 def check(folder: Path, *names: str) -> None:

@@ -1,0 +1,73 @@
+"""What a run takes from a store, and puts there. A store that fails costs time, never a run."""
+
+from collections.abc import Collection, Mapping
+from functools import partial
+from typing import Any
+
+from adamergex.errors import NetworkError, StorageError
+from adamergex.execution.run_folder import RunFolder
+from adamergex.execution.stage import Kind, Stage, key
+from adamergex.execution.store import Store
+from adamergex.progress import Display
+
+
+class Shared:
+    """A store as one run uses it.
+
+    Args:
+        store: of finished stages; None for none.
+        folder: of the run.
+        display: where it is said that the store fails.
+    """
+
+    def __init__(self, store: Store | None, folder: RunFolder, display: Display):
+        self._store, self._folder, self._display = store, folder, display
+        self._broken: set[str] = set()
+        # Once it did not answer, it is not asked again before the end: each time may take as long.
+        self._answers = True
+
+    def take(self, stage: Stage, kind: Kind, description: Mapping[str, Any]) -> bool:
+        """Put a stage's result into the run folder if the store has it; whether it did."""
+        if self._store is None or not self._answers:
+            return False
+        name = key(description)
+        try:
+            if not self._store.has(name):
+                return False
+            self._folder.make(stage, kind, description, partial(self._store.fetch, name))
+        except NetworkError as error:
+            self._fails(error)
+            return False
+        except StorageError as error:
+            self._broken.add(name)
+            self._display.warn(f"{stage.id}: not taken from the store: {error}")
+            return False
+        return True
+
+    def put(self, id: str) -> None:
+        """Put a result that was made into the store."""
+        if self._store is None or not self._answers:
+            return
+        try:
+            self._publish(self._store, id)
+        except (NetworkError, StorageError) as error:
+            self._fails(error)
+
+    def put_all(self, ids: Collection[str]) -> None:
+        """Put all results of a run there that are not, such as those of before there was a store."""
+        if self._store is None:
+            return
+        try:
+            there = self._store.keys()
+            for id in ids:
+                if self._folder.key(id) not in there:
+                    self._publish(self._store, id)
+        except (NetworkError, StorageError) as error:
+            self._display.warn(f"not everything is in the store: {error}; the same command puts it there")
+
+    def _publish(self, store: Store, id: str) -> None:
+        store.publish(self._folder.place(id), replace=self._folder.key(id) in self._broken)
+
+    def _fails(self, error: Exception) -> None:
+        self._answers = False
+        self._display.warn(f"{error}; what is missing is made here")
