@@ -3,56 +3,15 @@
 import datetime
 import math
 import string
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
 from adamergex.data import nested
-from adamergex.data.formats import Row
 from adamergex.errors import DataError
 
-# Of the wrong rows of a source, how many are shown.
-SHOWN = 5
 # bool is an int, and a datetime a date.
 _PLAIN = (str, int, float, Decimal, datetime.date, datetime.time)
-
-
-class WrongRows:
-    """Collects what is wrong with the rows of a source: all rows are looked at, and the first problems are shown.
-
-    Args:
-        name: of the source, for the message.
-    """
-
-    def __init__(self, name: str):
-        self._name, self._shown, self._count, self._read = name, list[str](), 0, 0
-
-    def read(self, rows: Iterator[Row]) -> Iterator[Row]:
-        """The rows, up to one that cannot be read."""
-        with self.caught():
-            for row in rows:
-                self._read += 1
-                yield row
-
-    @contextmanager
-    def caught(self) -> Iterator[None]:
-        """Within this context a DataError is noted, and is not raised."""
-        try:
-            yield
-        except DataError as error:
-            self._count += 1
-            if self._count <= SHOWN:
-                self._shown += error.args
-
-    def refuse(self) -> None:
-        """Raises DataError where something was noted."""
-        if self._count > SHOWN:
-            self._shown.append(
-                f"{self._name}: {self._count:,} of {self._read:,} rows are wrong, {SHOWN} of which are shown"
-            )
-        if self._count:
-            raise DataError(*self._shown)
 
 
 def plain(value: Any, location: str, column: str) -> str:

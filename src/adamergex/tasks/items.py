@@ -7,10 +7,11 @@ from typing import Any
 
 from adamergex.data import nested
 from adamergex.data.settings import Source
+from adamergex.data.wrong_rows import WrongRows
 from adamergex.errors import DataError
 from adamergex.tasks import loading
 from adamergex.tasks.answers import right_answers
-from adamergex.tasks.cells import WrongRows, filled, lacks
+from adamergex.tasks.cells import filled, lacks
 from adamergex.tasks.conversations import Turn, conversation
 from adamergex.tasks.task import Conversational, Task, same_words
 
