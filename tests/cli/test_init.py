@@ -339,3 +339,28 @@ def test_it_asks_on_a_terminal_what_it_cannot_know(run: Run, tmp_path: Path, mon
     ]
     assert recipe.task.choices == {"0": "sad", "1": "glad"}
     assert recipe.task.prompt.startswith("Moods: sad, glad\n")
+
+
+def test_instructions_whose_input_is_sometimes_empty_are_asked_with_and_without(run: Run, tmp_path: Path) -> None:
+    rows = [
+        {
+            "instruction": f"Say it in {i} other words.",
+            "input": GOOD * (i % 2),
+            "output": f"{BAD}, as I said {i} times before",
+        }
+        for i in range(24)
+    ]
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    status, shown, errors = run("init", "a.json")
+    assert (status, errors) == (0, "")
+    assert "text 'instruction', 'input', answer 'output'" in shown
+    recipe = loading.load("recipe.yaml")
+    assert recipe.task.optional == {"input": "\nInput: {input}"}
+    short, full = read_items(recipe.task, recipe.task.train, Path(), "en")[:2]
+    assert short.prompt == "Instruction: Say it in 0 other words.\nOutput:"
+    assert full.prompt == f"Instruction: Say it in 1 other words.\nInput: {GOOD}\nOutput:"
+    # The recipe asks for what another file lacks.
+    (tmp_path / "test.jsonl").write_text(json.dumps({"instruction": "Sema.", "output": "Ndiyo"}) + "\n")
+    status, _, errors = run("init", "a.json", "--test", "test.jsonl", "--output", "other.yaml")
+    assert status == 2
+    assert errors == "error: test.jsonl: as in a.json: no column 'input'; there are instruction, output\n"

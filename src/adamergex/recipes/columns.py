@@ -53,6 +53,18 @@ _ANSWER_NAMES = [
     "summary",
     "y",
 ]
+# Columns of a prompt in their order, and of its answer, in layouts that are well known: two texts that belong together.
+_LAYOUTS = (
+    (("instruction", "input"), ("output", "response")),  # Alpaca
+    (("instruction", "context"), ("response", "output")),  # Dolly
+    (("context", "question"), ("answers.text", "answers", "answer")),  # SQuAD
+    (("passage", "question"), ("answer", "label")),  # BoolQ
+    (("premise", "hypothesis"), ("label", "gold_label")),  # XNLI
+    (("sentence1", "sentence2"), ("label", "gold_label", "score")),  # PAWS-X, STS-B
+    (("question1", "question2"), ("label", "is_duplicate")),  # QQP
+    (("instruction",), ("output", "response", "completion")),
+    (("prompt",), ("completion", "response", "output")),
+)
 
 
 @dataclass(frozen=True)
@@ -74,6 +86,10 @@ class Table:
     def values(self, column: str) -> list[str]:
         """A column as text, without white space around it; empty where a row has no value."""
         return [_text(nested.value(row, column)).strip() for _, row in self.rows]
+
+    def has(self, column: str) -> bool:
+        """Whether it has a column of this name. A number that stands in for a name says nothing of another file's columns."""
+        return self.form.header and column in self.columns
 
 
 @dataclass(frozen=True)
@@ -99,6 +115,16 @@ def conversations(table: Table) -> str | None:
     for name, value in row.items():
         if isinstance(value, list) and value and isinstance(value[0], dict) and {"role", "from"} & value[0].keys():
             return name
+    return None
+
+
+def layout(table: Table) -> tuple[str, tuple[str, ...], str] | None:
+    """The text, the texts that belong to it, and the answer, where columns are called as in a well-known layout; else None."""
+    names = {name.lower(): name for name in table.columns}
+    for (text, *others), answers in _LAYOUTS:
+        answer = next((names[name] for name in answers if name in names), None)
+        if answer is not None and {text, *others} <= names.keys():
+            return names[text], tuple(names[name] for name in others), answer
     return None
 
 

@@ -5,6 +5,7 @@ import math
 import string
 from collections.abc import Mapping
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
 from adamergex.data import nested
@@ -46,14 +47,36 @@ def lacks(location: str, column: str, row: Mapping[str, Any]) -> DataError:
     return DataError(f"{location}: no column {column!r}; the row has {', '.join(nested.leaves(row))}")
 
 
-def filled(template: str, location: str, row: Mapping[str, Any]) -> tuple[str, tuple[int, int]]:
-    """The template filled with a row's columns, and the start and end of the longest one. Raises DataError as `plain`."""
+def is_empty(value: Any) -> bool:
+    """Whether a column holds nothing: null, NaN, or only white space."""
+    return value is None or (isinstance(value, str) and not value.strip()) or value != value  # noqa: PLR0124
+
+
+def filled(
+    template: str, location: str, row: Mapping[str, Any], optional: Mapping[str, str] = MappingProxyType({})
+) -> tuple[str, tuple[int, int]]:
+    """The template filled with a row's columns, and the start and end of the longest one.
+
+    Args:
+        template: names columns.
+        location: of the row.
+        row: its columns.
+        optional: column → the template of what stands in its place where it is not empty; nothing does where it is.
+
+    Raises:
+        DataError: as `plain`.
+    """
     text, longest = "", (0, 0)
     for literal, column, _, _ in string.Formatter().parse(template):
         text += literal
-        if column is not None:
-            value = plain(row[column], location, column)
-            if len(value) > longest[1] - longest[0]:
-                longest = (len(text), len(text) + len(value))
-            text += value
+        if column is None or (column in optional and is_empty(row[column])):
+            continue
+        if column in optional:
+            part, (start, end) = filled(optional[column], location, row)
+        else:
+            part = plain(row[column], location, column)
+            start, end = 0, len(part)
+        if end - start > longest[1] - longest[0]:
+            longest = (len(text) + start, len(text) + end)
+        text += part
     return text, longest
