@@ -236,6 +236,16 @@ def test_what_a_base_model_has_no_place_for_is_said_by_its_configuration_alone(c
     assert misplaced(merged, checkpoint) == expected
 
 
+def test_settings_of_where_adapters_compute_are_no_misfit(tmp_path: Path) -> None:
+    """PEFT 0.13 wrote runtime_config."""
+    folders = zoo.three(zoo.llama, zoo.lora, tmp_path)
+    distorted(lambda name: name, folders, runtime_config={"ephemeral_gpu_offload": False})
+    merged = zoo.merged(folders, T)
+    assert misplaced(merged, described(zoo.llama, tmp_path / "base")) == []
+    merged.save(tmp_path / "merged")
+    loads_whole(zoo.llama, tmp_path / "merged")
+
+
 def test_a_prompt_is_held_against_the_base_model_s_width_and_depth(tmp_path: Path) -> None:
     make, config = CASES["llama"]
     merged = zoo.merged(zoo.three(make, config, tmp_path), T)
