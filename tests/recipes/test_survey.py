@@ -162,3 +162,28 @@ def test_texts_that_belong_together_are_looked_at_together() -> None:
     ]
     assert survey.look(table(asked), "context", "answers", ["question"]).kind == "extraction"
     assert survey.look(table(asked), "context", "answers").kind == "text"
+
+
+def test_rows_are_not_answered_by_their_numbers() -> None:
+    rows = [{"id": i, "text": f"{GOOD} {i}", "mood": "+-"[i % 2]} for i in range(6)]
+    assert columns.answer_column(table(rows), "text") == Pick("mood")
+    with pytest.raises(DataError, match="one column only, 'text'"):
+        columns.answer_column(table([{"id": i, "text": f"{GOOD} {i}"} for i in range(6)]), "text")
+
+
+def test_errors_of_a_spreadsheet_s_formulas_are_no_labels() -> None:
+    with pytest.raises(DataError) as caught:
+        survey.look(labelled(["a", "#N/A", "b", "a", "#N/A", "b"]), "text", "label")
+    assert str(caught.value) == (
+        "a.jsonl:2: column 'label' is #N/A, an error of a spreadsheet's formula, as in 2 of 6 rows; set the formula right, or "
+        "remove them"
+    )
+
+
+def test_what_is_chosen_from_is_missed_where_it_is_a_list() -> None:
+    rows = [{"question": GOOD, "choices": ["a", "b"], "tags": ["c"], "answer": i % 2} for i in range(6)]
+    assert survey.lists_left_out(table(rows), ["question", "choices", "tags"]) == [
+        "column 'choices' holds lists and is not in the prompt; if they are what is chosen from, name them in it, or as the words of "
+        "choices: {choices[0]}"
+    ]
+    assert survey.lists_left_out(table(rows), ["question"]) == []

@@ -114,6 +114,8 @@ def _within(path: Path, whole: Any, form: Format) -> Iterable[Any]:
         lists = {key: held for key, held in whole.items() if _is_rows(held)}
         if "data" not in lists and len(lists) != 1:
             got = f"lists at {', '.join(lists)}; say which one with field: NAME" if lists else "none"
+            if not lists and all(isinstance(held, dict | list) for held in whole.values()):
+                got = "columns or rows by name; write it as a list of rows (pandas: to_json(path, orient='records'))"
             raise DataError(f"{path}: an object; expected that it holds a list of objects, got {got}")
         found = lists.get("data") or next(iter(lists.values()))
     return _questions(path, found) if found and isinstance(found[0], dict) and "paragraphs" in found[0] else found

@@ -49,9 +49,10 @@ def _records(path: Path, form: Format) -> Iterator[Callable[[], Row]]:
 def _record(path: Path, number: int, names: Sequence[str], fields: Sequence[str], form: Format) -> Row:
     if len(fields) != len(names):
         known = f" ({', '.join(form.names)})" if form.names else ""
-        raise DataError(
-            f"{path}:{number}: expected {len(names)} columns{known}, got {len(fields)}{_HINT * (form.quotes is not False)}"
-        )
+        hint = _HINT * (form.quotes is not False)
+        if len(names) == 1 and form.header and not known:
+            hint = f"; remove the lines above the names of the columns, such as {names[0][:60]!r}, if it is none"
+        raise DataError(f"{path}:{number}: expected {len(names)} columns{known}, got {len(fields)}{hint}")
     return f"{path}:{number}", dict(zip(names, fields, strict=True))
 
 

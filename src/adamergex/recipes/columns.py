@@ -14,6 +14,7 @@ from typing import Any
 from adamergex.data import nested, readers, tables
 from adamergex.data.formats import Format, Row, kind
 from adamergex.errors import DataError
+from adamergex.storage.files import from_json
 from adamergex.storage.yaml_model import did_you_mean
 
 # More classes than this, or fewer rows of each on average, are answers that are written.
@@ -53,6 +54,8 @@ _ANSWER_NAMES = [
     "summary",
     "y",
 ]
+# What rows are called by, which nobody asks for.
+_ROW_NAMES = {"id", "idx", "index", "uid", "uuid", "guid", "row"}
 # Columns of a prompt in their order, and of its answer, in layouts that are well known: two texts that belong together.
 _LAYOUTS = (
     (("instruction", "input"), ("output", "response")),  # Alpaca
@@ -128,6 +131,20 @@ def layout(table: Table) -> tuple[str, tuple[str, ...], str] | None:
     return None
 
 
+def class_names(table: Table, column: str) -> dict[str, str]:
+    """The names of a column's classes by their numbers, as the hub's data sets have them in Parquet; none elsewhere."""
+    if kind(table.path) != ".parquet":
+        return {}
+    import pyarrow.parquet as pq
+
+    try:
+        stored = (pq.read_schema(table.path).metadata or {}).get(b"huggingface", b"{}")
+        names = from_json(stored)["info"]["features"][column]["names"]
+        return {str(number): str(name) for number, name in enumerate(names)}
+    except (ValueError, KeyError, TypeError):
+        return {}
+
+
 def require(table: Table, column: str, option: str) -> str:
     """A column that the user names. Raises DataError where the table has none such."""
     if column not in table.columns:
@@ -169,9 +186,12 @@ def answer_column(table: Table, text: str) -> Pick:
         DataError: there is no column but the text's, or none that may be it.
     """
     others = [name for name in table.columns if name != text and any(table.values(name))]
+    others = [name for name in others if name.lower().split(".")[-1] not in _ROW_NAMES]
     if not others:
         raise DataError(
             f"{table.path}: one column only, {text!r}; expected one with the text and one with the label or the answer"
+            + "; other columns have no name: remove the lines above the names of the columns, if there are any"
+            * any(not name.strip() and _text(value).strip() for _, row in table.rows for name, value in row.items())
         )
     classes = [name for name in others if 1 < len(set(table.values(name)) - {""}) <= most_classes(table)]
     if best := _named(others, _ANSWER_NAMES):

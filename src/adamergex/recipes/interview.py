@@ -113,7 +113,7 @@ class Interview:
             text=name,
             answer=label,
             kind=found.kind,
-            labels=self._words(answer, found),
+            labels=self._words(table, answer, found),
             rows=found.classes,
             train=self._source(table, names),
             inputs=inputs,
@@ -171,6 +171,7 @@ class Interview:
         rows = len(table.rows)
         self.lines += [(str(table.path), f"{rows:,} rows, {columns.written(table)}")]
         others = [name for name in table.columns if name not in (*texts, answer)]
+        self.notes += survey.lists_left_out(table, others) if found.classes else []
         self.lines.append(
             (
                 "columns",
@@ -193,13 +194,15 @@ class Interview:
         if rare:
             self.notes.append(f"labels with fewer than 5 rows are hardly learned: {', '.join(rare[:5])}")
 
-    def _words(self, answer: str, found: Labelled) -> dict[str, str]:
+    def _words(self, table: Table, answer: str, found: Labelled) -> dict[str, str]:
         """The words for each label: its own, or what a number means, which only a person knows."""
         numbers = all(re.fullmatch(r"-?\d+", label) for label in found.classes)
-        if not numbers or len(found.classes) > _MOST_ASKED:
+        names = columns.class_names(table, answer)
+        if not numbers or (len(found.classes) > _MOST_ASKED and not names):
             return {label: label for label in found.classes}
         words = {
-            label: self._ask.words(f"{answer}: what does {label} mean, in a word?", label) for label in found.classes
+            label: names.get(label) or self._ask.words(f"{answer}: what does {label} mean, in a word?", label)
+            for label in found.classes
         }
         if found.classes and all(label == word for label, word in words.items()):
             self.notes.append("labels are numbers; words for them in task.choices work better")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from adamergex.data import cleaning
+from adamergex.data import cleaning, nested
 from adamergex.errors import DataError
 from adamergex.recipes.columns import Table, most_classes
 from adamergex.scoring.languages import folded
@@ -16,6 +16,8 @@ from adamergex.tasks.overlap import normalised
 # Texts that the language is told by.
 _READ_FOR_LANGUAGE = 500
 _LABEL_LENGTH = 60
+# What spreadsheets write where a formula has no value.
+_ERRORS = {"#N/A", "#REF!", "#VALUE!", "#DIV/0!", "#NAME?", "#NULL!", "#NUM!"}
 
 Kind = Literal["choice", "text", "number", "generation", "extraction"]
 
@@ -63,10 +65,16 @@ def look(table: Table, text: str, answer: str, others: Sequence[str] = ()) -> La
         raise DataError(
             f"{missing[0]}: column {answer!r} is empty, as in {len(missing):,} of {len(answers):,} rows; fill it or remove them"
         )
+    if errors := [(at, value) for (at, _), value in zip(table.rows, answers, strict=True) if value in _ERRORS]:
+        raise DataError(
+            f"{errors[0][0]}: column {answer!r} is {errors[0][1]}, an error of a spreadsheet's formula, as in {len(errors):,} of "
+            f"{len(answers):,} rows; set the formula right, or remove them"
+        )
     counts = Counter(answers)
     if len(counts) == 1:
         raise DataError(
-            f"{table.path}: column {answer!r} has one value only, {answers[0]!r}; expected two labels or more"
+            f"{table.path}: column {answer!r} has one value only, {answers[0]!r}; expected two labels or more, or another "
+            "--label-column"
         )
     kind = _kind(counts, len(answers), most_classes(table))
     if others and kind in ("text", "generation") and all(map(str.__contains__, texts, answers)):
@@ -120,6 +128,16 @@ def described(found: Labelled, rows: int, language: str) -> list[tuple[str, str]
         ("language", f"{language}; found {shares(found.languages)}"),
         ("length", f"{found.length[0]:,} characters (median), {found.length[1]:,} at most"),
         ("twice", f"{found.duplicates:,} rows; {len(found.contradictions):,} with the same text and another answer"),
+    ]
+
+
+def lists_left_out(table: Table, columns: Iterable[str]) -> list[str]:
+    """A note on the first of these columns that holds lists, as that of what is chosen from."""
+    lists = [name for name in columns if isinstance(nested.value(table.rows[0][1], name), list)]
+    return [
+        f"column {name!r} holds lists and is not in the prompt; if they are what is chosen from, name them in it, or as the words "
+        f"of choices: {{{name}[0]}}"
+        for name in lists[:1]
     ]
 
 

@@ -112,7 +112,7 @@ def question(wording: Conversational, labels: Iterable[str], location: str, row:
         DataError: the row lacks a column, or has one that is empty or holds no text, its conversation is malformed, or two
             choices have the same words.
     """
-    there = [column for column in wording.columns if nested.root(column) in row]
+    there = [column for column in wording.optional if nested.root(column) in row]
     row = dict.fromkeys(there) | nested.resolved(row, wording.columns)
     may_be = [column for column in wording.prompt_columns if column not in wording.optional]
     if len(may_be) > 1 and (empty := [column for column in may_be if column in row and is_empty(row[column])]):
