@@ -61,6 +61,14 @@ def test_a_language_is_found_under_each_of_its_codes(tag: str, known: list[str],
         ("no", ["nb"], "nb"),
         ("tmh", ["taq", "taq-Tfng"], "taq"),
         ("tmh-Tfng", ["taq", "taq-Tfng"], "taq-Tfng"),
+        # Languages with a code of their own are others, and so is what is written in another script.
+        ("ms", ["en", "id"], None),
+        ("msa", ["id"], None),
+        ("sh", ["hr"], None),
+        ("no", ["nn"], None),
+        ("ku", ["ckb"], None),
+        ("zh", ["yue"], None),
+        ("tw", ["ak"], "ak"),
         # Of several none is guessed, and a member's data is not a macrolanguage's.
         ("no", ["nb", "nn"], None),
         ("quy", ["qu"], None),
@@ -85,6 +93,11 @@ def test_benchmarks_take_the_only_member_and_suggest_others() -> None:
     says = r"sib200: has no data in 'no'; give one that it has of the same macrolanguage: nn \(Norwegian Nynorsk\), nb \(Norw"
     with pytest.raises(DataError, match=says):
         sib.language("no")
+    for name in ("xcopa", "xlsum"):
+        with pytest.raises(
+            DataError, match=rf"{name}: has no data in 'ms'; give one .* macrolanguage: id \(Indonesian\)$"
+        ):
+            benchmarks.find(name).language("ms")
     with pytest.raises(DataError, match=r"xcopa: has no data in 'quy'; give one .* macrolanguage: qu \(Quechua\)$"):
         benchmarks.find("xcopa").language("quy")
     with pytest.raises(DataError, match=r"xcopa: has no data in 'de'; it has et, "):

@@ -44,7 +44,14 @@ class RecipeError(AdaMergeXError):
 
 
 class DataError(AdaMergeXError):
-    """Task data or a corpus is missing, empty or malformed; of wrong rows the first ones, and how many there are."""
+    """Task data or a corpus is missing, empty or malformed; of wrong rows the first ones, and how many there are.
+
+    Attributes:
+        rows: how many rows it is about.
+        unread: how many were looked at, these among them, that whoever reads the file has not been given.
+    """
+
+    rows, unread = 1, 0
 
 
 class ModelError(AdaMergeXError):

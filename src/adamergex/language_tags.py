@@ -55,8 +55,9 @@ def match(tag: str, known: Iterable[str]) -> str | None:
 def find(tag: str, known: Iterable[str]) -> str | None:
     """The known tag that there is data under for a language: what `match` finds, else the only member of a macrolanguage.
 
-    So `qu` finds `quy` where no other Quechua is known. `no` finds neither `nb` nor `nn` where both are, and a member never finds
-    its macrolanguage, whose data may be in another one: those are `relatives`.
+    So `qu` finds `quy` where no other Quechua is known. `no` finds neither `nb` nor `nn` where both are, `ms` never finds `id`, which
+    is a language with a two-letter code of its own, nor `ku` `ckb`, which is in another script; and a member never finds its
+    macrolanguage, whose data may be in another one: those are `relatives`.
 
     Returns:
         One of the known tags, or None.
@@ -67,10 +68,23 @@ def find(tag: str, known: Iterable[str]) -> str | None:
     if found is None and is_well_formed(tag) and tag.lower().split("-")[0] not in _macrolanguages():
         language, _ = _written(tag)
         members = {_written(one)[0] for one in listed if _macrolanguage(one) == language}
-        if len(members) == 1 and (only := members.pop()) is not None:
+        if len(members) == 1 and (only := members.pop()) is not None and not _is_apart(tag, only):
             script = langcodes.Language.get(tag).script
             found = match(only if script is None else f"{only}-{script}", listed)
     return found
+
+
+def _is_apart(tag: str, member: str) -> bool:
+    """Whether a member is not what its macrolanguage's tag says: it has a two-letter code, too, or is in another script.
+
+    `no` and `nb` are one language to CLDR.
+    """
+    if len(member) == 2:
+        return langcodes.tag_distance(tag, member) > 1
+    full, unknown = _full(member), _full("und")
+    # CLDR does not know every language's script, and then says what it says of any.
+    is_known = (full.script, full.territory) != (unknown.script, unknown.territory)
+    return is_known and langcodes.Language.get(tag).script is None and full.script != _full(tag).script
 
 
 def relatives(tag: str, known: Iterable[str]) -> list[str]:

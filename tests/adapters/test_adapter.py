@@ -235,6 +235,11 @@ def factors(**others: tuple[int, ...]) -> dict[str, torch.Tensor]:
             {"base_model.model.embed.token_adapter.trainable_tokens_delta": (2, 5)},
             "trainable_tokens_delta has 2 rows, and trainable_token_indices of adapter_config.json names 3 tokens of it",
         ),
+        (
+            {"target_modules": "q_proj"},
+            {},
+            r"target_modules in adapter_config.json is 'q_proj', which PEFT takes for a regular .* write \[\"q_proj\"\]$",
+        ),
         ({"use_dora": True}, {f"{MODULE}.lora_magnitude_vector": (5,)}, r"has shape \(5,\); expected \(3,\)"),
     ],
 )

@@ -339,3 +339,94 @@ def test_it_asks_on_a_terminal_what_it_cannot_know(run: Run, tmp_path: Path, mon
     ]
     assert recipe.task.choices == {"0": "sad", "1": "glad"}
     assert recipe.task.prompt.startswith("Moods: sad, glad\n")
+
+
+def test_instructions_whose_input_is_sometimes_empty_are_asked_with_and_without(run: Run, tmp_path: Path) -> None:
+    rows = [
+        {
+            "instruction": f"Say it in {i} other words.",
+            "input": GOOD * (i % 2),
+            "output": f"{BAD}, as I said {i} times before",
+        }
+        for i in range(24)
+    ]
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    status, shown, errors = run("init", "a.json")
+    assert (status, errors) == (0, "")
+    assert "text 'instruction', 'input', answer 'output'" in shown
+    recipe = loading.load("recipe.yaml")
+    assert recipe.task.optional == {"input": "\nInput: {input}"}
+    short, full = read_items(recipe.task, recipe.task.train, Path(), "en")[:2]
+    assert short.prompt == "Instruction: Say it in 0 other words.\nOutput:"
+    assert full.prompt == f"Instruction: Say it in 1 other words.\nInput: {GOOD}\nOutput:"
+    # The recipe asks for what another file lacks.
+    (tmp_path / "test.jsonl").write_text(json.dumps({"instruction": "Sema.", "output": "Ndiyo"}) + "\n")
+    status, _, errors = run("init", "a.json", "--test", "test.jsonl", "--output", "other.yaml")
+    assert status == 2
+    assert errors == "error: test.jsonl: as in a.json: no column 'input'; there are instruction, output\n"
+
+
+REFUSED: dict[str, tuple[str, bytes, str]] = {
+    "mixed": (
+        "a.csv",
+        sheet(reviews(), ",").encode() + b'"caf\xe9","positive"\r\n',
+        "a.csv:50: not UTF-8 text, in 1 of 13 lines that are not plain ASCII; the others are: save it in one encoding",
+    ),
+    "merged cells": (
+        "a.csv",
+        sheet([("Review text", "Sentiment"), *reviews()], ",", ("Survey", "")).encode(),
+        "a.csv: one column only, 'Survey'; expected one with the text and one with the label or the answer; other columns have no name: "
+        "remove the lines above the names of the columns, if there are any",
+    ),
+    "title": (
+        "a.csv",
+        ("Survey\r\n\r\n" + sheet(reviews(2), ",")).encode(),
+        "a.csv:3: expected 1 columns, got 2; remove the lines above the names of the columns, such as 'Survey', if it is none",
+    ),
+    "JSON": (
+        "a.csv",
+        json.dumps([{"text": GOOD, "label": "a"}]).encode(),
+        "a.csv: begins as JSON does, and is no table; give it its own ending, or save it as CSV",
+    ),
+    "HTML": (
+        "a.csv",
+        b"\n<HTML><table><tr><td>text</td></tr></table>",
+        "a.csv: begins as HTML or XML does, and is no table; give it its own ending, or save it as CSV",
+    ),
+    "columns": (
+        "a.json",
+        json.dumps({"text": [GOOD], "label": ["a"]}).encode(),
+        "a.json: an object; expected that it holds a list of objects, got columns or rows by name; write it as a list of rows "
+        "(pandas: to_json(path, orient='records'))",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_no_table_of_rows_is_refused_with_what_to_do(run: Run, tmp_path: Path, case: str) -> None:
+    name, content, says = REFUSED[case]
+    (tmp_path / name).write_bytes(content)
+    status, _, errors = run("init", name)
+    assert status == 2
+    assert errors.splitlines()[0] == f"error: {says}"
+    assert not (tmp_path / "recipe.yaml").exists()
+
+
+def test_a_folder_of_parts_is_named_in_the_recipe(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    assert run("init", "parts")[2] == (
+        "error: parts: a folder; give one of its files here, and name the folder in the recipe that is written\n"
+    )
+
+
+def test_names_of_classes_are_those_that_the_hub_s_parquet_has(run: Run, tmp_path: Path) -> None:
+    rows = [{"text": text, "label": int(label == "positive")} for text, label in reviews()]
+    features = {
+        "text": {"_type": "Value", "dtype": "string"},
+        "label": {"_type": "ClassLabel", "names": ["bad", "good"]},
+    }
+    told = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+    pq.write_table(pa.Table.from_pylist(rows).replace_schema_metadata(told), tmp_path / "a.parquet")
+    status, _, errors = run("init", "a.parquet")
+    assert (status, errors) == (0, "")
+    assert loading.load("recipe.yaml").task.choices == {"0": "bad", "1": "good"}

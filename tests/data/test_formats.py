@@ -282,3 +282,43 @@ def test_utf16_is_named(tmp_path: Path) -> None:
     assert values(tmp_path, "a.csv", text, encoding="utf-16") == [("ñandú", "a")]
     with pytest.raises(DataError, match=r"a\.csv: begins as UTF-16 does, .* write encoding: utf-16"):
         read(tmp_path, "a.csv", text)
+
+
+def refused(folder: Path, name: str, content: str) -> list[str]:
+    with pytest.raises(DataError) as caught:
+        read(folder, name, content)
+    return [line.removeprefix(f"{folder}/") for line in caught.value.problems]
+
+
+def test_malformed_rows_are_all_counted_and_five_are_shown(tmp_path: Path) -> None:
+    lines = [json.dumps({"text": str(number)}) if number % 2 else "{" for number in range(20)]
+    found = refused(tmp_path, "a.jsonl", '{"text": "x"}\n' + "\n".join(lines))
+    assert [line.partition(": ")[0] for line in found[:5]] == [f"a.jsonl:{number}" for number in (2, 4, 6, 8, 10)]
+    assert found[5:] == ["a.jsonl: 10 of 21 rows are wrong, 5 of which are shown"]
+    table = "text,label\n" + "a,b\n" * 3 + "a\na,b\na,b,c\n"
+    assert refused(tmp_path, "a.csv", table) == [
+        "a.csv:5: expected 2 columns, got 1; quote a field that holds the separator",
+        "a.csv:7: expected 2 columns, got 3; quote a field that holds the separator",
+    ]
+    assert refused(tmp_path, "a.json", '[{"text": "x"}, 1, {"text": "y"}, "z"]') == [
+        "a.json[1]: expected an object with keys, got int",
+        "a.json[3]: expected an object with keys, got str",
+    ]
+
+
+def test_malformed_rows_are_counted_with_those_of_wrong_columns(tmp_path: Path) -> None:
+    rows = [json.dumps({"text": "", "label": "a"})] * 4 + ["{", json.dumps(ROWS[0]), "[]", "{"]
+    (tmp_path / "a.jsonl").write_text("\n".join(rows))
+    task = Task(prompt="{text}", answer="label", train=Source(files=["a.jsonl"]))
+    with pytest.raises(DataError) as caught:
+        read_items(task, task.train, tmp_path, "es")
+    assert len(caught.value.problems) == 6
+    assert caught.value.problems[-1] == "a.jsonl: 7 of 8 rows are wrong, 5 of which are shown"
+
+
+def test_behind_a_malformed_row_no_row_is_given(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "x"}\n{\n{"text": "y"}\n')
+    found = sources.rows(Source(files=["a.jsonl"]), tmp_path, "es")
+    assert next(found)[1] == {"text": "x"}
+    with pytest.raises(DataError, match="a.jsonl:2: not JSON"):
+        next(found)

@@ -18,6 +18,8 @@ import torch
 
 import adamergex
 from adamergex.adapters.adapter import CONFIG, WEIGHTS
+from adamergex.models.placement import misplaced
+from adamergex.storage.checkpoints import Checkpoint
 from tests import zoo
 from tests.merging.test_structures import IA3, PROMPTS, T, close, ia3
 
@@ -60,6 +62,12 @@ def distorted(change: Callable[[str], str], folders: list[Path], **settings: Any
         (folder / CONFIG).write_text(json.dumps(config | settings))
 
 
+def described(make: Make, folder: Path) -> Checkpoint:
+    """A base model of which nothing is there but its configuration."""
+    make().config.save_pretrained(folder)  # type: ignore[union-attr, operator]
+    return Checkpoint("the-base", folder, "")
+
+
 def loads_whole(make: Make, folder: Path) -> peft.PeftModel:
     """What PEFT makes of a folder, in float64; every key of the file, and no other, was the adapter's."""
     model = peft.PeftModel.from_pretrained(zoo.base(make), folder)
@@ -83,6 +91,7 @@ def test_what_is_merged_of_any_structure_loads_whole(case: str, tmp_path: Path) 
     folders = zoo.three(make, config, tmp_path)
     zoo.merged(folders, T).save(tmp_path / "merged")
     model = loads_whole(make, tmp_path / "merged")
+    assert misplaced(adamergex.load(tmp_path / "merged"), described(make, tmp_path / "base")) == []
     # At t = 0 the result is the task's adapter, whatever PEFT makes of that.
     zoo.merged(folders, 0.0).save(tmp_path / "zero")
     assert close(zoo.logits(loads_whole(make, tmp_path / "zero")), zoo.logits(zoo.loaded(make, folders[0])))
@@ -179,3 +188,71 @@ def test_settings_of_other_tools_that_change_no_tensor_are_read_over_and_not_wri
     distorted(lambda name: name, folders, merge_weights=True, lora_dtype="bfloat16", lorap_emb_lr=1e-6)
     merged = zoo.merged(folders, T)
     assert not merged.config.keys() & {"merge_weights", "lora_dtype", "lorap_emb_lr"}
+
+
+UNFIT: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
+    "wider": (
+        {},
+        {"intermediate_size": 32},
+        [
+            "2 tensors have another shape than on the-base, such as base_model.model.model.layers.0.mlp.down_proj.lora_A.weight "
+            "with (6, 24); expected (6, 32): PEFT would not load them"
+        ],
+    ),
+    "fewer layers": (
+        {},
+        {"num_hidden_layers": 1},
+        [
+            "4 tensors have no place in the-base, such as base_model.model.model.layers.1.mlp.down_proj.lora_A.weight: PEFT would "
+            "leave them out; the model has modules such as model.layers.0.post_attention_layernorm"
+        ],
+    ),
+    "more layers": (
+        {},
+        {"num_hidden_layers": 3},
+        [
+            "4 tensors that PEFT makes on the-base are missing, such as base_model.model.model.layers.2.mlp.down_proj.lora_A.weight: "
+            "it would leave them as it initialises them"
+        ],
+    ),
+    "another vocabulary": (
+        {"modules_to_save": ["lm_head"]},
+        {"vocab_size": 41},
+        [
+            "1 tensors have another shape than on the-base, such as base_model.model.lm_head.weight with (40, 16); expected (41, 16): "
+            "PEFT would not load them"
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNFIT)
+def test_what_a_base_model_has_no_place_for_is_said_by_its_configuration_alone(case: str, tmp_path: Path) -> None:
+    settings, changes, expected = UNFIT[case]
+    merged = zoo.merged(zoo.three(zoo.llama, lambda: zoo.lora(**settings), tmp_path), T)
+    checkpoint = described(zoo.llama, tmp_path / "base")
+    path = checkpoint.folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    assert misplaced(merged, checkpoint) == expected
+
+
+def test_settings_of_where_adapters_compute_are_no_misfit(tmp_path: Path) -> None:
+    """PEFT 0.13 wrote runtime_config."""
+    folders = zoo.three(zoo.llama, zoo.lora, tmp_path)
+    distorted(lambda name: name, folders, runtime_config={"ephemeral_gpu_offload": False})
+    merged = zoo.merged(folders, T)
+    assert misplaced(merged, described(zoo.llama, tmp_path / "base")) == []
+    merged.save(tmp_path / "merged")
+    loads_whole(zoo.llama, tmp_path / "merged")
+
+
+def test_a_prompt_is_held_against_the_base_model_s_width_and_depth(tmp_path: Path) -> None:
+    make, config = CASES["llama"]
+    merged = zoo.merged(zoo.three(make, config, tmp_path), T)
+    checkpoint = described(make, tmp_path / "base")
+    path = checkpoint.folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"num_key_value_heads": 4}))
+    assert misplaced(merged, checkpoint) == [
+        "1 tensors have another shape than on the-base, such as prompt_embeddings with (3, 32); expected (3, 64): PEFT would not "
+        "load them"
+    ]

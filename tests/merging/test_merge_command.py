@@ -55,6 +55,34 @@ def test_a_merge_writes_what_python_merges_and_says_what_to_set_for_vllm(
     assert os.listdir(tmp_path) == ["out"]
 
 
+def test_a_result_that_a_base_model_would_not_load_is_not_written(
+    folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fits, other = tmp_path / "fits", tmp_path / "other"
+    zoo.llama().config.save_pretrained(fits)  # type: ignore[union-attr, operator]
+    zoo.gpt2().config.save_pretrained(other)  # type: ignore[union-attr, operator]
+    merge = ["merge", *folders, "--scale", 0.6, "--output", tmp_path / "out"]
+    status, _, err = run(capsys, monkeypatch, *merge, "--base-model", other)
+    assert status == 2
+    assert err.startswith(f"error: {folders[1]}, merged on {other}: Target modules")
+    assert not (tmp_path / "out").exists()
+    status, _, err = run(capsys, monkeypatch, *merge, "--base-model", "nobody/has-this")
+    assert (status, err) == (
+        2,
+        "error: base_model nobody/has-this: its config.json is not on this machine, and nothing is downloaded to check an adapter; "
+        "name a folder that has it\n",
+    )
+    assert run(capsys, monkeypatch, *merge, "--base-model", fits)[0] == 0
+    status, out, err = run(capsys, monkeypatch, "inspect", tmp_path / "out", "--base-model", other, "--json")
+    assert (status, err) == (0, "")
+    [line] = json.loads(out)["adapters"]["out"]["misplaced"]
+    assert "Target modules" in line
+    assert (
+        "misplaced"
+        not in json.loads(run(capsys, monkeypatch, "inspect", tmp_path / "out", "--json")[1])["adapters"]["out"]
+    )
+
+
 def test_the_plan_in_the_output_makes_the_same_bytes(
     folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,7 +4,8 @@ import pytest
 
 from adamergex.models.machine import Machine
 from adamergex.recipes.base_models import suggested
-from adamergex.recipes.drafting import budget_of, column_name, prompt, scalar, wikipedia_code
+from adamergex.recipes.drafting import budget_of, column_name, scalar, wikipedia_code
+from adamergex.recipes.prompts import prompt
 
 GIB = 2**30
 
@@ -27,6 +28,13 @@ GIB = 2**30
 )
 def test_prompts_list_the_labels(answer: str, labels: list[str], english: bool, expected: str) -> None:
     assert prompt("text", answer, labels, english) == expected
+
+
+def test_texts_that_belong_together_stand_under_each_other() -> None:
+    assert prompt("premise", "label", ["0", "1"], others={"hypothesis": False}) == (
+        "Labels: 0, 1\nPremise: {premise}\nHypothesis: {hypothesis}\nLabel:"
+    )
+    assert prompt("instruction", "output", [], others={"input": True}) == "Instruction: {instruction}{input}\nOutput:"
 
 
 def test_columns_are_called_so_that_prompts_can_name_them() -> None:

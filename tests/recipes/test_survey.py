@@ -123,3 +123,67 @@ def test_columns_that_are_not_there_are_refused() -> None:
         columns.text_column(table([{"a": 1, "b": "2020-01-01"}] * 2))
     with pytest.raises(DataError, match="--text-column: no column 'txt'; there are text, label; did you mean text"):
         columns.require(labelled(["a"]), "txt", "--text-column")
+
+
+@pytest.mark.parametrize(
+    ("row", "found"),
+    [
+        ({"instruction": "a", "input": "b", "output": "c"}, ("instruction", ("input",), "output")),
+        (
+            {"instruction": "a", "context": "b", "response": "c", "category": "d"},
+            ("instruction", ("context",), "response"),
+        ),
+        (
+            {"id": 1, "title": "t", "context": "a", "question": "b", "answers": "c"},
+            ("context", ("question",), "answers"),
+        ),
+        ({"Premise": "a", "Hypothesis": "b", "label": 0}, ("Premise", ("Hypothesis",), "label")),
+        ({"sentence1": "a", "sentence2": "b", "idx": 3, "label": 0}, ("sentence1", ("sentence2",), "label")),
+        ({"instruction": "a", "output": "c"}, ("instruction", (), "output")),
+        ({"prompt": "a", "completion": "c"}, ("prompt", (), "completion")),
+        ({"text": "a", "label": "c"}, None),
+        ({"premise": "a", "choice1": "b", "choice2": "c", "label": 0}, None),
+    ],
+)
+def test_well_known_layouts_are_known(row: dict[str, Any], found: tuple[str, tuple[str, ...], str] | None) -> None:
+    assert columns.layout(table([row])) == found
+
+
+def test_texts_that_belong_together_are_looked_at_together() -> None:
+    rows = [
+        {"premise": "It rains.", "hypothesis": other, "label": label}
+        for other, label in (("Wet.", 0), ("Dry.", 2), ("Wet.", 0))
+    ]
+    found = survey.look(table(rows), "premise", "label", ["hypothesis"])
+    assert (found.duplicates, found.contradictions, found.length) == (1, [], (14, 14))
+    asked = [
+        {"context": f"{name} came.", "question": "Who came?", "answers": [name]}
+        for name in ("Ann", "Bob", "Cy", "Di", "Ed")
+    ]
+    assert survey.look(table(asked), "context", "answers", ["question"]).kind == "extraction"
+    assert survey.look(table(asked), "context", "answers").kind == "text"
+
+
+def test_rows_are_not_answered_by_their_numbers() -> None:
+    rows = [{"id": i, "text": f"{GOOD} {i}", "mood": "+-"[i % 2]} for i in range(6)]
+    assert columns.answer_column(table(rows), "text") == Pick("mood")
+    with pytest.raises(DataError, match="one column only, 'text'"):
+        columns.answer_column(table([{"id": i, "text": f"{GOOD} {i}"} for i in range(6)]), "text")
+
+
+def test_errors_of_a_spreadsheet_s_formulas_are_no_labels() -> None:
+    with pytest.raises(DataError) as caught:
+        survey.look(labelled(["a", "#N/A", "b", "a", "#N/A", "b"]), "text", "label")
+    assert str(caught.value) == (
+        "a.jsonl:2: column 'label' is #N/A, an error of a spreadsheet's formula, as in 2 of 6 rows; set the formula right, or "
+        "remove them"
+    )
+
+
+def test_what_is_chosen_from_is_missed_where_it_is_a_list() -> None:
+    rows = [{"question": GOOD, "choices": ["a", "b"], "tags": ["c"], "answer": i % 2} for i in range(6)]
+    assert survey.lists_left_out(table(rows), ["question", "choices", "tags"]) == [
+        "column 'choices' holds lists and is not in the prompt; if they are what is chosen from, name them in it, or as the words of "
+        "choices: {choices[0]}"
+    ]
+    assert survey.lists_left_out(table(rows), ["question"]) == []

@@ -131,7 +131,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "answer": ({"messages": "messages", "answer": "label"}, "remove answer"),
     "not chat": ({"messages": "messages", "chat": False}, "remove chat"),
     "learned": ({"messages": "messages", "learned": "solution"}, "remove learned"),
-    "wordings": ({"messages": "messages", "wordings": {"sw": {"prompt": "{text}"}}}, "remove learned and wordings"),
+    "wordings": (
+        {"messages": "messages", "wordings": {"sw": {"prompt": "{text}"}}},
+        "remove learned, wordings and optional",
+    ),
     "column": ({"messages": "my: messages"}, "expected a column"),
     "system": ({"prompt": "{text}", "answer": "label", "system": "Be brief."}, "system belongs to chat: true"),
     "empty system": ({"prompt": "{text}", "answer": "label", "chat": True, "system": " "}, "system is empty"),

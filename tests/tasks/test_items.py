@@ -4,12 +4,14 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from adamergex.data.settings import Source
 from adamergex.errors import DataError
+from adamergex.inference import usage
 from adamergex.inference.answering import PromptSpec, answers, build_prompts
 from adamergex.inference.journal import Journal
 from adamergex.inference.predict import PredictionRequest, marked
@@ -17,9 +19,11 @@ from adamergex.inference.settings import Evaluate
 from adamergex.models.encode import fitted
 from adamergex.models.resident import ResidentModel
 from adamergex.pipeline.run import run
+from adamergex.pipeline.stages.items import ItemsParams
 from adamergex.recipes import loading
 from adamergex.scoring.numbers import Notation
-from adamergex.tasks.items import Item, read_items
+from adamergex.tasks.cells import is_empty
+from adamergex.tasks.items import Item, question, read_items
 from adamergex.tasks.prompting import answering, few_shot, xlt
 from adamergex.tasks.task import Task
 from tests.reporting.test_html import Walk
@@ -139,7 +143,11 @@ def test_what_makes_no_prompt_is_refused_with_row_and_column(tmp_path: Path, val
     good, bad = {"text": "x", "label": "a"}, {"text": value, "label": "a"}
     assert problems_of(task(), tmp_path, good, bad) == [f"rows.jsonl:2: {says}"]
     of_two = task(prompt="{text} {label}")
-    assert problems_of(of_two, tmp_path, good, bad) == [f"rows.jsonl:2: {says}"]
+    if is_empty(value):
+        says_more = "column 'text' is empty; fill it, remove the row, or let it be empty with task.optional: [text]"
+        assert problems_of(of_two, tmp_path, good, bad) == [f"rows.jsonl:2: {says_more}"]
+    else:
+        assert problems_of(of_two, tmp_path, good, bad) == [f"rows.jsonl:2: {says}"]
     # In a choice, too; and in an answer.
     chosen = task(prompt="{label}", choices={"a": "{text}", "b": "no"})
     assert problems_of(chosen, tmp_path, good, bad) == [f"rows.jsonl:2: {says}"]
@@ -237,3 +245,77 @@ def test_right_numbers_are_canonical_or_refused_with_their_row(tmp_path: Path) -
 def test_a_format_of_numbers_belongs_to_numbers() -> None:
     with pytest.raises(ValidationError, match="answer_format belongs to kind: number; remove it"):
         task(answer_format="language")
+
+
+ALPACA = "Instruction: {instruction}{input}\nResponse:"
+
+
+@pytest.mark.parametrize("empty", ["", "  ", None, float("nan")])
+def test_what_stands_for_an_optional_column_is_left_out_where_it_is_empty(tmp_path: Path, empty: object) -> None:
+    asked = task(prompt=ALPACA, answer="output", choices=None, optional={"input": "\nInput: {input}"})
+    rows = [
+        {"instruction": "Add.", "input": "1, 2, and then three", "output": "6"},
+        {"instruction": "Sing.", "input": empty, "output": "la"},
+    ]
+    full, short = read_items(asked, rows_of(tmp_path, *rows), tmp_path, "en")
+    assert full.prompt == "Instruction: Add.\nInput: 1, 2, and then three\nResponse:"
+    assert full.prompt[slice(*full.longest_column)] == "1, 2, and then three"
+    assert short.prompt == "Instruction: Sing.\nResponse:"
+    assert short.prompt[slice(*short.longest_column)] == "Sing."
+    listed = task(prompt=ALPACA, answer="output", choices=None, optional=["input"])
+    assert [item.prompt for item in read_items(listed, rows_of(tmp_path, *rows), tmp_path, "en")] == [
+        "Instruction: Add.1, 2, and then three\nResponse:",
+        "Instruction: Sing.\nResponse:",
+    ]
+    # A column that is not there is a name that was written wrongly; one that is not optional has to be filled.
+    assert problems_of(asked, tmp_path, {"instruction": "Add.", "inputs": "1", "output": "6"}) == [
+        "rows.jsonl:1: no column 'input'; the row has instruction, inputs, output"
+    ]
+    nothing = {"instruction": "", "input": "x", "output": "la"}
+    assert problems_of(listed, tmp_path, rows[0], nothing) == [
+        "rows.jsonl:2: column 'instruction' is empty; fill it, or remove the row"
+    ]
+
+
+def test_a_delivered_adapter_leaves_out_what_its_task_left_out(tmp_path: Path) -> None:
+    asked = task(prompt=ALPACA, answer="output", choices=None, optional={"input": "\\nInput: {input}"})
+    facts: dict[str, Any] = {"base_model": "m", "weights": "w", "dtype": "float32"}
+    told = usage.Usage.model_validate(usage.described(asked, Evaluate(), "es", **facts)).task
+    for value in ("1", "", None):
+        row = {"instruction": "Add.", "input": value, "output": "x"}
+        [item] = read_items(asked, rows_of(tmp_path, row), tmp_path, "es")
+        assert question(told, (), "a:1", told.named(row)).prompt == item.prompt
+    keys = [
+        ItemsParams(
+            task=one, source=one.train, content={}, language="es", scored=True, folder=str(tmp_path)
+        ).identity()["task"]
+        for one in (asked, task(prompt=ALPACA, answer="output", choices=None))
+    ]
+    assert keys[0] == keys[1] | {"optional": asked.optional}
+
+
+def test_an_optional_column_may_be_a_path(tmp_path: Path) -> None:
+    asked = task(prompt="{text}{of.context}", optional={"of.context": " ({of.context})"})
+    rows = [{"text": "x", "of": {"context": "y"}, "label": "a"}, {"text": "x", "of": {"context": None}, "label": "a"}]
+    assert [item.prompt for item in read_items(asked, rows_of(tmp_path, *rows), tmp_path, "en")] == ["x (y)", "x"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"optional": ["input"]}, "optional: the prompt has no column 'input'; it has text"),
+        ({"optional": ["text"]}, "optional: a prompt needs a column that is never empty"),
+        (
+            {"prompt": "{text} {more}", "optional": {"more": "more"}},
+            "optional: expected that 'more' has its own column in it, and no other",
+        ),
+        (
+            {"prompt": "{text} {more}", "optional": {"more": "{text}"}},
+            "optional: expected that '{text}' has its own column in it",
+        ),
+        ({"prompt": "{text} {more}", "optional": {"more": "{more"}}, "double a brace"),
+    ],
+)
+def test_an_optional_column_stands_in_the_prompt(changes: dict[str, object], says: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(says)):
+        task(**changes)

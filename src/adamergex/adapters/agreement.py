@@ -74,6 +74,12 @@ def _tokens(config: Mapping[str, Any], name: str, module: str, rows: int) -> Non
 
 def _targeted(config: Mapping[str, Any], module: str) -> None:
     if not parameters(module.replace(".base_layer", ""), config) and not targets(config, _own(module)):
+        wanted = config.get("target_modules")
+        if isinstance(wanted, str) and module.endswith(f".{wanted}"):
+            raise AdapterError(
+                f"module {module} is in the file, and target_modules in adapter_config.json is {wanted!r}, which PEFT takes for a "
+                f'regular expression of the whole name, so that it would leave the module out; write ["{wanted}"]'
+            )
         raise AdapterError(
             f"module {module} is in the file, and adapter_config.json does not select it (target_modules, exclude_modules, "
             "layers_to_transform, modules_to_save): PEFT would leave it out; give the configuration that it was trained with"

@@ -4,7 +4,8 @@ The options that are settings of a method come from the methods' classes, so tha
 """
 
 import inspect as signatures
-from collections.abc import Callable
+import warnings as python_warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,9 +18,11 @@ from adamergex.merging.methods import METHODS
 from adamergex.terminal import Terminal, interruptible, say
 
 if TYPE_CHECKING:
+    from adamergex.adapters.adapter import Adapter
     from adamergex.merging.plan import Plan
 
 _FLAG = "the command line"
+_MODEL = "this base model's config.json, which is on this machine (a folder, or the hub's cache)"
 ADAPTER = "a PEFT folder, or user/name[@revision][:subfolder] on the hub"
 # They have options of another form.
 _OWN = ("method", "scale")
@@ -99,6 +102,12 @@ def merge(
             help="Where the references adapt fewer modules than the task: refuse, or zero, which keeps the task's part.",
         ),
     ] = None,
+    base_model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL", help=f"Hold the result's names and shapes against {_MODEL}, before it is written."
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an adapter that is there.")] = False,
     **settings: str | None,
 ) -> None:
@@ -130,12 +139,24 @@ def merge(
         shown.stage("merge")
         inputs = folder.open_inputs(loaded, places)
         result = folder.merged(loaded, inputs)
+        if base_model and (lines := _misplaced({"the result": result}, base_model)["the result"]):
+            raise MergeError(*lines)
         folder.put(result, loaded, inputs, output, shown.step, overwrite=overwrite)
         shown.end()
     for line in [*result.warnings, *folder.afterwards(result), *for_vllm(result)]:
         say(f"warning: {line}", error=True)
     for key, value in folder.summary(result, loaded, output):
         console.print(f"{key:20} {value}", soft_wrap=True)
+
+
+def _misplaced(adapters: "Mapping[str, Adapter]", base_model: str) -> dict[str, list[str]]:
+    """What PEFT would not load of adapters on a base model, by name. Raises ModelError where its configuration is not here."""
+    from adamergex.models.placement import here, misplaced
+
+    # Notices of the libraries' own are not the user's business.
+    python_warnings.filterwarnings("ignore")
+    checkpoint = here(base_model)
+    return {name: misplaced(adapter, checkpoint) for name, adapter in adapters.items()}
 
 
 def _plan(
@@ -222,6 +243,9 @@ def _located(before: Any, places: dict[str, str]) -> Any:
 
 def inspect(
     folders: Annotated[list[str], typer.Argument(metavar="ADAPTER...", help=f"{ADAPTER}.", show_default=False)],
+    base_model: Annotated[
+        str | None, typer.Option(metavar="MODEL", help=f"Hold names and shapes against {_MODEL}.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="All facts, by module too, as one JSON document.")] = False,
 ) -> None:
     """Show what is in adapters, and how several lie to each other."""
@@ -234,13 +258,17 @@ def inspect(
         adapters = {name: load(folder, lazy=True) for name, folder in zip(names, folders, strict=True)}
         described = {name: inspection.describe(adapter) for name, adapter in adapters.items()}
         related = inspection.relate(adapters) if len(adapters) > 1 else None
+        misplaced = _misplaced(adapters, base_model) if base_model else {}
     if as_json:
-        documents.show(writable({"adapters": described, "together": related, "problems": []}))
+        facts = {name: described[name] | ({"misplaced": misplaced[name]} if misplaced else {}) for name in names}
+        documents.show(writable({"adapters": facts, "together": related, "problems": []}))
         return
     _say_taken({name: adapter.origin for name, adapter in adapters.items()})
     for name, adapter in adapters.items():
         for note in adapter.notes:
             say(f"{name}: {note}", error=True)
+    for line in (f"{name}: {line}" for name, lines in misplaced.items() for line in lines):
+        say(line, error=True)
     console = Terminal()
     console.print(inspection.facts_table(described))
     console.print()

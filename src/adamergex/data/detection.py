@@ -41,6 +41,8 @@ _CODE_PAGES = {
 }
 _DELIMITERS = (",", ";", "\t", "|")
 _SPREADSHEETS = {".xlsx", ".xls", ".xlsm", ".ods", ".numbers"}
+# What a file begins with that is no table, whatever its ending.
+_NO_TABLES = ('[{"', '{"', "<html", "<!doctype", "<?xml", "<table")
 # A cell of this many characters is no name of a column.
 _LONGEST_NAME = 60
 
@@ -57,8 +59,12 @@ def detect(path: Path, language: str, delimiter: str | None = None, encoding: st
     Raises:
         DataError: the file is missing, of no known format, or in no encoding that fits.
     """
+    if path.is_dir():
+        raise DataError(
+            f"{path}: a folder; give one of its files here, and name the folder in the recipe that is written"
+        )
     if not path.is_file():
-        raise DataError(f"{path}: {'a folder; give one file' if path.is_dir() else 'no such file'}")
+        raise DataError(f"{path}: no such file")
     if ending(path) in _SPREADSHEETS:
         raise DataError(f"{path}: a spreadsheet's own format; save the sheet as CSV (UTF-8) and give that file")
     refuse_unknown(path)
@@ -68,6 +74,9 @@ def detect(path: Path, language: str, delimiter: str | None = None, encoding: st
     if kind(path) not in (".csv", ".tsv"):
         return Format(encoding=found)
     text = [line for _, line in islice(lines(path, found), _LINES)]
+    if (begun := "".join(text[:20]).lstrip().lower()).startswith(_NO_TABLES):
+        what = "HTML or XML" if begun.startswith("<") else "JSON"
+        raise DataError(f"{path}: begins as {what} does, and is no table; give it its own ending, or save it as CSV")
     default = "\t" if kind(path) == ".tsv" else ","
     separator = delimiter or delimiter_of(text, default)
     header = has_header(_table(text, separator)[0])
@@ -109,6 +118,7 @@ def encoding_of(path: Path, language: str) -> str:
         return "utf-16"
     if b"\0" in read:
         raise DataError(f"{path}: holds binary data, no text; save the sheet as CSV (UTF-8) and give that file")
+    _refuse_mixed(path, read)
     page = _code_page(language)
     for encoding in ("utf-8", page):
         try:
@@ -118,6 +128,24 @@ def encoding_of(path: Path, language: str) -> str:
             continue
         return encoding
     raise DataError(f"{path}: neither UTF-8 nor {page} text; save it as UTF-8, or name its encoding (--encoding)")
+
+
+def _refuse_mixed(path: Path, read: bytes) -> None:
+    """Check that text is in one encoding. Raises DataError where most lines that are not ASCII are UTF-8, and some are not."""
+    good, bad = 0, list[int]()
+    # The last line may be cut.
+    for number, line in enumerate(read.splitlines()[: -1 if len(read) == _BYTES else None], 1):
+        if not line.isascii():
+            try:
+                line.decode()
+                good += 1
+            except UnicodeDecodeError:
+                bad.append(number)
+    if bad and good > len(bad):
+        raise DataError(
+            f"{path}:{bad[0]}: not UTF-8 text, in {len(bad):,} of {good + len(bad):,} lines that are not plain ASCII; the others are: "
+            "save it in one encoding"
+        )
 
 
 def _code_page(language: str) -> str:

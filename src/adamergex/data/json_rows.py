@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from adamergex.data import nested
 from adamergex.data.files import lines
 from adamergex.data.formats import Format, Row, kind
+from adamergex.data.wrong_rows import each
 from adamergex.errors import DataError
 from adamergex.storage.files import from_json
 
@@ -41,20 +43,21 @@ def rows(path: Path, form: Format) -> Iterator[Row]:
             (number, line) = head[0]
             yield from _listed(path, _parsed(path, number, line), form)
             return
-    yield from objects(chain(head, numbered), path)
+    yield from each(str(path), (partial(_object, path, *line) for line in chain(head, numbered)))
 
 
 def objects(numbered: _Numbered, path: Path) -> Iterator[Row]:
-    """The rows of JSON lines. Raises DataError where one is malformed."""
-    for number, line in numbered:
-        if not line.strip():
-            continue
-        row = _parsed(path, number, line)
-        if "\\ud" in line.lower() and _has_half_character(row):
-            raise DataError(f"{path}:{number}: {_HALF}")
-        if not isinstance(row, dict):
-            raise DataError(f"{path}:{number}: expected an object with keys, got {type(row).__name__}")
-        yield f"{path}:{number}", row
+    """The rows of JSON lines as they come. Raises DataError where one is malformed."""
+    yield from (_object(path, number, line) for number, line in numbered if line.strip())
+
+
+def _object(path: Path, number: int, line: str) -> Row:
+    row = _parsed(path, number, line)
+    if "\\ud" in line.lower() and _has_half_character(row):
+        raise DataError(f"{path}:{number}: {_HALF}")
+    if not isinstance(row, dict):
+        raise DataError(f"{path}:{number}: expected an object with keys, got {type(row).__name__}")
+    return f"{path}:{number}", row
 
 
 _HALF = "half of a surrogate pair, which is no character; remove it"
@@ -88,12 +91,15 @@ def _is_json(line: str) -> bool:
 def _listed(path: Path, whole: Any, form: Format) -> Iterator[Row]:
     """The rows of a list, or of the list that an object holds."""
     found = whole if isinstance(whole, list) else _within(path, whole, form)
-    for number, row in enumerate(found):
-        if not isinstance(row, dict):
-            raise DataError(f"{path}[{number}]: expected an object with keys, got {type(row).__name__}")
-        if _has_half_character(row):
-            raise DataError(f"{path}[{number}]: {_HALF}")
-        yield f"{path}[{number}]", row
+    yield from each(str(path), (partial(_element, path, *row) for row in enumerate(found)))
+
+
+def _element(path: Path, number: int, row: Any) -> Row:
+    if not isinstance(row, dict):
+        raise DataError(f"{path}[{number}]: expected an object with keys, got {type(row).__name__}")
+    if _has_half_character(row):
+        raise DataError(f"{path}[{number}]: {_HALF}")
+    return f"{path}[{number}]", row
 
 
 def _within(path: Path, whole: Any, form: Format) -> Iterable[Any]:
@@ -108,6 +114,8 @@ def _within(path: Path, whole: Any, form: Format) -> Iterable[Any]:
         lists = {key: held for key, held in whole.items() if _is_rows(held)}
         if "data" not in lists and len(lists) != 1:
             got = f"lists at {', '.join(lists)}; say which one with field: NAME" if lists else "none"
+            if not lists and all(isinstance(held, dict | list) for held in whole.values()):
+                got = "columns or rows by name; write it as a list of rows (pandas: to_json(path, orient='records'))"
             raise DataError(f"{path}: an object; expected that it holds a list of objects, got {got}")
         found = lists.get("data") or next(iter(lists.values()))
     return _questions(path, found) if found and isinstance(found[0], dict) and "paragraphs" in found[0] else found

@@ -24,6 +24,11 @@ def value(row: Mapping[str, Any], name: str) -> Any:
     return found
 
 
+def root(name: str) -> str:
+    """The column that a path begins with."""
+    return re.split(r"[.\[]", name)[0]
+
+
 def _within(value: Any, step: re.Match[str]) -> Any:
     if step[1] is not None:
         number = int(step[1])

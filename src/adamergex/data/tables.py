@@ -3,11 +3,13 @@
 import csv
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from adamergex.data.files import lines
 from adamergex.data.formats import Format, Row, kind
+from adamergex.data.wrong_rows import each
 from adamergex.errors import DataError
 
 # Characters, in whole lines, that are looked at for quotes.
@@ -25,6 +27,11 @@ def rows(path: Path, form: Format) -> Iterator[Row]:
     Raises:
         DataError: a row has more or fewer fields than there are columns, two columns have one name, or quotes are not closed.
     """
+    yield from each(str(path), _records(path, form))
+
+
+def _records(path: Path, form: Format) -> Iterator[Callable[[], Row]]:
+    """A function for each row of a table, which raises DataError where it has more or fewer fields than there are columns."""
     names: list[str] = list(form.names)
     for number, fields in _numbered(path, form):
         if not any(fields):
@@ -36,12 +43,17 @@ def rows(path: Path, form: Format) -> Iterator[Row]:
             if form.header:
                 _refuse_single(path, number, names, form)
                 continue
-        if len(fields) != len(names):
-            known = f" ({', '.join(form.names)})" if form.names else ""
-            raise DataError(
-                f"{path}:{number}: expected {len(names)} columns{known}, got {len(fields)}{_HINT * (form.quotes is not False)}"
-            )
-        yield f"{path}:{number}", dict(zip(names, fields, strict=True))
+        yield partial(_record, path, number, names, fields, form)
+
+
+def _record(path: Path, number: int, names: Sequence[str], fields: Sequence[str], form: Format) -> Row:
+    if len(fields) != len(names):
+        known = f" ({', '.join(form.names)})" if form.names else ""
+        hint = _HINT * (form.quotes is not False)
+        if len(names) == 1 and form.header and not known:
+            hint = f"; remove the lines above the names of the columns, such as {names[0][:60]!r}, if it is none"
+        raise DataError(f"{path}:{number}: expected {len(names)} columns{known}, got {len(fields)}{hint}")
+    return f"{path}:{number}", dict(zip(names, fields, strict=True))
 
 
 def lines_in_quotes(path: Path, form: Format) -> tuple[int, int]:

@@ -9,10 +9,10 @@ from typing import Any
 from adamergex.data import detection, nested, readers, writers
 from adamergex.data.files import opened, refuse_unknown, unpacked
 from adamergex.data.formats import Format, Row, ending, kind
+from adamergex.data.wrong_rows import WrongRows
 from adamergex.errors import DataError, RecipeError
 from adamergex.inference.usage import Asked
 from adamergex.storage.files import sha256, storage
-from adamergex.tasks.cells import WrongRows
 from adamergex.tasks.items import Item, question
 
 # The name of standard input and output.

@@ -59,19 +59,18 @@ def described(
     asked: dict[str, Any] = {"kind": task.answer_kind, "prompt": wording.prompt, "separator": wording.separator}
     # In the order of the task, which a classification head has, too.
     words = wording.choices or {}
-    asked |= {"choices": {label: words[label] for label in task.choices} if task.choices else None}
     asked |= {
+        "choices": {label: words[label] for label in task.choices} if task.choices else None,
         "marker": wording.marker,
         "answer_format": task.answer_format,
         "max_length": max_length,
         "column_names": _column_names(task) or None,
+        "optional": wording.optional or None,
     }
     if task.chat:
         asked |= {"chat": True, "system": wording.system, "messages": task.messages}
-    if task.choices:
-        asked["length_normalization"] = evaluate.length_normalization
-    else:
-        asked["max_new_tokens"] = evaluate.max_new_tokens
+    answered = "length_normalization" if task.choices else "max_new_tokens"
+    asked[answered] = getattr(evaluate, answered)
     return {
         "format": FORMAT,
         "base_model": base_model,

@@ -116,6 +116,8 @@ def as_given(config: Mapping[str, Any], kind: Kind, origin: str) -> peft.PeftCon
     if "megatron_config" in own:
         # PEFT would import the module that is named beside it, whichever that is.
         own["megatron_config"] = None
+    # PEFT makes an object of it only where it reads the file itself; it says where DoRA and the like compute.
+    own.pop("runtime_config", None)
     if "init_lora_weights" in own:
         own["init_lora_weights"] = True
     if own.get("peft_type") == "PREFIX_TUNING":

@@ -14,6 +14,7 @@ from typing import Any
 from adamergex.data import nested, readers, tables
 from adamergex.data.formats import Format, Row, kind
 from adamergex.errors import DataError
+from adamergex.storage.files import from_json
 from adamergex.storage.yaml_model import did_you_mean
 
 # More classes than this, or fewer rows of each on average, are answers that are written.
@@ -53,6 +54,20 @@ _ANSWER_NAMES = [
     "summary",
     "y",
 ]
+# What rows are called by, which nobody asks for.
+_ROW_NAMES = {"id", "idx", "index", "uid", "uuid", "guid", "row"}
+# Columns of a prompt in their order, and of its answer, in layouts that are well known: two texts that belong together.
+_LAYOUTS = (
+    (("instruction", "input"), ("output", "response")),  # Alpaca
+    (("instruction", "context"), ("response", "output")),  # Dolly
+    (("context", "question"), ("answers.text", "answers", "answer")),  # SQuAD
+    (("passage", "question"), ("answer", "label")),  # BoolQ
+    (("premise", "hypothesis"), ("label", "gold_label")),  # XNLI
+    (("sentence1", "sentence2"), ("label", "gold_label", "score")),  # PAWS-X, STS-B
+    (("question1", "question2"), ("label", "is_duplicate")),  # QQP
+    (("instruction",), ("output", "response", "completion")),
+    (("prompt",), ("completion", "response", "output")),
+)
 
 
 @dataclass(frozen=True)
@@ -74,6 +89,10 @@ class Table:
     def values(self, column: str) -> list[str]:
         """A column as text, without white space around it; empty where a row has no value."""
         return [_text(nested.value(row, column)).strip() for _, row in self.rows]
+
+    def has(self, column: str) -> bool:
+        """Whether it has a column of this name. A number that stands in for a name says nothing of another file's columns."""
+        return self.form.header and column in self.columns
 
 
 @dataclass(frozen=True)
@@ -100,6 +119,30 @@ def conversations(table: Table) -> str | None:
         if isinstance(value, list) and value and isinstance(value[0], dict) and {"role", "from"} & value[0].keys():
             return name
     return None
+
+
+def layout(table: Table) -> tuple[str, tuple[str, ...], str] | None:
+    """The text, the texts that belong to it, and the answer, where columns are called as in a well-known layout; else None."""
+    names = {name.lower(): name for name in table.columns}
+    for (text, *others), answers in _LAYOUTS:
+        answer = next((names[name] for name in answers if name in names), None)
+        if answer is not None and {text, *others} <= names.keys():
+            return names[text], tuple(names[name] for name in others), answer
+    return None
+
+
+def class_names(table: Table, column: str) -> dict[str, str]:
+    """The names of a column's classes by their numbers, as the hub's data sets have them in Parquet; none elsewhere."""
+    if kind(table.path) != ".parquet":
+        return {}
+    import pyarrow.parquet as pq
+
+    try:
+        stored = (pq.read_schema(table.path).metadata or {}).get(b"huggingface", b"{}")
+        names = from_json(stored)["info"]["features"][column]["names"]
+        return {str(number): str(name) for number, name in enumerate(names)}
+    except (ValueError, KeyError, TypeError):
+        return {}
 
 
 def require(table: Table, column: str, option: str) -> str:
@@ -143,9 +186,12 @@ def answer_column(table: Table, text: str) -> Pick:
         DataError: there is no column but the text's, or none that may be it.
     """
     others = [name for name in table.columns if name != text and any(table.values(name))]
+    others = [name for name in others if name.lower().split(".")[-1] not in _ROW_NAMES]
     if not others:
         raise DataError(
             f"{table.path}: one column only, {text!r}; expected one with the text and one with the label or the answer"
+            + "; other columns have no name: remove the lines above the names of the columns, if there are any"
+            * any(not name.strip() and _text(value).strip() for _, row in table.rows for name, value in row.items())
         )
     classes = [name for name in others if 1 < len(set(table.values(name)) - {""}) <= most_classes(table)]
     if best := _named(others, _ANSWER_NAMES):

@@ -10,19 +10,17 @@ from langcodes import Language
 
 from adamergex import language_tags
 from adamergex.recipes.base_models import BASE_MODELS, BaseModel
+from adamergex.recipes.prompts import braced, called, prompt
 from adamergex.recipes.survey import Kind
 from adamergex.scoring import calibration
 from adamergex.tasks.task import can_be_named
 from adamergex.training import self_training
 
-# A prompt that lists its labels in more characters than this costs more than it tells.
-_LONGEST_LIST = 800
 # Codes whose Wikipedia has another one.
 _WIKIPEDIAS = {"nb": "no", "yue": "zh-yue", "nan": "zh-min-nan", "lzh": "zh-classical", "fil": "tl", "gsw": "als"}
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_/.-]*")
 # What YAML or its older versions would take for something else than text.
 _WORDS = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
-_GENERIC = {"label", "labels", "class", "y", "gold", "target", "answer"}
 # How many inputs without labels it takes to learn from some and to calibrate on others.
 REFINABLE = self_training.FEWEST + calibration.FEWEST
 WIKIPEDIA = {"dataset": "wikimedia/wikipedia", "config": "20231101.{language}", "split": "train"}
@@ -53,6 +51,7 @@ class Draft:
         on_gpu: whether there is a GPU.
         source, target: languages, as BCP 47 codes.
         text, answer: names of the columns in the recipe.
+        others: names of the columns with texts that belong to it, and whether they may be empty.
         kind: how answers are compared.
         labels: label → the words for it; empty where answers are written.
         rows: label → how many rows have it.
@@ -79,6 +78,7 @@ class Draft:
     inputs_rows: int = 0
     test: dict[str, Any] | None = None
     may_chat: bool = False
+    others: dict[str, bool] = field(default_factory=dict)
     corpora: tuple[Corpus, Corpus] = field(default=(Corpus(), Corpus()))
 
     @property
@@ -100,36 +100,6 @@ def column_name(column: str, taken: Sequence[str] = ()) -> str:
     while name in taken:
         name += "_"
     return name
-
-
-def prompt(text: str, answer: str, labels: Sequence[str], english: bool = True) -> str:
-    """The template of a prompt: the labels, if there are any, the text, and what the answer is called.
-
-    Args:
-        text: the text's column.
-        answer: the answer's column, which names the answer where it is a plain word.
-        labels: to list.
-        english: whether that word has an English plural.
-    """
-    word = answer.strip().replace("_", " ")
-    if not re.fullmatch("[^\\W\\d_]{3,20}", word) or word.lower() in _GENERIC:
-        word, english = ("label" if labels else "answer"), True
-    word = word[:1].upper() + word[1:]
-    words = [" ".join(_braced(label).split()) for label in labels]
-    listed = ("; " if any("," in label for label in words) else ", ").join(words)
-    head = f"{_plural(word) if english else word}: {listed}\n" if words and len(listed) <= _LONGEST_LIST else ""
-    return f"{head}Text: {{{text}}}\n{word}:"
-
-
-def _plural(word: str) -> str:
-    if re.search("[^aeiou]y$", word):
-        return word[:-1] + "ies"
-    return word + ("es" if re.search("(s|x|z|ch|sh)$", word) else "s")
-
-
-def _braced(text: str) -> str:
-    """Text in a template, where single braces name columns."""
-    return text.replace("{", "{{").replace("}", "}}")
 
 
 def scalar(value: Any) -> str:
@@ -181,10 +151,12 @@ def _head(given: Draft) -> list[str]:
 
 def _task(given: Draft) -> list[str]:
     english = language_tags.same(given.source.split("-")[0], "en")
-    template = prompt(given.text, given.answer, list(given.labels.values()), english)
+    template = prompt(given.text, given.answer, list(given.labels.values()), english, given.others)
+    optional = {column: f"\n{called(column)}" for column, may_be_empty in given.others.items() if may_be_empty}
     lines = [
         "task:",
         f"  prompt: {_quoted(template)}   # {{{given.text}}} is a column",
+        *([f"  optional: {scalar(optional)}   # stands there where the column is not empty"] if optional else []),
         f"  answer: {scalar(given.answer)}",
     ]
     if given.may_chat:
@@ -195,7 +167,7 @@ def _task(given: Draft) -> list[str]:
         if all(re.fullmatch(r"-?\d+", words) for words in given.labels.values()):
             lines.append("    # A word that says what a number means works better than the number.")
         lines += [
-            f"    {_quoted(label)}: {_quoted(_braced(' '.join(words.split())))}   # {given.rows[label]:,} rows"
+            f"    {_quoted(label)}: {_quoted(braced(' '.join(words.split())))}   # {given.rows[label]:,} rows"
             for label, words in given.labels.items()
         ]
     elif given.kind != "text":

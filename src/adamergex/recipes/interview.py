@@ -90,12 +90,13 @@ class Interview:
             DataError: a file is missing, malformed, or holds nothing to learn from.
         """
         wanted = self.wanted
-        table, text, answer, found, source = self._labelled()
+        table, (text, *others), answer, found, source = self._labelled()
         name, label = column_name(text), answer
-        inputs, inputs_rows = self._inputs(name, text) if wanted.inputs is not None else (None, 0)
+        names = {name: text} | {column_name(other): other for other in others}
+        inputs, inputs_rows = self._inputs(names) if wanted.inputs is not None else (None, 0)
         if inputs is not None and not found.classes:
             self.notes.append("answers are written, so that --inputs has no use; it is left out")
-        test = self._test(name, text, label, found) if wanted.test is not None else None
+        test = self._test(names, label, found) if wanted.test is not None else None
         model = self._model()
         chat = may_chat(model.name)
         if chat:
@@ -112,18 +113,19 @@ class Interview:
             text=name,
             answer=label,
             kind=found.kind,
-            labels=self._words(answer, found),
+            labels=self._words(table, answer, found),
             rows=found.classes,
-            train=self._source(table, {name: text}),
+            train=self._source(table, names),
             inputs=inputs,
             inputs_rows=inputs_rows,
             test=test,
             may_chat=chat,
+            others={column_name(other): "" in table.values(other) for other in others},
             corpora=(self._corpus(wanted.source_text, source), self._corpus(wanted.text, wanted.target)),
         )
 
-    def _labelled(self) -> tuple[Table, str, str, Labelled, str]:
-        """The labelled file, its columns with the text and the answer, what it holds, and its language."""
+    def _labelled(self) -> tuple[Table, tuple[str, ...], str, Labelled, str]:
+        """The labelled file, its columns with the text, what belongs to it and the answer, what it holds, and its language."""
         wanted, path = self.wanted, self.wanted.labelled
         form = detection.detect(path, wanted.source or "en", wanted.delimiter, wanted.encoding)
         table = columns.read(path, form)
@@ -133,7 +135,11 @@ class Interview:
                 f"messages: {column} in place of its prompt, answer and choices"
             )
         answer = wanted.label_column and columns.require(table, wanted.label_column, "--label-column")
-        if wanted.text_column is not None:
+        known = columns.layout(table) if answer is None and wanted.text_column is None else None
+        others: tuple[str, ...] = ()
+        if known is not None:
+            text, others, answer = known
+        elif wanted.text_column is not None:
             text = columns.require(table, wanted.text_column, "--text-column")
         else:
             pick = columns.text_column(table, answer)
@@ -143,10 +149,10 @@ class Interview:
             answer = self._ask.choice(f"{path}: which column holds the label?", pick.column, pick.others)
         if answer == text:
             raise DataError(f"{path}: column {text!r} cannot be both the text and the label; see --label-column")
-        found = survey.look(table, text, answer)
+        found = survey.look(table, text, answer, others)
         source = self._language(found)
-        self._say(table, text, answer, found, source)
-        return table, text, answer, found, source
+        self._say(table, (text, *others), answer, found, source)
+        return table, (text, *others), answer, found, source
 
     def _language(self, found: Labelled) -> str:
         """The language of the labelled file."""
@@ -161,25 +167,19 @@ class Interview:
             self.notes.append(f"its language is not clear; {asked} is taken, and --source names another")
         return asked
 
-    def _say(self, table: Table, text: str, answer: str, found: Labelled, source: str) -> None:
+    def _say(self, table: Table, texts: tuple[str, ...], answer: str, found: Labelled, source: str) -> None:
         rows = len(table.rows)
         self.lines += [(str(table.path), f"{rows:,} rows, {columns.written(table)}")]
-        others = [name for name in table.columns if name not in (text, answer)]
+        others = [name for name in table.columns if name not in (*texts, answer)]
+        self.notes += survey.lists_left_out(table, others) if found.classes else []
         self.lines.append(
-            ("columns", f"text {text!r}, answer {answer!r}" + (f"; not used: {', '.join(others)}" if others else ""))
+            (
+                "columns",
+                f"text {', '.join(map(repr, texts))}, answer {answer!r}"
+                + (f"; not used: {', '.join(others)}" if others else ""),
+            )
         )
-        if found.classes:
-            shares = ", ".join(f"{label} {count / rows:.0%}" for label, count in list(found.classes.items())[:12])
-            more = f" and {len(found.classes) - 12} more" if len(found.classes) > 12 else ""
-            self.lines.append(("labels", f"{len(found.classes)}: {shares}{more}"))
-        else:
-            how = {"text": "a few words", "number": "numbers", "generation": "texts"}[found.kind]
-            self.lines.append(("answers", f"{how}, which the model writes: too many different ones for labels"))
-        self.lines.append(("language", f"{source}; found {_shares(found.languages)}"))
-        self.lines.append(("length", f"{found.length[0]:,} characters (median), {found.length[1]:,} at most"))
-        self.lines.append(
-            ("twice", f"{found.duplicates:,} rows; {len(found.contradictions):,} with the same text and another answer")
-        )
+        self.lines += survey.described(found, rows, source)
         if found.contradictions:
             first, second = found.contradictions[0]
             self.notes.append(
@@ -194,37 +194,39 @@ class Interview:
         if rare:
             self.notes.append(f"labels with fewer than 5 rows are hardly learned: {', '.join(rare[:5])}")
 
-    def _words(self, answer: str, found: Labelled) -> dict[str, str]:
+    def _words(self, table: Table, answer: str, found: Labelled) -> dict[str, str]:
         """The words for each label: its own, or what a number means, which only a person knows."""
         numbers = all(re.fullmatch(r"-?\d+", label) for label in found.classes)
-        if not numbers or len(found.classes) > _MOST_ASKED:
+        names = columns.class_names(table, answer)
+        if not numbers or (len(found.classes) > _MOST_ASKED and not names):
             return {label: label for label in found.classes}
         words = {
-            label: self._ask.words(f"{answer}: what does {label} mean, in a word?", label) for label in found.classes
+            label: names.get(label) or self._ask.words(f"{answer}: what does {label} mean, in a word?", label)
+            for label in found.classes
         }
         if found.classes and all(label == word for label, word in words.items()):
             self.notes.append("labels are numbers; words for them in task.choices work better")
         return words
 
-    def _inputs(self, name: str, text: str) -> tuple[dict[str, Any], int]:
+    def _inputs(self, names: Mapping[str, str]) -> tuple[dict[str, Any], int]:
         """The source of inputs without labels, and how many there are."""
         path = self.wanted.inputs
         assert path is not None  # Whoever asks has looked.
         table = self._table(path)
-        column = text if _is_named(table, text) else columns.text_column(table).column
-        values = table.values(column)
-        self._told(path, table, values)
+        found = self._texts(table, names)
+        self._told(path, table, table.values(next(iter(found.values()))))
         if len(table.rows) < REFINABLE:
             self.notes.append(f"{path}: {len(table.rows)} inputs are too few to refine on, which takes {REFINABLE}")
-        return self._source(table, {name: column}), len(table.rows)
+        return self._source(table, found), len(table.rows)
 
-    def _test(self, name: str, text: str, label: str, found: Labelled) -> dict[str, Any]:
+    def _test(self, names: Mapping[str, str], label: str, found: Labelled) -> dict[str, Any]:
         """The source of labelled rows of the target language. Raises DataError where a label is unknown."""
         path = self.wanted.test
         assert path is not None  # Whoever asks has looked.
         table = self._table(path)
-        answer = label if _is_named(table, label) else None
-        column = text if _is_named(table, text) else columns.text_column(table, answer).column
+        answer = label if table.has(label) else None
+        texts = self._texts(table, names, answer)
+        column = next(iter(texts.values()))
         answer = answer or columns.answer_column(table, column).column
         self._told(path, table, table.values(column))
         unknown = survey.unknown_labels(table, answer, found.classes) if found.classes else []
@@ -233,14 +235,23 @@ class Interview:
             raise DataError(
                 f"{location}: unknown label {value!r} in column {answer!r}; {self.wanted.labelled} has {', '.join(found.classes)}"
             )
-        return self._source(table, {name: column, label: answer})
+        return self._source(table, {**texts, label: answer})
+
+    def _texts(self, table: Table, names: Mapping[str, str], answer: str | None = None) -> dict[str, str]:
+        """Column of the prompt → column of another file: the one of that name, or, of a single text, the longest."""
+        (name, text), *others = names.items()
+        for _, column in others:
+            columns.require(table, column, f"as in {self.wanted.labelled}")
+        return dict(names) | {name: text if table.has(text) else columns.text_column(table, answer).column}
 
     def _table(self, path: Path) -> Table:
         return columns.read(path, detection.detect(path, self.wanted.target))
 
     def _told(self, path: Path, table: Table, texts: list[str]) -> None:
         languages = survey.languages(texts)
-        self.lines.append((str(path), f"{len(table.rows):,} rows, {columns.written(table)}; {_shares(languages)}"))
+        self.lines.append(
+            (str(path), f"{len(table.rows):,} rows, {columns.written(table)}; {survey.shares(languages)}")
+        )
         if other := survey.foreign(languages, self.wanted.target):
             self.notes.append(f"{path} looks like {other}, not {self.wanted.target}")
 
@@ -256,7 +267,7 @@ class Interview:
             f"{'' if found.whole else 'more than '}{found.characters:,} characters",
             f"{found.duplicates:,} near-duplicates",
         )
-        self.lines.append((f"text ({language})", f"{', '.join(facts)}; {_shares(found.languages)}"))
+        self.lines.append((f"text ({language})", f"{', '.join(facts)}; {survey.shares(found.languages)}"))
         if found.whole and found.characters < _LITTLE_TEXT:
             self.notes.append(f"{given}: {found.characters:,} characters are little text; millions are a good start")
         if other := survey.foreign(found.languages, language):
@@ -286,12 +297,3 @@ class Interview:
         except ValueError:  # on another drive
             relative = path.absolute().as_posix()
         return glob.escape(relative) if path.is_file() else relative
-
-
-def _is_named(table: Table, column: str) -> bool:
-    """Whether a table has a column of this name. A number that stands in for a name says nothing of another file's columns."""
-    return table.form.header and column in table.columns
-
-
-def _shares(languages: Mapping[str, float]) -> str:
-    return ", ".join(f"{code} {share:.0%}" for code, share in list(languages.items())[:3]) or "no language"

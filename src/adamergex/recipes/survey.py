@@ -3,11 +3,11 @@
 import re
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from adamergex.data import cleaning
+from adamergex.data import cleaning, nested
 from adamergex.errors import DataError
 from adamergex.recipes.columns import Table, most_classes
 from adamergex.scoring.languages import folded
@@ -16,8 +16,10 @@ from adamergex.tasks.overlap import normalised
 # Texts that the language is told by.
 _READ_FOR_LANGUAGE = 500
 _LABEL_LENGTH = 60
+# What spreadsheets write where a formula has no value.
+_ERRORS = {"#N/A", "#REF!", "#VALUE!", "#DIV/0!", "#NAME?", "#NULL!", "#NUM!"}
 
-Kind = Literal["choice", "text", "number", "generation"]
+Kind = Literal["choice", "text", "number", "generation", "extraction"]
 
 
 @dataclass(frozen=True)
@@ -43,25 +45,40 @@ class Labelled:
     contradictions: list[tuple[str, str]]
 
 
-def look(table: Table, text: str, answer: str) -> Labelled:
+def look(table: Table, text: str, answer: str, others: Sequence[str] = ()) -> Labelled:
     """What a labelled file holds.
+
+    Args:
+        table: its rows.
+        text: the column with the text.
+        answer: the column with the label or the answer.
+        others: columns with texts that belong to it.
 
     Raises:
         DataError: rows without an answer, one class only, labels that look alike, or a column of lists.
     """
-    _refuse_structures(table, text, answer)
-    texts, answers = table.values(text), table.values(answer)
+    _refuse_structures(table, text, answer, *others)
+    parts, answers = [table.values(column) for column in (text, *others)], table.values(answer)
+    texts = ["\n".join(filter(None, values)) for values in zip(*parts, strict=True)]
     missing = [location for (location, _), value in zip(table.rows, answers, strict=True) if not value]
     if missing:
         raise DataError(
             f"{missing[0]}: column {answer!r} is empty, as in {len(missing):,} of {len(answers):,} rows; fill it or remove them"
         )
+    if errors := [(at, value) for (at, _), value in zip(table.rows, answers, strict=True) if value in _ERRORS]:
+        raise DataError(
+            f"{errors[0][0]}: column {answer!r} is {errors[0][1]}, an error of a spreadsheet's formula, as in {len(errors):,} of "
+            f"{len(answers):,} rows; set the formula right, or remove them"
+        )
     counts = Counter(answers)
     if len(counts) == 1:
         raise DataError(
-            f"{table.path}: column {answer!r} has one value only, {answers[0]!r}; expected two labels or more"
+            f"{table.path}: column {answer!r} has one value only, {answers[0]!r}; expected two labels or more, or another "
+            "--label-column"
         )
     kind = _kind(counts, len(answers), most_classes(table))
+    if others and kind in ("text", "generation") and all(map(str.__contains__, texts, answers)):
+        kind = "extraction"
     if kind == "choice":
         _refuse_alike(table, answer, list(counts))
     duplicates, contradictions = _twice(table, texts, answers)
@@ -71,7 +88,7 @@ def look(table: Table, text: str, answer: str) -> Labelled:
         _ordered(counts) if kind == "choice" else {},
         languages(texts),
         (round(statistics.median(lengths)), max(lengths)),
-        texts.count(""),
+        parts[0].count(""),
         duplicates,
         contradictions,
     )
@@ -84,12 +101,44 @@ def languages(texts: Iterable[str]) -> dict[str, float]:
     return cleaning.language_shares(listed[::step])
 
 
+def shares(found: Mapping[str, float]) -> str:
+    """The languages of a text in words, the first three."""
+    return ", ".join(f"{code} {share:.0%}" for code, share in list(found.items())[:3]) or "no language"
+
+
 def foreign(found: dict[str, float], language: str) -> str | None:
     """The language that most of a text is in, where that is clearly not the one it is given for."""
     share = sum(share for code, share in found.items() if cleaning.close(language, code))
     if not found or share > 0.3 or not cleaning.identifiable(language):
         return None
     return max(found, key=lambda code: found[code])
+
+
+def described(found: Labelled, rows: int, language: str) -> list[tuple[str, str]]:
+    """What a file of so many rows, in this language, holds, in words: pairs of what it is about and what it is."""
+    if found.classes:
+        listed = ", ".join(f"{label} {count / rows:.0%}" for label, count in list(found.classes.items())[:12])
+        more = f" and {len(found.classes) - 12} more" if len(found.classes) > 12 else ""
+        answers = ("labels", f"{len(found.classes)}: {listed}{more}")
+    else:
+        how = {"text": "a few words", "number": "numbers", "extraction": "words of the text"}.get(found.kind, "texts")
+        answers = ("answers", f"{how}, which the model writes: too many different ones for labels")
+    return [
+        answers,
+        ("language", f"{language}; found {shares(found.languages)}"),
+        ("length", f"{found.length[0]:,} characters (median), {found.length[1]:,} at most"),
+        ("twice", f"{found.duplicates:,} rows; {len(found.contradictions):,} with the same text and another answer"),
+    ]
+
+
+def lists_left_out(table: Table, columns: Iterable[str]) -> list[str]:
+    """A note on the first of these columns that holds lists, as that of what is chosen from."""
+    lists = [name for name in columns if isinstance(nested.value(table.rows[0][1], name), list)]
+    return [
+        f"column {name!r} holds lists and is not in the prompt; if they are what is chosen from, name them in it, or as the words "
+        f"of choices: {{{name}[0]}}"
+        for name in lists[:1]
+    ]
 
 
 def unknown_labels(table: Table, answer: str, classes: Iterable[str]) -> list[tuple[str, str]]:

@@ -210,6 +210,10 @@ def _prompt(of: Delivered) -> str:
     parts = [fenced(task.prompt)]
     columns = ", ".join(f"`{name}`" for name in dict.fromkeys(task.columns))
     about = f"In braces are the columns of a row ({columns})."
+    for column, part in task.optional.items():
+        about += (
+            f" `{column}` may be empty; where it is not, `{json.dumps(part, ensure_ascii=False)}` stands in its place."
+        )
     if task.chat:
         parts.append(f"{about} It is asked through the base model's chat template, as the turn of a user.")
         parts += ["Before it stands the system message", fenced(task.system)] if task.system else []

@@ -13,20 +13,10 @@ from torch import Tensor
 
 from adamergex.adapters.adapter import Adapter
 from adamergex.errors import AdapterError, ModelError
-from adamergex.models import adapter_setup
-from adamergex.models.families import Family, does_not_load, family, first_line
+from adamergex.models import adapter_setup, placement
+from adamergex.models.families import does_not_load, first_line
 from adamergex.storage.checkpoints import Checkpoint
 
-_BY_TASK = {
-    "SEQ_CLS": "AutoModelForSequenceClassification",
-    "TOKEN_CLS": "AutoModelForTokenClassification",
-    "QUESTION_ANS": "AutoModelForQuestionAnswering",
-}
-_BY_FAMILY: dict[Family, str] = {
-    "causal": "AutoModelForCausalLM",
-    "seq2seq": "AutoModelForSeq2SeqLM",
-    "encoder": "AutoModelForMaskedLM",
-}
 # The places of a tied parameter: its names in the model → the module, and the name there.
 _Places = dict[str, tuple[torch.nn.Module, str]]
 
@@ -64,11 +54,11 @@ def fuse(adapter: Adapter, checkpoint: Checkpoint, labels: Sequence[str] = (), d
         AdapterError: PEFT does not fold it.
         ModelError: the base model does not load, its weights are quantized, or the adapter does not fit it.
     """
-    auto_class = _BY_TASK.get(str(adapter.config.get("task_type"))) or _BY_FAMILY[family(checkpoint)]
+    auto_class = placement.auto_class(adapter, checkpoint)
     base = _load(adapter, checkpoint, auto_class)
     wanted = getattr(torch, dtype) if dtype else base.dtype
     stored = {name: wanted if dtype else tensor.dtype for name, tensor in _floating(base)}
-    rows = _embedding_rows(adapter, base)
+    rows = placement.embedding_rows(adapter, base)
     if rows is not None and rows != base.get_input_embeddings().weight.shape[0]:
         base.resize_token_embeddings(rows, mean_resizing=False)
     before = _changed_by(adapter, base) if torch.finfo(wanted).bits < 32 else {}
@@ -84,7 +74,7 @@ def fuse(adapter: Adapter, checkpoint: Checkpoint, labels: Sequence[str] = (), d
         raise AdapterError(f"{adapter.origin}: PEFT does not fold it: {first_line(error)}") from error
     untied = _tie_again(model, tied, checkpoint)
     rounding = _round(model, stored, wanted, before)
-    if len(labels) == getattr(model.config, "num_labels", 0) and auto_class == _BY_TASK["SEQ_CLS"]:
+    if len(labels) == getattr(model.config, "num_labels", 0) and auto_class == placement.BY_TASK["SEQ_CLS"]:
         model.config.id2label = dict(enumerate(labels))
         model.config.label2id = {label: number for number, label in enumerate(labels)}
     return Fused(model.eval(), auto_class, str(wanted).removeprefix("torch."), rounding, untied)
@@ -104,7 +94,7 @@ def check_foldable(adapter: Adapter) -> None:
 def _load(adapter: Adapter, checkpoint: Checkpoint, auto_class: str) -> Any:
     """The base model on the CPU, in its own dtype."""
     settings: dict[str, Any] = {}
-    outputs = _outputs(adapter) if auto_class in _BY_TASK.values() else None
+    outputs = placement.outputs(adapter) if auto_class in placement.BY_TASK.values() else None
     if outputs is not None:
         # The adapter's head takes the place of whichever is there.
         settings = {"num_labels": outputs, "ignore_mismatched_sizes": True}
@@ -133,26 +123,6 @@ def _load(adapter: Adapter, checkpoint: Checkpoint, auto_class: str) -> Any:
             "bring; give the model that it was trained on with --base-model"
         )
     return base
-
-
-def _outputs(adapter: Adapter) -> int | None:
-    """The number of outputs of the adapter's head, in which the last layer is the narrowest; None where it has no head."""
-    return min(
-        (adapter.specs[n].shape[0] for n in adapter.schema.heads if len(adapter.specs[n].shape) == 2), default=None
-    )
-
-
-def _own(name: str) -> str:
-    """The name in the base model of a tensor that an adapter holds whole."""
-    return name.removeprefix("base_model.").removeprefix("model.").replace(".base_layer.", ".")
-
-
-def _embedding_rows(adapter: Adapter, base: Any) -> int | None:
-    """The rows of the input embeddings that the adapter holds, more where tokens were added; None where it holds none."""
-    embeddings = base.get_input_embeddings()
-    names = {f"{name}.weight" for name, module in base.named_modules() if module is embeddings}
-    held = [n for n in (*adapter.schema.frozen, *adapter.schema.heads) if _own(n) in names]
-    return adapter.specs[held[0]].shape[0] if held else None
 
 
 def _floating(model: Any) -> Iterable[tuple[str, Tensor]]:

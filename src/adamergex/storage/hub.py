@@ -199,6 +199,16 @@ def _answered(error: "Exception", place: HubName) -> tuple[str, bool]:
     return answer + remedies.get(status, ""), False
 
 
+def is_cached(repository: str, name: str) -> bool:
+    """Whether a file of a repository is in the hub's cache; a name that is no repository's is not."""
+    import huggingface_hub
+
+    try:
+        return isinstance(huggingface_hub.try_to_load_from_cache(repository, name), str)
+    except huggingface_hub.errors.HFValidationError:
+        return False
+
+
 def is_offline() -> bool:
     """Whether the user wants nothing to be asked from the hub."""
     from huggingface_hub import constants

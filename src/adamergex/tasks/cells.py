@@ -3,56 +3,16 @@
 import datetime
 import math
 import string
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
 from adamergex.data import nested
-from adamergex.data.formats import Row
 from adamergex.errors import DataError
 
-# Of the wrong rows of a source, how many are shown.
-SHOWN = 5
 # bool is an int, and a datetime a date.
 _PLAIN = (str, int, float, Decimal, datetime.date, datetime.time)
-
-
-class WrongRows:
-    """Collects what is wrong with the rows of a source: all rows are looked at, and the first problems are shown.
-
-    Args:
-        name: of the source, for the message.
-    """
-
-    def __init__(self, name: str):
-        self._name, self._shown, self._count, self._read = name, list[str](), 0, 0
-
-    def read(self, rows: Iterator[Row]) -> Iterator[Row]:
-        """The rows, up to one that cannot be read."""
-        with self.caught():
-            for row in rows:
-                self._read += 1
-                yield row
-
-    @contextmanager
-    def caught(self) -> Iterator[None]:
-        """Within this context a DataError is noted, and is not raised."""
-        try:
-            yield
-        except DataError as error:
-            self._count += 1
-            if self._count <= SHOWN:
-                self._shown += error.args
-
-    def refuse(self) -> None:
-        """Raises DataError where something was noted."""
-        if self._count > SHOWN:
-            self._shown.append(
-                f"{self._name}: {self._count:,} of {self._read:,} rows are wrong, {SHOWN} of which are shown"
-            )
-        if self._count:
-            raise DataError(*self._shown)
 
 
 def plain(value: Any, location: str, column: str) -> str:
@@ -87,14 +47,36 @@ def lacks(location: str, column: str, row: Mapping[str, Any]) -> DataError:
     return DataError(f"{location}: no column {column!r}; the row has {', '.join(nested.leaves(row))}")
 
 
-def filled(template: str, location: str, row: Mapping[str, Any]) -> tuple[str, tuple[int, int]]:
-    """The template filled with a row's columns, and the start and end of the longest one. Raises DataError as `plain`."""
+def is_empty(value: Any) -> bool:
+    """Whether a column holds nothing: null, NaN, or only white space."""
+    return value is None or (isinstance(value, str) and not value.strip()) or value != value  # noqa: PLR0124
+
+
+def filled(
+    template: str, location: str, row: Mapping[str, Any], optional: Mapping[str, str] = MappingProxyType({})
+) -> tuple[str, tuple[int, int]]:
+    """The template filled with a row's columns, and the start and end of the longest one.
+
+    Args:
+        template: names columns.
+        location: of the row.
+        row: its columns.
+        optional: column → the template of what stands in its place where it is not empty; nothing does where it is.
+
+    Raises:
+        DataError: as `plain`.
+    """
     text, longest = "", (0, 0)
     for literal, column, _, _ in string.Formatter().parse(template):
         text += literal
-        if column is not None:
-            value = plain(row[column], location, column)
-            if len(value) > longest[1] - longest[0]:
-                longest = (len(text), len(text) + len(value))
-            text += value
+        if column is None or (column in optional and is_empty(row[column])):
+            continue
+        if column in optional:
+            part, (start, end) = filled(optional[column], location, row)
+        else:
+            part = plain(row[column], location, column)
+            start, end = 0, len(part)
+        if end - start > longest[1] - longest[0]:
+            longest = (len(text) + start, len(text) + end)
+        text += part
     return text, longest

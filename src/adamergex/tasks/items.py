@@ -7,10 +7,11 @@ from typing import Any
 
 from adamergex.data import nested
 from adamergex.data.settings import Source
+from adamergex.data.wrong_rows import WrongRows
 from adamergex.errors import DataError
 from adamergex.tasks import loading
 from adamergex.tasks.answers import right_answers
-from adamergex.tasks.cells import WrongRows, filled, lacks
+from adamergex.tasks.cells import filled, is_empty, lacks
 from adamergex.tasks.conversations import Turn, conversation
 from adamergex.tasks.task import Conversational, Task, same_words
 
@@ -111,13 +112,24 @@ def question(wording: Conversational, labels: Iterable[str], location: str, row:
         DataError: the row lacks a column, or has one that is empty or holds no text, its conversation is malformed, or two
             choices have the same words.
     """
-    row = nested.resolved(row, wording.columns)
-    missing = [column for column in wording.columns if row.get(column) is None]
+    there = [column for column in wording.optional if nested.root(column) in row]
+    row = dict.fromkeys(there) | nested.resolved(row, wording.columns)
+    may_be = [column for column in wording.prompt_columns if column not in wording.optional]
+    if len(may_be) > 1 and (empty := [column for column in may_be if column in row and is_empty(row[column])]):
+        raise DataError(
+            f"{location}: column {empty[0]!r} is empty; fill it, remove the row, or let it be empty with task.optional: "
+            f"[{empty[0]}]"
+        )
+    missing = [
+        column
+        for column in wording.columns
+        if row.get(column) is None and not (column in row and column in wording.optional)
+    ]
     if missing:
         raise lacks(location, missing[0], row)
     turns: list[Turn] = []
     if wording.messages is None:
-        prompt, longest = filled(wording.prompt, location, row)
+        prompt, longest = filled(wording.prompt, location, row, wording.optional)
     else:
         (*turns, (_, prompt)), _ = conversation(location, wording.messages, row[wording.messages])
         longest = (0, len(prompt))

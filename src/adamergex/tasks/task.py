@@ -19,6 +19,11 @@ class Wording(Section):
     """How a row becomes a prompt and its answer."""
 
     prompt: str = Field(description="template over the row's columns, such as 'Review: {text}\\nSentiment:'")
+    optional: dict[str, str] = Field(
+        default_factory=dict,
+        description="columns that may be empty: [input], or column → what stands in its place in the prompt where it is not, such "
+        "as {input: '\\nInput: {input}'}; nothing stands there where it is",
+    )
     separator: str = Field(" ", description="between prompt and answer; empty for scripts without spaces")
     choices: dict[str, str] | None = Field(
         None,
@@ -61,6 +66,23 @@ class Wording(Section):
             raise ValueError(f"expected at least one {{column}}, {_RULE}")
         return value
 
+    @field_validator("optional", mode="before")
+    @classmethod
+    def _as_they_are(cls, value: Any) -> Any:
+        """A list of columns maps each to itself, as it stands in the prompt."""
+        return {column: f"{{{column}}}" for column in map(str, value)} if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _optional_are_in_the_prompt(self) -> Self:
+        named = _columns(self.prompt)
+        if unknown := [column for column in self.optional if column not in named]:
+            raise ValueError(f"optional: the prompt has no column {unknown[0]!r}; it has {', '.join(named)}")
+        if wrong := [part for column, part in self.optional.items() if set(_columns(part)) != {column}]:
+            raise ValueError(f"optional: expected that {wrong[0]!r} has its own column in it, and no other")
+        if set(named) <= self.optional.keys():
+            raise ValueError("optional: a prompt needs a column that is never empty")
+        return self
+
     @property
     def outline(self) -> str:
         """The prompt with its columns' names in brackets, in place of anybody's data."""
@@ -68,9 +90,14 @@ class Wording(Section):
         return "".join(literal + ("" if name is None else f"[{name}]") for literal, name, _, _ in parsed)
 
     @property
+    def prompt_columns(self) -> list[str]:
+        """The columns that the prompt names."""
+        return _columns(self.prompt)
+
+    @property
     def columns(self) -> list[str]:
         """The columns that the prompt and the choices name."""
-        return [name for text in (self.prompt, *(self.choices or {}).values()) for name in _columns(text)]
+        return [*self.prompt_columns, *(name for words in (self.choices or {}).values() for name in _columns(words))]
 
     @property
     def shared_columns(self) -> list[str] | None:
@@ -156,8 +183,8 @@ class Conversational(Wording):
         for key, implied in meant.items():
             if value.get(key, implied) != implied:
                 raise ValueError(f"messages: the rows hold whole conversations; remove {key}")
-        if value.get("learned") or value.get("wordings"):
-            raise ValueError("messages: the rows hold whole conversations; remove learned and wordings")
+        if value.get("learned") or value.get("wordings") or value.get("optional"):
+            raise ValueError("messages: the rows hold whole conversations; remove learned, wordings and optional")
         return value | meant
 
     @property
@@ -169,7 +196,8 @@ class Conversational(Wording):
     @property
     def described(self) -> str:
         """The prompt, and how it is asked, for a reader."""
-        return f"{self.prompt}\n({self.in_chat})" if self.chat else self.prompt
+        notes = [f"\n({{{column}}}: {part!r} where it is not empty)" for column, part in self.optional.items()]
+        return self.prompt + "".join(notes) + (f"\n({self.in_chat})" if self.chat else "")
 
     @model_validator(mode="after")
     def _system_belongs_to_chat(self) -> Self:

@@ -54,6 +54,8 @@ class ItemsParams(Params):
     def identity(self) -> dict[str, Any]:
         """See Params; of the source counts what it holds, of the task how a row becomes an item."""
         wording = self.task.wording(self.language).model_dump(include={"prompt", "separator", "choices"})
+        if optional := self.task.wording(self.language).optional:
+            wording["optional"] = optional
         task = self.task.model_dump(include={"answer", "learned", "kind"})
         # What an encoder reads as the second text of a pair.
         task |= {"shared_columns": self.task.wording(self.language).shared_columns}
