@@ -13,6 +13,8 @@ from adamergex.scoring.label_metrics import metrics
 from adamergex.scoring.statistics import cluster_means, sign_flip
 from adamergex.selection.rule import Reading, merging_pays
 
+# Stands for the system that is delivered by default in a cell.
+RULE = "rule"
 # What study_refined.py leaves.
 REFINED = RESULTS / "refined"
 
@@ -115,7 +117,7 @@ def _named(file: Mapping[str, np.ndarray], what: str) -> dict[str, np.ndarray]:
 
 
 def by_rule(cell: Cell) -> str:
-    """The system that a run delivers by default, by a rule that takes no labels."""
+    """The system that a run merges to by default, by a rule that takes no labels."""
     reading = None if cell.heldout is None else Reading(float(cell.heldout[0]), float(cell.heldout[1]))
     return "adamergex-0.5" if merging_pays(reading)[0] else "t0"
 
@@ -126,10 +128,12 @@ def bias(cell: Cell, system: str, how: str) -> np.ndarray:
 
     Args:
         cell: whose labels only "true" reads.
-        system: as in the file.
+        system: as in the file, or RULE.
         how: one of CALIBRATIONS, or "part": of the bias of source shares, what runs add by default. The ceiling's source is
             what it was trained on, the target language's training items.
     """
+    if system == RULE:
+        return bias(cell, by_rule(cell), how)
     if how == "part":
         return GUESSED * bias(cell, system, "source")
     inputs = cell.scores[system][cell.dev]
@@ -151,7 +155,7 @@ def calibrated(cell: Cell, system: str, how: str, where: np.ndarray) -> np.ndarr
     Raises:
         ValueError: the system was trained on some of them.
     """
-    scores = cell.scores[system][where]
+    scores = cell.scores[by_rule(cell) if system == RULE else system][where]
     if np.isnan(scores).any():
         raise ValueError(f"{cell.name}: {system} has no scores of some of these items")
     return scores + bias(cell, system, how)
@@ -195,10 +199,12 @@ class Paired:
     p_clusters: float
 
 
-def paired(cells: Sequence[Cell], system: str, other: str, how: str = "source") -> Paired:
-    """Compare two systems, both calibrated in one way, on the scored items of cells of one task."""
+def paired(cells: Sequence[Cell], system: str, other: str, how: str = "source", items: str = "scored") -> Paired:
+    """Compare two systems, both calibrated in one way, on the items of cells of one task: the scored ones, or test."""
+    masks = [np.asarray(getattr(cell, items)) for cell in cells]
     of_each = [
-        right(cell, system, how, cell.scored).astype(float) - right(cell, other, how, cell.scored) for cell in cells
+        right(cell, system, how, mask).astype(float) - right(cell, other, how, mask)
+        for cell, mask in zip(cells, masks, strict=True)
     ]
     # Where all languages have the same labels in the same order, items are translations of each other.
     translated = all(np.array_equal(cell.gold, cells[0].gold) for cell in cells)
@@ -208,14 +214,14 @@ def paired(cells: Sequence[Cell], system: str, other: str, how: str = "source") 
         first = firsts.setdefault("" if translated else cell.language, sum(len(of_cell) for of_cell in clusters))
         clusters.append(first + np.arange(len(differences)))
     contributions = cluster_means([differences[None] for differences in of_each], clusters)
-    items = np.concatenate(of_each)
+    pooled = np.concatenate(of_each)
     means = [float(differences.mean()) for differences in of_each]
     return Paired(
         difference=sum(means) / len(means),
         up=sum(mean > 0 for mean in means),
-        wins=int((items > 0).sum()),
-        losses=int((items < 0).sum()),
-        p_items=float(sign_flip(items[None])[0]),
+        wins=int((pooled > 0).sum()),
+        losses=int((pooled < 0).sum()),
+        p_items=float(sign_flip(pooled[None])[0]),
         p_clusters=float(sign_flip(contributions)[0]),
     )
 

@@ -14,8 +14,9 @@ import numpy as np
 import study_figures as figures
 import study_shares
 from study import CELLS, RESULTS
-from study_cells import CALIBRATIONS, MEASURES, Cell, accuracy, by_rule, f1, load, paired
+from study_cells import CALIBRATIONS, MEASURES, RULE, Cell, accuracy, f1, load, paired
 from study_figures import TITLES
+from study_refinement import refined_in_short, refinement
 from study_tables import (
     CHOSEN,
     MERGED,
@@ -105,8 +106,6 @@ def merging(task: str, languages: Mapping[str, Sequence[Cell]]) -> str:
     return "\n\n".join([*tables, table([*head, "Holm over this column", "raw: points"], rows)])
 
 
-# Stands for whichever system the rule takes in a cell.
-RULE = "rule"
 DELIVERED = {
     "T, raw": ("t0", "raw"),
     "T, calibrated": ("t0", "source"),
@@ -152,10 +151,7 @@ def goes_with(tasks: Mapping[str, Mapping[str, Sequence[Cell]]]) -> str:
 
 def _on_test(cells: Sequence[Cell]) -> list[float]:
     """A language's accuracy on test items, of each of DELIVERED."""
-    return [
-        mean([accuracy(cell, by_rule(cell) if system == RULE else system, how, cell.test) for cell in cells])
-        for system, how in DELIVERED.values()
-    ]
+    return [mean([accuracy(cell, system, how, cell.test) for cell in cells]) for system, how in DELIVERED.values()]
 
 
 def delivered(task: str, languages: Mapping[str, Sequence[Cell]]) -> str:
@@ -190,12 +186,15 @@ def page(tasks: Mapping[str, Mapping[str, Sequence[Cell]]]) -> str:
     draws = {cell: study_shares.draws(cell) for cell in cells}
     parts = TEXT.split("@")
     filled = {
-        "short": "\n".join([*(in_short(*pair) for pair in tasks.items()), shares_in_short(draws)]),
+        "short": "\n".join(
+            [*(in_short(*pair) for pair in tasks.items()), *refined_in_short(tasks), shares_in_short(draws)]
+        ),
         "there": what_there_is(tasks),
         "calibration": "\n\n".join(calibration(*pair) for pair in tasks.items()),
         "gains": gains_by_sign(cells),
         "merging": "\n\n".join(merging(*pair) for pair in tasks.items()),
         "with": goes_with(tasks),
+        "refined": refinement(tasks),
         "delivered": "\n\n".join([*(delivered(*pair) for pair in tasks.items()), gone_by_default(tasks)]),
         "shares": wrong_shares(draws),
         "draws": str(study_shares.DRAWS),
