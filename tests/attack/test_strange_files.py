@@ -3,23 +3,20 @@
 `make slow` runs it.
 """
 
-import importlib
 import json
 import os
 import re
 import resource
 import shutil
 import signal
-import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from adamergex.cli import main
 from tests import zoo
+from tests.attack.forked import forked
 
 pytestmark = pytest.mark.attack
 # Of a command that only reads what is given to it.
@@ -116,48 +113,15 @@ CASES: dict[str, tuple[str, str]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def warm() -> None:
-    """What commands import, so that a forked process has it."""
-    for name in ("pipeline.run", "pipeline.evaluation", "recipes.preflight", "merging.folder", "inference.predictor"):
-        importlib.import_module(f"adamergex.{name}")
-    importlib.import_module("datasets")
-    importlib.import_module("peft")
-
-
-def _forked(command: str, folder: Path, shown: Path) -> int:
-    """The exit status of a command in a process of its own, which is killed where it does not end."""
-    child = os.fork()
-    if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+def _limits() -> None:
     signal.alarm(SECONDS)
     # A file of any size is read in parts, or not at all.
     resource.setrlimit(resource.RLIMIT_DATA, (8 * 2**30, 8 * 2**30))
-    os.chdir(folder)
-    output, status = os.open(shown, os.O_WRONLY | os.O_CREAT), 1
-    for number in (1, 2):
-        os.dup2(output, number)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    # Not pytest's.
-    sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
-    sys.argv = ["adamergex", *command.split()]
-    try:
-        main.main()
-        status = 0
-    except SystemExit as end:
-        status = end.code if isinstance(end.code, int) else 1
-    except BaseException:
-        traceback.print_exc()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
 
 
 @pytest.mark.parametrize("kind", STRANGE)
 @pytest.mark.parametrize("case", CASES)
-def test_a_strange_file_is_one_line(
-    kept: Path, warm: None, tmp_path: Path, tiny_model: Path, case: str, kind: str
-) -> None:
+def test_a_strange_file_is_one_line(kept: Path, tmp_path: Path, tiny_model: Path, case: str, kind: str) -> None:
     folder = Path(shutil.copytree(kept, tmp_path / "work"))
     roles = dict(zip(("TASK", "TARGET", "SOURCE"), sorted((folder / "adapters").iterdir()), strict=True))
     names = {role: str(path.relative_to(folder)) for role, path in roles.items()} | {"MODEL": str(tiny_model)}
@@ -171,7 +135,7 @@ def test_a_strange_file_is_one_line(
     path.unlink(missing_ok=True)
     STRANGE[kind](path)
     before = {found for found in folder.rglob("*") if ".lock" not in found.name}
-    status = _forked(command, folder, tmp_path / "shown")
+    status = forked(command, folder, tmp_path / "shown", _limits)
     shown = (tmp_path / "shown").read_text()
     assert "Traceback" not in shown, shown[-2000:]
     if (case, kind) in TEXT:

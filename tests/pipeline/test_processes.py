@@ -69,8 +69,12 @@ def test_a_kill_at_any_step_of_a_training_changes_no_byte(own_data: Callable[...
         "reference": {"epochs": 40, "batch_size": 4},
     }
     path = own_data(train=train | {"checkpoint_seconds": 0}, evaluate={})
-    undisturbed = launch(path, 1, "whole")
+    home = path.parent / "home"
+    home.mkdir()
+    undisturbed = launch(path, 1, "whole", HOME=str(home))
     assert undisturbed.wait(timeout=100) == 0
+    # Nor is anything written elsewhere.
+    assert not list(home.iterdir())
     run, kills = path.parent / "run", 0
     seen: set[str] = set()
     for _ in range(12):

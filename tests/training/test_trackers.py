@@ -105,6 +105,18 @@ def test_a_tracker_that_fails_is_left_out_and_the_run_goes_on(
     assert {name for one, name in names if one is Recording} >= {"adapters/task-en", "adapters/reference-es", "scores"}
 
 
+def test_a_training_that_goes_on_has_its_steps_once_in_tensorboard(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for steps in ((1, 2, 3), (1, 2, 3, 4)):
+        with Trackers(["tensorboard"], "own", tmp_path, pytest.fail).run("adapters/task-en") as log:
+            for step in steps:
+                log(step, {"loss": 1 / step})
+    (events,) = [path for path in (tmp_path / "tensorboard").rglob("*") if path.is_file()]
+    found = EventAccumulator(str(events)).Reload()
+    assert [(one.step, round(1 / one.value)) for one in found.Scalars("loss")] == [(1, 1), (2, 2), (3, 3), (4, 4)]
+
+
 def test_one_that_is_not_installed_is_named_before_anything_runs(
     own_data: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """Training: what is learned, that it depends on its arguments alone, and that a killed one ends the same."""
 
+import errno
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from adamergex.adapters.adapter import Adapter
-from adamergex.errors import ModelError
+from adamergex.errors import ModelError, StorageError
 from adamergex.models.adapter_settings import IA3, AdapterSettings, Lora, Prefix
 from adamergex.models.encode import for_training
 from adamergex.models.encoded import EncodedExample
@@ -37,7 +38,7 @@ def encoded(resident: ResidentModel) -> list[EncodedExample]:
 def trained(resident: ResidentModel, seed: int = 0, **settings: Any) -> Trained:
     given: dict[str, Any] = {"schedule": "constant_with_warmup", "warmup_ratio": 0} | settings
     schedule = given.pop("of", Schedule(epochs=2, batch_size=4))
-    more = {key: given.pop(key) for key in ("heldout", "on_step", "checkpoint", "warn") if key in given}
+    more = {key: given.pop(key) for key in ("heldout", "on_step", "on_resumed", "checkpoint", "warn") if key in given}
     examples = given.pop("examples", encoded(resident))
     return train(resident, lambda epoch: examples, Train(**given), schedule, seed, learning_rate=1e-2, **more)
 
@@ -78,11 +79,29 @@ def test_a_killed_training_ends_with_the_same_bytes(structured: ResidentModel, t
     with pytest.raises(KilledError):
         trained(structured, on_step=kill, **settings)
     structured.start(9)
+    before: list[Step] = []
     steps: list[Step] = []
-    resumed = trained(structured, on_step=steps.append, **settings)
+    resumed = trained(structured, on_step=steps.append, on_resumed=before.extend, **settings)
     assert same(whole.adapter, resumed.adapter)
     assert [row["loss"] for row in whole.log] == [row["loss"] for row in resumed.log]
-    assert len(steps) == 6 - (at - 1) + (1 if at > 1 else 0)  # The last step of the first half is shown again.
+    # What an earlier process did, and what this one did: each step once.
+    assert [len(before), len(steps)] == [at - 1, 6 - (at - 1)]
+    assert [step.step for step in (*before, *steps)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_checkpoint_on_a_full_disk_says_so(
+    structured: ResidentModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes) -> None:
+        path.write_bytes(content[:100])
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("adamergex.training.state.write_synced", full)
+    with pytest.raises(StorageError) as caught:
+        trained(structured, checkpoint_seconds=0, checkpoint=tmp_path / "state")
+    free = "no space left on the disk; free some and run the same command again"
+    assert str(caught.value) == f"{tmp_path / 'state.partial'}: {free}"
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

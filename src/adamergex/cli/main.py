@@ -1,7 +1,11 @@
 """The command line. A user's mistake ends with one line for each problem and exit status 2."""
 
+import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -54,11 +58,25 @@ app.command()(fuse.fuse)
 app.command()(doctor.doctor)
 
 
+@contextmanager
+def _nothing_at_home() -> Iterator[None]:
+    """Within this context matplotlib writes its list of fonts into a temporary folder, not into the user's home."""
+    if "MPLCONFIGDIR" in os.environ:
+        yield
+        return
+    with TemporaryDirectory(prefix="adamergex-", ignore_cleanup_errors=True) as folder:
+        os.environ["MPLCONFIGDIR"] = folder
+        try:
+            yield
+        finally:
+            del os.environ["MPLCONFIGDIR"]
+
+
 def main() -> None:
     """Run the command line; the exit status is 2 for a user's mistake."""
     # Notices of the libraries' own future changes are not the user's business.
     warnings.filterwarnings("ignore", category=FutureWarning)
-    with standard_streams():
+    with standard_streams(), _nothing_at_home():
         try:
             app()
         except AdaMergeXError as error:

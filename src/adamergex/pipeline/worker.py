@@ -162,10 +162,10 @@ class Worker:
         return self._done[key]
 
     @contextmanager
-    def tracked(self, name: str, resumed: bool, settings: Mapping[str, Any]) -> Iterator[Log]:
+    def tracked(self, name: str, settings: Mapping[str, Any]) -> Iterator[Log]:
         """Within this context what it yields writes the curves of one training to the trackers, if there are any."""
         if self.options.trackers is None or not self.processes.is_first:
             yield lambda step, values: None
             return
-        with self.options.trackers.run(name, resumed, settings) as log:
+        with self.options.trackers.run(name, settings) as log:
             yield log

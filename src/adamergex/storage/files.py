@@ -58,7 +58,7 @@ def _below(folder: Path, name: Any) -> bool:
     return path.is_relative_to(parent) or parent.is_relative_to(path)
 
 
-def write_synced(path: Path, content: bytes) -> None:
+def write_synced(path: Path, content: bytes | memoryview) -> None:
     """Write a file and flush it to the disk, so that a later rename never leaves an empty one."""
     with path.open("wb") as file:
         file.write(content)

@@ -1,5 +1,6 @@
 """The checkpoint of a training, in one file: a training resumed from it ends with the same bytes."""
 
+import io
 import math
 import time
 import zipfile
@@ -11,8 +12,7 @@ import torch
 from accelerate import Accelerator
 
 from adamergex.distributed import Processes
-from adamergex.errors import StorageError
-from adamergex.storage.files import storage, sync
+from adamergex.storage.files import storage, write_synced
 
 
 class Clock:
@@ -107,11 +107,11 @@ class State:
         partial = self._path.with_suffix(".partial")
         with storage(self._path):
             try:
-                torch.save(state, partial)
-                sync(partial)
+                # torch's own writer hides why a disk does not take it.
+                content = io.BytesIO()
+                torch.save(state, content)
+                write_synced(partial, content.getbuffer())
                 partial.replace(self._path)
-            except RuntimeError as error:  # raised by torch's writer when the disk is full
-                raise StorageError(f"{self._path}: cannot be written: {str(error).splitlines()[0]}") from error
             finally:
                 partial.unlink(missing_ok=True)
 

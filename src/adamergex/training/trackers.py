@@ -38,13 +38,11 @@ class Trackers:
         self._names, self._project, self._folder, self._warn = list(names), project, folder, warn
 
     @contextmanager
-    def run(self, name: str, resumed: bool = False, settings: Mapping[str, Any] | None = None) -> Iterator[Log]:
+    def run(self, name: str, settings: Mapping[str, Any] | None = None) -> Iterator[Log]:
         """Within this context a run of every tracker is open; yields what writes the values of a step, by name.
 
         Args:
             name: of the run, such as `adapters/task-en`.
-            resumed: whether a training goes on. TensorBoard's curve does then; in other trackers it is a further run of the
-                same name.
             settings: of the run, for the trackers' tables.
         """
         opened: dict[Name, Any] = {}
@@ -56,7 +54,7 @@ class Trackers:
                 begun = True
                 for tracker in list(self._names):
                     with self._guarded(tracker):
-                        opened[tracker] = self._open(tracker, name, resumed, step, dict(settings or {}))
+                        opened[tracker] = self._open(tracker, name, dict(settings or {}))
             for tracker in [one for one in opened if one in self._names]:
                 with self._guarded(tracker):
                     opened[tracker].log(dict(values), step=step)
@@ -82,7 +80,7 @@ class Trackers:
                     f"{tracker} failed, and is left out from here on: {reason[0] if reason else type(error).__name__}"
                 )
 
-    def _open(self, tracker: Name, name: str, resumed: bool, step: int, settings: dict[str, Any]) -> Any:
+    def _open(self, tracker: Name, name: str, settings: dict[str, Any]) -> Any:
         from accelerate import PartialState, tracking
 
         # Trackers log by it.
@@ -90,9 +88,9 @@ class Trackers:
         opened: Any
         if tracker == "tensorboard":
             folder = self._folder / "tensorboard"
-            if not resumed:
-                remove(folder / name)
-            opened = tracking.TensorBoardTracker(name, folder, flush_secs=10, purge_step=step)
+            # Of a process that was killed: a training that goes on tells its steps from the beginning.
+            remove(folder / name)
+            opened = tracking.TensorBoardTracker(name, folder, flush_secs=10)
         elif tracker == "wandb":
             opened = tracking.WandBTracker(self._project, name=name, dir=str(self._folder), settings={"silent": True})
         elif tracker == "mlflow":

@@ -75,6 +75,7 @@ def train(
     learning_rate: float = 2e-4,
     heldout: EncodedExamples | None = None,
     on_step: Callable[[Step], None] = lambda step: None,
+    on_resumed: Callable[[list[Step]], None] = lambda steps: None,
     checkpoint: Path | None = None,
     processes: Processes | None = None,
     warn: Callable[[str], None] = lambda text: None,
@@ -93,6 +94,7 @@ def train(
         learning_rate: the peak of the schedule.
         heldout: examples to measure the loss on, before and after.
         on_step: called after every step.
+        on_resumed: called once, with the steps that an earlier process did, where there are any.
         checkpoint: a file to resume from if it exists, and to write regularly.
         processes: that train together.
         warn: told in a line that the checkpoint is damaged, and the training begins anew.
@@ -100,8 +102,9 @@ def train(
     Raises:
         ModelError: the loss or the adapter is no longer finite, or a sequence exceeds the model's context.
     """
+    told = on_step, on_resumed
     return _Training(
-        resident, examples, settings, schedule, seed, learning_rate, heldout, on_step, checkpoint, processes, warn
+        resident, examples, settings, schedule, seed, learning_rate, heldout, told, checkpoint, processes, warn
     ).run()
 
 
@@ -117,13 +120,13 @@ class _Training:
         seed: int,
         learning_rate: float,
         heldout: EncodedExamples | None,
-        on_step: Callable[[Step], None],
+        told: tuple[Callable[[Step], None], Callable[[list[Step]], None]],
         checkpoint: Path | None,
         processes: Processes | None,
         warn: Callable[[str], None],
     ):
         self.resident, self.examples, self.settings, self.schedule = resident, examples, settings, schedule
-        self.seed, self.heldout, self.on_step = seed, heldout, on_step
+        self.seed, self.heldout, (self.on_step, self.on_resumed) = seed, heldout, told
         self.processes = processes or Processes()
         self.of_epoch = examples(0)
         self.lengths = sizes(self.of_epoch)
@@ -189,7 +192,8 @@ class _Training:
             self.log, self.best, self.before = done["log"], Best(**done["best"]), done["before"]
         elif self.heldout is not None and len(self.heldout):
             self.before = self._heldout_loss()
-        self._replay()
+        if self.log:
+            self.on_resumed([Step(**row) for row in self.log])
         step = len(self.log)
         self.resident.model.train()
         epoch, batches = -1, []
@@ -204,11 +208,6 @@ class _Training:
             if self.save_is_due and step < self.steps:
                 self._save()
         return self._end(step)
-
-    def _replay(self) -> None:
-        """Show the steps that an earlier process did."""
-        if self.log:
-            self.on_step(Step(**self.log[-1]))
 
     def _step(self, number: int, batch: list[EncodedExample]) -> None:
         """One optimizer step: gradients of the mean over all predictions of the batch, whoever computes them."""

@@ -86,12 +86,15 @@ def make(params: TrainParams, inputs: Inputs, output: Path, scratch: Path, worke
         params.model, "task" if params.objective is None else "text", params.classes, params.adapter
     )
     data = _labelled(params, inputs, model, worker) if params.objective is None else _text(params, inputs, model)
-    checkpoint = scratch / "checkpoint"
-    with worker.tracked(f"adapters/{params.name}", checkpoint.exists(), _told(params)) as log:
+    with worker.tracked(f"adapters/{params.name}", _told(params)) as log:
+
+        def track(steps: list[Step]) -> None:
+            for step in steps:
+                log(step.step, {"loss": step.loss, "learning_rate": step.learning_rate, "memory": step.memory})
 
         def on_step(step: Step) -> None:
             worker.display.step(step.step, step.steps, step.tokens, step.loss)
-            log(step.step, {"loss": step.loss, "learning_rate": step.learning_rate, "memory": step.memory})
+            track([step])
 
         trained = train(
             model,
@@ -102,7 +105,8 @@ def make(params: TrainParams, inputs: Inputs, output: Path, scratch: Path, worke
             learning_rate=params.learning_rate,
             heldout=data.heldout,
             on_step=on_step,
-            checkpoint=checkpoint,
+            on_resumed=track,
+            checkpoint=scratch / "checkpoint",
             processes=worker.processes,
             warn=worker.display.warn,
         )
