@@ -102,7 +102,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Call
         folder.mkdir()
         conftest.own_data.__wrapped__(folder, tiny_model)(evaluate={"methods": ["base", "adamergex"]})
         roles = ("TASK", "TARGET", "SOURCE")
-        places = zoo.three(zoo.llama, zoo.lora, folder / "adapters")
+        places = zoo.three(lambda: conftest.tiny_llama(7, 259), zoo.lora, folder / "adapters")
         (folder / "text.txt").write_text("\n\n".join(f"good bad paragraph {n}" for n in range(60)))
         command = COMMANDS[name]
         for role, place in (*zip(roles, places, strict=True), ("MODEL", tiny_model)):
@@ -226,7 +226,7 @@ def test_a_full_disk(name: str, prepared: Callable[[str], Case], tmp_path: Path)
     case = prepared(name)
     before = sum(-(-path.stat().st_size // 4096) * 4096 for path in case.folder.rglob("*") if path.is_file())
     more = sum(-(-len(content) // 4096) * 4096 for content in case.expected.values())
-    times = count(6)
+    times = count(4)
     sizes = [before + round(more * part / times) for part in range(1, times + 1)]
     full = 0
     for size in sizes:
@@ -265,7 +265,7 @@ def _on_disk(case: Case, disk: Path, size: int, shown: Path) -> int:
 def test_files_that_may_not_grow(name: str, prepared: Callable[[str], Case], tmp_path: Path) -> None:
     case = prepared(name)
     largest = max(map(len, case.expected.values()))
-    for number in range(times := count(3)):
+    for number in range(times := count(2)):
         folder = case.in_copy(tmp_path / f"work {number}")
         most, shown = round(largest * (number + 1) / (times + 1)), tmp_path / f"shown {number}"
         status = forked(

@@ -1,14 +1,17 @@
 """A user's mistake: one line, exit status 2, nothing half-written."""
 
+import errno
 import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from adamergex.cli import main
 from adamergex.recipes import loading
 
 
@@ -65,6 +68,25 @@ def test_a_folder_without_permission_is_one_line(own_data: Callable[..., Path]) 
     done = call("run", str(path), "--output", str(path.parent / "locked/run"))
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert "no permission to write" in done.stderr
+
+
+def test_a_full_temporary_folder_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing(number: int) -> Callable[[], None]:
+        def app() -> None:
+            raise OSError(number, os.strerror(number))
+
+        return app
+
+    monkeypatch.setattr(main, "app", failing(errno.ENOSPC))
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    free = "no space left on the disk; free some and run the same command again"
+    assert (ended.value.code, capsys.readouterr().err) == (2, f"error: {tempfile.gettempdir()}: {free}\n")
+    monkeypatch.setattr(main, "app", failing(errno.EINVAL))
+    with pytest.raises(OSError, match="Invalid argument"):
+        main.main()
 
 
 def test_validate_reports_every_problem(own_data: Callable[..., Path]) -> None:

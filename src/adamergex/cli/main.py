@@ -14,6 +14,7 @@ from adamergex import __version__
 from adamergex.cli import convert, corpus, doctor, evaluate, fuse, init, merge, predict, publish, recipes, run, store
 from adamergex.cli.documents import lines
 from adamergex.errors import AdaMergeXError
+from adamergex.storage.files import full
 from adamergex.terminal import say, standard_streams
 
 app = typer.Typer(
@@ -76,12 +77,19 @@ def main() -> None:
     """Run the command line; the exit status is 2 for a user's mistake."""
     # Notices of the libraries' own future changes are not the user's business.
     warnings.filterwarnings("ignore", category=FutureWarning)
-    with standard_streams(), _nothing_at_home():
+    with standard_streams():
         try:
-            app()
+            with _nothing_at_home():
+                app()
         except AdaMergeXError as error:
             for line in lines(error):
                 say(f"error: {line}", error=True)
+            sys.exit(2)
+        except OSError as error:
+            line = full(error)
+            if line is None:
+                raise
+            say(f"error: {line}", error=True)
             sys.exit(2)
 
 

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ from adamergex.errors import NetworkError, StorageError
 _STORAGE = {
     errno.ENOSPC: "no space left on the disk; free some and run the same command again",
     errno.EDQUOT: "the disk quota is used up; free some space and run the same command again",
+    errno.EFBIG: "a file may not become that large here (file system, or ulimit -f); choose another folder, or raise the limit",
     errno.EACCES: "no permission to write; choose another folder with --output or change its rights",
     errno.EPERM: "no permission to write; choose another folder with --output or change its rights",
     errno.EROFS: "the file system is read-only; choose another folder with --output",
@@ -23,7 +25,7 @@ _STORAGE = {
 }
 
 # Errors of the disk as a whole, whichever file is named.
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 _NETWORK = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN)
 
 # Bytes of a file of settings.
@@ -50,6 +52,15 @@ def storage(folder: Path) -> Iterator[None]:
             raise StorageError(f"{error.filename}: cannot be read: {error.strerror or error}") from error
         reason = _STORAGE.get(error.errno or 0) or f"cannot be written: {error.strerror or error}"
         raise StorageError(f"{error.filename or folder}: {reason}") from error
+
+
+def full(error: OSError) -> str | None:
+    """What to say of an error that no place of ours has foreseen, if a full disk is to blame; None of others.
+
+    Libraries write in the temporary folder, and name no file then.
+    """
+    reason = _STORAGE.get(error.errno or 0)
+    return f"{error.filename or tempfile.gettempdir()}: {reason}" if reason and error.errno in _FULL else None
 
 
 def _below(folder: Path, name: Any) -> bool:
@@ -110,7 +121,7 @@ def small(path: Path) -> bytes:
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     if path.stat().st_size > _MOST_SETTINGS:
-        raise OSError(errno.EFBIG, f"{path.stat().st_size:,} bytes are too many for settings", str(path))
+        raise OSError(errno.EINVAL, f"{path.stat().st_size:,} bytes are too many for settings", str(path))
     return path.read_bytes()
 
 
