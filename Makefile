@@ -9,7 +9,7 @@ quickstart: setup  ## the whole main job on a real model, English → Slovene
 test: setup        ## the tests, offline, on tiny models; one process for each core
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not attack" -n auto --maxprocesses 8
 
-slow: setup        ## the real quickstart, cut down to a few steps; strange files in the place of every input
+slow: setup        ## the real quickstart, cut down to a few steps; strange files, kills, full disks and damage
 	$(BIN)/python -m pytest -m "slow or attack"
 
 check: setup       ## lint, format and types

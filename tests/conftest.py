@@ -115,6 +115,11 @@ def nearly_equal(tiny_model: Path) -> ResidentModel:
 @pytest.fixture
 def own_data(tmp_path: Path, tiny_model: Path) -> Callable[..., Path]:
     """Write a whole recipe with its data for the tiny model; keyword arguments replace its sections."""
+    return data_in(tmp_path, tiny_model)
+
+
+def data_in(tmp_path: Path, tiny_model: Path) -> Callable[..., Path]:
+    """As `own_data`, in any folder."""
 
     def write(**changes: Any) -> Path:
         words = {"en": ("good", "bad"), "es": ("bueno", "malo")}

@@ -100,7 +100,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Call
             return made[name]
         folder = base / name
         folder.mkdir()
-        conftest.own_data.__wrapped__(folder, tiny_model)(evaluate={"methods": ["base", "adamergex"]})
+        conftest.data_in(folder, tiny_model)(evaluate={"methods": ["base", "adamergex"]})
         roles = ("TASK", "TARGET", "SOURCE")
         places = zoo.three(lambda: conftest.tiny_llama(7, 259), zoo.lora, folder / "adapters")
         (folder / "text.txt").write_text("\n\n".join(f"good bad paragraph {n}" for n in range(60)))

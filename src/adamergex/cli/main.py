@@ -86,10 +86,9 @@ def main() -> None:
                 say(f"error: {line}", error=True)
             sys.exit(2)
         except OSError as error:
-            line = full(error)
-            if line is None:
+            if (said := full(error)) is None:
                 raise
-            say(f"error: {line}", error=True)
+            say(f"error: {said}", error=True)
             sys.exit(2)
 
 
