@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from study import RESULTS
 
-from adamergex.scoring.calibration import GUESSED, batch_bias, prior_bias, shares
+from adamergex.scoring.calibration import GUESSED, GUESSED_AGAIN, batch_bias, prior_bias, shares
 from adamergex.scoring.label_metrics import metrics
 from adamergex.scoring.statistics import cluster_means, sign_flip
 from adamergex.selection.rule import Reading, merging_pays
@@ -135,7 +135,7 @@ def bias(cell: Cell, system: str, how: str) -> np.ndarray:
     if system == RULE:
         return bias(cell, by_rule(cell), how)
     if how == "part":
-        return GUESSED * bias(cell, system, "source")
+        return (GUESSED_AGAIN if system in cell.learned else GUESSED) * bias(cell, system, "source")
     inputs = cell.scores[system][cell.dev]
     if how == "raw":
         return np.zeros(cell.labels)

@@ -119,6 +119,13 @@ def test_the_surest_half_of_each_label_is_learned(recipe: Path) -> None:
     apart = rows(run / "data/inputs-es/items.jsonl")
     assert (len(asked), len(apart)) == (70, 50)
     assert not {row["prompt"] for row in asked} & {row["prompt"] for row in apart}
+    # What learned from calibrated answers has a part of the bias in it: half of what is called for is added, and delivered.
+    answers = np.array([row["choices"] for row in rows(run / "answers/es/refined/predictions.jsonl")])
+    bias = 0.5 * prior_bias(answers, np.array([0.5, 0.5]))
+    found = json.loads((run / "delivered/es/adamergex.json").read_text())["calibration"]
+    np.testing.assert_allclose(found["bias"], bias, atol=1e-5)
+    assert found["strength"] == 0.5
+    assert json.loads((run / "calibration/es/adamergex/calibration.json").read_text())["strength"] == 0.75
 
 
 def test_what_is_learned_are_calibrated_answers(recipe: Path) -> None:

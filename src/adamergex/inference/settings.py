@@ -7,7 +7,7 @@ from pydantic import Field, field_serializer, field_validator, model_validator
 
 from adamergex.inference.systems import NAMES, Name
 from adamergex.merging.methods import METHODS, AnyMethod, Method, given
-from adamergex.scoring.calibration import FEWEST, GUESSED
+from adamergex.scoring.calibration import FEWEST, GUESSED, GUESSED_AGAIN
 from adamergex.storage.yaml_model import Section
 
 
@@ -29,7 +29,7 @@ class Calibration(Section):
         gt=0,
         le=1,
         description="the share of the bias that is added; 0.75 if left out where the source's shares are expected, which are a "
-        "guess, else all of it",
+        "guess (0.5 for what self-training learned from answers that were calibrated so), else all of it",
     )
     inputs: int = Field(
         500,
@@ -67,10 +67,14 @@ class Calibration(Section):
             raise ValueError(f"shares belong to method: prior; the method is {self.method}")
         return self
 
-    @property
-    def added(self) -> float:
-        """The share of the bias that is added."""
-        return self.strength or (GUESSED if self.from_source else 1.0)
+    def added(self, refined: bool = False) -> float:
+        """The share of the bias that is added.
+
+        Args:
+            refined: to the answers of an adapter that learned from calibrated ones.
+        """
+        guessed = GUESSED_AGAIN if refined else GUESSED
+        return self.strength or (guessed if self.from_source else 1.0)
 
     @property
     def from_source(self) -> bool:

@@ -265,11 +265,11 @@ class RunStages:
         )
         return self.add(id, "predict", params, inputs, after)
 
-    def calibrate(self, id: str, answers: str) -> str:
+    def calibrate(self, id: str, answers: str, *, refined: bool = False) -> str:
         """The bias per label that makes a system's answers to inputs without labels have the expected shares."""
         recipe, settings = self.recipe, self.recipe.evaluate.calibration
         assert recipe.task.choices is not None  # Only fixed labels are calibrated.
-        params = CalibrateParams.of(settings, recipe.task.choices)
+        params = CalibrateParams.of(settings, recipe.task.choices, refined=refined)
         inputs: dict[str, tuple[str, ...]] = {"answers": (answers,)}
         if settings.from_source:
             inputs["learned"] = (f"data/task-{recipe.source}-train",)

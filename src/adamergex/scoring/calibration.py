@@ -16,6 +16,8 @@ FEWEST = 50
 # The share of the bias that is added where expected shares are those of the source language, for want of others: docs/results.md
 # has what all of it costs where they are wrong, and what is lost where they are right.
 GUESSED = 0.75
+# The same for an adapter that learned from answers which were calibrated so: it has a part of the bias in it.
+GUESSED_AGAIN = 0.5
 
 
 def shares(labels: Sequence[int], count: int) -> np.ndarray:

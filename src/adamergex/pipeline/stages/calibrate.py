@@ -35,9 +35,16 @@ class CalibrateParams(Params):
     strength: float = 1.0
 
     @classmethod
-    def of(cls, settings: Calibration, labels: Iterable[str]) -> Self:
-        """As settings say, for a task with these labels."""
-        return cls(method=settings.method, shares=settings.shares, labels=tuple(labels), strength=settings.added)
+    def of(cls, settings: Calibration, labels: Iterable[str], *, refined: bool = False) -> Self:
+        """As settings say, for a task with these labels.
+
+        Args:
+            settings: of the recipe.
+            labels: of the task.
+            refined: whether the answers are those of an adapter that learned from calibrated ones.
+        """
+        strength = settings.added(refined)
+        return cls(method=settings.method, shares=settings.shares, labels=tuple(labels), strength=strength)
 
 
 def make(params: CalibrateParams, inputs: Inputs, output: Path, scratch: Path, worker: "Worker") -> None:

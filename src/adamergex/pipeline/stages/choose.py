@@ -191,7 +191,7 @@ def _calibration(params: ChooseParams, inputs: Inputs) -> Callable[[np.ndarray],
     if not params.task.has_fixed_labels or settings.method == "none":
         return None
     labels = tuple(params.task.choices or ())
-    how = CalibrateParams(method=settings.method, shares=settings.shares, labels=labels, strength=settings.added)
+    how = CalibrateParams(method=settings.method, shares=settings.shares, labels=labels, strength=settings.added())
     prior = calibrate.expected_shares(how, inputs)
     return lambda log_scores: log_scores + how.strength * bias_of(log_scores, prior)
 
