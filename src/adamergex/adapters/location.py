@@ -6,6 +6,7 @@ from pathlib import Path
 
 from adamergex.errors import AdapterError
 from adamergex.storage import hub
+from adamergex.storage.files import expanded
 from adamergex.storage.hub import HubName
 
 CONFIG = "adapter_config.json"
@@ -55,7 +56,7 @@ def shards(folder: Path) -> list[Path]:
 
 def short(name: str) -> str:
     """What an adapter is called that is not given a name: its folder's, its repository's, or that of its subfolder."""
-    path = Path(name).expanduser()
+    path = expanded(name)
     place = None if path.exists() else hub.parse(name)
     if place is None:
         return (path.parent if path.is_file() else path).resolve().name
@@ -79,7 +80,7 @@ def locate(name: str | Path, folder: Path | None = None, optional: Sequence[str]
         NetworkError: the hub does not answer.
     """
     text = str(name)
-    path = Path(folder or "", Path(text).expanduser())
+    path = Path(folder or "", expanded(text))
     place = None if path.exists() else hub.parse(text)
     if place is None:
         return Location(_unambiguous(path))

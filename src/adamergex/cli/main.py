@@ -1,5 +1,6 @@
 """The command line. A user's mistake ends with one line for each problem and exit status 2."""
 
+import os
 import sys
 import warnings
 from typing import Annotated
@@ -64,6 +65,14 @@ def main() -> None:
         except AdaMergeXError as error:
             for line in lines(error):
                 say(f"error: {line}", error=True)
+            sys.exit(2)
+        except OSError as error:
+            if error.filename is None:
+                raise
+            say(f"error: {os.fsdecode(error.filename)}: {error.strerror or error}", error=True)
+            sys.exit(2)
+        except MemoryError:
+            say("error: there is not enough memory for this", error=True)
             sys.exit(2)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from adamergex.data import sources
 from adamergex.data.formats import Row
 from adamergex.data.settings import Source
+from adamergex.storage.files import expanded
 from adamergex.tasks import benchmarks
 from adamergex.tasks.sampling import sample
 
@@ -57,7 +58,7 @@ def _all_rows(source: Source, folder: Path, language: str) -> Iterator[Row]:
 
 def folder_of(source: Source, folder: Path) -> Path:
     """The folder that a source's files are relative to: a benchmark's own folder, or else `folder`."""
-    return folder if source.folder is None else folder / Path(source.folder).expanduser()
+    return folder if source.folder is None else folder / expanded(source.folder)
 
 
 def fingerprint(source: Source, folder: Path, language: str) -> dict[str, Any]:
