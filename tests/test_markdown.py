@@ -6,7 +6,8 @@ import re
 import pytest
 
 from adamergex import markdown
-from adamergex.reporting.report import Report, markdown as report
+from adamergex.reporting.report import Report
+from adamergex.reporting.report import markdown as report
 from adamergex.scoring.results import Row
 
 HOSTILE = "a|b `x` <img src=x onerror=alert(1)>\n# c [d](javascript:alert(2)) \x1b[2J _e_ trust_remote_code *f*"

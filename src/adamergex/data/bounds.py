@@ -9,6 +9,8 @@ from adamergex.errors import DataError
 
 # Of text in a row: a novel. What is longer takes minutes to tokenize, and no model reads it.
 LONGEST_ROW = 2_000_000
+# Of a document of a corpus, which is cut up before it is tokenized.
+LONGEST_DOCUMENT = 2**27
 # Bytes of a line, and of JSON that is read at once.
 LONGEST_LINE = 2**28
 # Lists and objects within each other, far from where Python's own recursion ends.
@@ -55,13 +57,13 @@ def most(size: int) -> int:
     return max(_SURELY, _TIMES * size)
 
 
-def bounded(rows: Iterator[Row]) -> Iterator[Row]:
-    """The rows. Raises DataError where one has too much text, or is nested too deeply."""
+def bounded(rows: Iterator[Row], longest: int = LONGEST_ROW) -> Iterator[Row]:
+    """The rows. Raises DataError where one has more text than so many characters, or is nested too deeply."""
     for location, row in rows:
         size = length(location, row)
-        if size > LONGEST_ROW:
+        if size > longest:
             raise DataError(
-                f"{location}: {size:,} characters; expected at most {LONGEST_ROW:,} in a row: cut its text up, or leave it out"
+                f"{location}: {size:,} characters; expected at most {longest:,} in a row: cut its text up, or leave it out"
             )
         yield location, row
 

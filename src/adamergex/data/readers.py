@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import cast
 
 from adamergex.data import json_rows, tables
-from adamergex.data.bounds import BOMB, LONGEST_LINE, bounded, length, most
+from adamergex.data.bounds import BOMB, LONGEST_LINE, LONGEST_ROW, bounded, length, most
 from adamergex.data.files import decoded, lines, opened, refuse_unknown
 from adamergex.data.formats import USUAL, Format, Row, kind
 from adamergex.data.settings import Source
@@ -48,10 +48,19 @@ def corpus_format(source: Source, path: Path) -> Format:
     return form
 
 
-def rows(path: Path, form: Format = USUAL) -> Iterator[Row]:
-    """The rows of a file: pairs of a location, such as `train.jsonl:7`, and the row. Raises DataError where one is malformed."""
+def rows(path: Path, form: Format = USUAL, longest: int = LONGEST_ROW) -> Iterator[Row]:
+    """The rows of a file: pairs of a location, such as `train.jsonl:7`, and the row.
+
+    Args:
+        path: of the file.
+        form: how it is written.
+        longest: characters of a row.
+
+    Raises:
+        DataError: a row is malformed, or longer.
+    """
     refuse_unknown(path)
-    return bounded(READERS[str(kind(path))](path, form))
+    return bounded(READERS[str(kind(path))](path, form), longest)
 
 
 def standard_input() -> Iterator[Row]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from adamergex.data.bounds import LONGEST_ROW
+from adamergex.data.bounds import LONGEST_DOCUMENT
 from adamergex.data.files import lines
 from adamergex.data.formats import Format, Row, kind
 from adamergex.data.wrong_rows import each
@@ -16,7 +16,7 @@ from adamergex.errors import DataError
 # Characters, in whole lines, that are looked at for quotes.
 _LOOKED_AT = 1 << 24
 # A document may be longer than the library's 131,072 characters.
-csv.field_size_limit(LONGEST_ROW)
+csv.field_size_limit(LONGEST_DOCUMENT)
 _CLOSED = re.compile(r'"(?:[^"]|"")*"', re.DOTALL)
 _HINT = "; quote a field that holds the separator"
 _OTHERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -160,7 +160,7 @@ def _numbered(path: Path, form: Format) -> Iterator[tuple[int, list[str]]]:
     except csv.Error as error:
         reason = str(error)
         if "field limit" in reason:
-            reason = f"a field of more than {LONGEST_ROW:,} characters, or a quote is not closed"
+            reason = f"a field of more than {LONGEST_DOCUMENT:,} characters, or a quote is not closed"
         elif "unexpected end" in reason:
             reason = "a quote is not closed"
         raise DataError(
