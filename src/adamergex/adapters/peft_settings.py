@@ -76,13 +76,12 @@ _KINDS: dict[tuple[Callable[[Any], bool], str], str] = {
     (
         _is_object,
         "an object",
-    ): """alpha_pattern auto_mapping corda_config eva_config loftq_config lora_ga_config megatron_config
-        rank_pattern runtime_config tokenizer_kwargs""",
+    ): """auto_mapping corda_config eva_config loftq_config lora_ga_config megatron_config
+        runtime_config tokenizer_kwargs""",
     (
         _is_count,
         f"a whole number up to {_MOST_ROWS:,}",
-    ): """encoder_hidden_size encoder_num_layers num_attention_heads num_layers
-        num_transformer_submodules num_virtual_tokens qalora_group_size r token_dim""",
+    ): "encoder_hidden_size encoder_num_layers qalora_group_size",
     (lambda value: value in _BIASES, f"one of {', '.join(_BIASES)}"): "bias",
     (lambda value: value in _TASKS, f"one of {', '.join(_TASKS)}"): "task_type",
     (lambda value: isinstance(value, bool | str), "true, false, or the name of a way"): "init_lora_weights",

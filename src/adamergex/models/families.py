@@ -1,5 +1,6 @@
 """The family of a base model, from its configuration, and its tokenizer. Loads no weights."""
 
+import importlib.util
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
@@ -169,6 +170,12 @@ def has_its_code(checkpoint: Checkpoint) -> bool:
     named = auto_map(checkpoint.folder).get("config.json", [])
     own = {name.partition(".")[0] for name in named if "--" not in name}
     return all((checkpoint.folder / f"{module}.py").is_file() for module in own)
+
+
+def refuse_quantization(quantization: str | None) -> None:
+    """Raises ModelError where weights are to be quantized, and what does it is not installed."""
+    if quantization is not None and importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelError(f"quantization: {quantization} needs bitsandbytes; run: pip install 'adamergex[quantized]'")
 
 
 def end_tokens(checkpoint: Checkpoint, tokenizer: Any) -> tuple[int, ...]:

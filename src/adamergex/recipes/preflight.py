@@ -7,14 +7,26 @@ from pathlib import Path
 
 from adamergex.data.settings import Source
 from adamergex.errors import AdaMergeXError, RecipeError
-from adamergex.models.families import OBJECTIVES, Family, family, has_its_code, refuse_code
+from adamergex.models.families import (
+    KINDS,
+    OBJECTIVES,
+    Family,
+    family,
+    has_its_code,
+    refuse_code,
+    refuse_quantization,
+)
 from adamergex.recipes import budgets, cautions, chats, encoders, overlaps, taken_adapters
 from adamergex.recipes.recipe import Recipe
 from adamergex.storage import checkpoints
+from adamergex.tasks import loading
 from adamergex.tasks.items import Item, read_items, refuse_unequal
 from adamergex.tasks.task import Task
 from adamergex.training.reference_task import Reference
 from adamergex.training.trackers import missing
+
+# Settings of adapters that name modules of the base model; without them an adapter is on whatever modules there are.
+_MODULES = ("target_modules", "feedforward_modules", "rank_pattern", "alpha_pattern")
 
 
 @dataclass(frozen=True)
@@ -52,9 +64,11 @@ def check(recipe: Recipe, folder: Path) -> Looked:
         found = read_items(task, source, folder, language, scored, labelled)
         read.setdefault((source.model_dump_json(), language), found)
 
+    attempt(lambda: refuse_quantization(recipe.quantization))
     for task, source, language in task_sources(recipe):
-        if source.is_local:
-            attempt(partial(look_at, task, source, language))
+        attempt(
+            partial(look_at, task, source, language) if source.is_local else partial(loading.look, source, language)
+        )
     for source, language in _unlabelled(recipe):
         if source.is_local:
             attempt(partial(look_at, recipe.task, source, language, False))
@@ -76,6 +90,7 @@ def check(recipe: Recipe, folder: Path) -> Looked:
         attempt(lambda: refuse_code(model))
         attempt(lambda: problems.extend(unsuited(recipe, family(model), recipe.base_model)))
         attempt(lambda: encoders.without_new_head(recipe, model))
+        attempt(lambda: _look_for_modules(recipe, model))
         asked = [item for found in read.values() for item in found]
         attempt(lambda: problems.extend(chats.of_recipe(recipe, model, asked)))
     for language in recipe.trained_languages if recipe.reference.task is None else ():
@@ -131,6 +146,17 @@ def _look_for_device(recipe: Recipe) -> None:
         from adamergex.models.device import device
 
         device(recipe.device)
+
+
+def _look_for_modules(recipe: Recipe, model: checkpoints.Checkpoint) -> None:
+    """Raises ModelError where the recipe's adapters are to be set on modules that the base model does not have."""
+    named = recipe.adapter.structure == "ia3" or any(
+        getattr(recipe.adapter, key, None) not in (None, {}, "all-linear") for key in _MODULES
+    )
+    if named and (not model.trust_remote_code or has_its_code(model)):
+        from adamergex.models.expected import expected
+
+        expected(model, recipe.adapter, KINDS[family(model)]["text"], recipe.task.outputs)
 
 
 def _misfits(recipe: Recipe, taken: taken_adapters.Taken, model: checkpoints.Checkpoint | None) -> list[str]:

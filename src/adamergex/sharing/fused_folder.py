@@ -93,7 +93,7 @@ def prepared(
 def _found(place: str | Path, language: str | None) -> str:
     """Where the adapter is, and its `adamergex.json` where it has one: a folder, or a place on the hub at its commit."""
     path = Path(place).expanduser()
-    if language is None and ((path / CONFIG).is_file() or not path.is_dir()):
+    if language is None and (os.path.isfile(path / CONFIG) or not os.path.isdir(path)):
         return locate(place, optional=[usage.FILE]).pinned
     return str(usage.find(place, language))
 

@@ -107,7 +107,7 @@ def _local(base_model: str) -> Path | None:
     if base_model.startswith("package:"):
         raise ModelError(f"base_model {base_model}: no package that is known here; expected {PACKAGED}")
     folder = expanded(base_model)
-    if folder.is_dir():
+    if os.path.isdir(folder):
         if not (folder / "config.json").is_file():
             raise ModelError(
                 f"base_model {base_model}: the folder has no config.json; expected a Hugging Face model folder"
@@ -117,7 +117,7 @@ def _local(base_model: str) -> Path | None:
                 f"base_model {base_model}: the folder has no weights; expected model.safetensors beside config.json"
             )
         return folder
-    if folder.exists() or base_model.startswith((".", "/", "~")) or base_model.count("/") > 1:
+    if os.path.exists(folder) or base_model.startswith((".", "/", "~")) or base_model.count("/") > 1:
         raise ModelError(
             f"base_model {base_model}: no such folder; expected a Hugging Face id, a folder, or {PACKAGED}"
         )
@@ -176,7 +176,7 @@ def model_at_hand(base_model: str, trust_remote_code: bool = False, also: Sequen
     """
     if base_model == PACKAGED:
         folder = _packaged_folder()
-    elif expanded(base_model).is_dir():
+    elif os.path.isdir(expanded(base_model)):
         folder = expanded(base_model)
     else:
         try:
