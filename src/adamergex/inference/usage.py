@@ -1,7 +1,6 @@
 """`adamergex.json`: what it takes to use an adapter, beside its weights. Imports no torch."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -251,10 +250,10 @@ def find(place: str | Path, language: str | None = None) -> Path:
         RecipeError: the language has to be named.
     """
     folder = expanded(place)
-    published = None if os.path.isdir(folder) else hub.parse(str(place))
+    published = None if folder.is_dir() else hub.parse(str(place))
     if published is not None:
         return _published(str(place), published, language)
-    if not os.path.isdir(folder):
+    if not folder.is_dir():
         raise AdapterError(
             f"{place}: no such folder; expected the folder of a run or of an adapter, or user/name on the Hugging Face hub"
         )

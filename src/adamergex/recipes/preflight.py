@@ -60,18 +60,16 @@ def check(recipe: Recipe, folder: Path) -> Looked:
     read: dict[tuple[str, str], list[Item]] = {}
 
     def look_at(task: Task, source: Source, language: str, labelled: bool = True) -> None:
-        scored = task is recipe.task
-        found = read_items(task, source, folder, language, scored, labelled)
+        loading.look(source, language)
+        if not source.is_local:
+            return
+        found = read_items(task, source, folder, language, task is recipe.task, labelled)
         read.setdefault((source.model_dump_json(), language), found)
 
-    attempt(lambda: refuse_quantization(recipe.quantization))
     for task, source, language in task_sources(recipe):
-        attempt(
-            partial(look_at, task, source, language) if source.is_local else partial(loading.look, source, language)
-        )
+        attempt(partial(look_at, task, source, language))
     for source, language in _unlabelled(recipe):
-        if source.is_local:
-            attempt(partial(look_at, recipe.task, source, language, False))
+        attempt(partial(look_at, recipe.task, source, language, False))
     if recipe.reference.task is not None and not problems:
         key = recipe.reference.task.train.model_dump_json()
         counts = {
@@ -140,7 +138,8 @@ def _called(recipe: Recipe, source: Source) -> tuple[str, cautions.Role]:
 
 
 def _look_for_device(recipe: Recipe) -> None:
-    """Raises ModelError where torch does not find the device."""
+    """Raises ModelError where torch does not find the device, or what quantizes weights on it is not installed."""
+    refuse_quantization(recipe.quantization)
     # torch takes as long to import as all the rest; any machine has what auto takes.
     if recipe.device != "auto":
         from adamergex.models.device import device
@@ -153,7 +152,10 @@ def _look_for_modules(recipe: Recipe, model: checkpoints.Checkpoint) -> None:
     named = recipe.adapter.structure == "ia3" or any(
         getattr(recipe.adapter, key, None) not in (None, {}, "all-linear") for key in _MODULES
     )
-    if named and (not model.trust_remote_code or has_its_code(model)):
+    # Code that comes with a model is not run for a look.
+    if named and not model.trust_remote_code:
+        # What needs code that may not run is said once.
+        refuse_code(model)
         from adamergex.models.expected import expected
 
         expected(model, recipe.adapter, KINDS[family(model)]["text"], recipe.task.outputs)
