@@ -18,7 +18,7 @@ from adamergex.inference.predictor import differ
 from adamergex.sharing.fuse import Fused, check_foldable, fuse
 from adamergex.sharing.fused_card import card
 from adamergex.storage.checkpoints import Checkpoint, resolve
-from adamergex.storage.files import expanded, from_json, small
+from adamergex.storage.files import from_json, small
 from adamergex.storage.outputs import replaceable, replacing, resolved
 
 FIGURES, CARD = "fuse.json", "README.md"
@@ -76,8 +76,8 @@ def prepared(
     if not named:
         raise AdapterError(f"{folder}: does not say which base model it was trained on; give it with --base-model")
     inputs = {"adapter": resolved(folder)}
-    if Path(str(named)).expanduser().is_dir():
-        inputs["base model"] = resolved(Path(str(named)).expanduser())
+    if expanded(str(named)).is_dir():
+        inputs["base model"] = resolved(expanded(str(named)))
     present = replaceable(inputs, output, overwrite)
     if present and FIGURES not in present:
         raise StorageError(f"{output} is no fused model ({present[0]}), and is not replaced; choose another --output")
@@ -92,8 +92,8 @@ def prepared(
 
 def _found(place: str | Path, language: str | None) -> str:
     """Where the adapter is, and its `adamergex.json` where it has one: a folder, or a place on the hub at its commit."""
-    path = Path(place).expanduser()
-    if language is None and (os.path.isfile(path / CONFIG) or not os.path.isdir(path)):
+    path = expanded(place)
+    if language is None and ((path / CONFIG).is_file() or not path.is_dir()):
         return locate(place, optional=[usage.FILE]).pinned
     return str(usage.find(place, language))
 
