@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from adamergex.errors import RecipeError
+from adamergex.errors import RecipeError, StorageError
+from adamergex.pipeline.run import finish
 from adamergex.recipes import loading
 from adamergex.recipes.preflight import check
 
@@ -65,3 +66,10 @@ def test_several_problems_are_said_at_once(own_data: Callable[..., Path]) -> Non
         "base_model a/b/c",
         "text.es.txt",
     ]
+
+
+def test_an_output_that_cannot_be_written_down_is_refused_first(own_data: Callable[..., Path]) -> None:
+    path = own_data()
+    with pytest.raises(StorageError, match=r"out\\\\udcff' is no path that can be written down"):
+        finish(loading.load(str(path)), path.parent, path.parent / "out\udcff")
+    assert not list(path.parent.glob("out*"))

@@ -18,7 +18,7 @@ from adamergex.inference.predictor import differ
 from adamergex.sharing.fuse import Fused, check_foldable, fuse
 from adamergex.sharing.fused_card import card
 from adamergex.storage.checkpoints import Checkpoint, resolve
-from adamergex.storage.files import from_json, small
+from adamergex.storage.files import expanded, from_json, small
 from adamergex.storage.outputs import replaceable, replacing, resolved
 
 FIGURES, CARD = "fuse.json", "README.md"
