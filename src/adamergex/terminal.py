@@ -16,8 +16,8 @@ from rich.segment import Segment
 from adamergex.errors import StorageError
 
 # C0 and C1 controls but line ends and tabs, and what turns the direction of text: names of others could set a terminal's
-# title with them, move its cursor or hide a line.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+# title with them, move its cursor or hide a line. And the bytes of a file's name that are no text, which no stream takes.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _SIGNALS = (signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
 

@@ -1,18 +1,24 @@
 """Commands in processes that are forked from one which has imported everything: each costs what it does, and no start."""
 
+import gc
 import importlib
 import os
+import resource
+import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
 from adamergex.cli import main
 
+# Of memory, whatever is read.
+MOST_MEMORY = 8 * 2**30
 IMPORTED = (
     *(f"adamergex.{name}" for name in ("pipeline.run", "pipeline.evaluation", "recipes.preflight", "merging.folder")),
     *(f"adamergex.{name}" for name in ("inference.predictor", "reporting.html", "data.corpus", "models.resident")),
+    *(f"adamergex.{name}" for name in ("models.expected", "merging.inspection", "sharing.fuse")),
     *("datasets", "peft", "accelerate"),
 )
 
@@ -22,16 +28,21 @@ def warm() -> None:
     """Import what commands import."""
     for name in IMPORTED:
         importlib.import_module(name)
+    # A child that collects garbage would copy all of it.
+    gc.freeze()
 
 
-def started(command: str, folder: Path, shown: Path, before: Callable[[], object] = lambda: None) -> int:
+def started(
+    arguments: Sequence[str], folder: Path, shown: Path, before: Callable[[], object] = lambda: None, stdin: bytes = b""
+) -> int:
     """Begin a command in a process of its own, and return its number.
 
     Args:
-        command: without `adamergex`.
+        arguments: of the command line.
         folder: to call it in.
         shown: the file for what it says.
         before: called in the process before.
+        stdin: its standard input.
     """
     warm()
     child = os.fork()
@@ -43,10 +54,14 @@ def started(command: str, folder: Path, shown: Path, before: Callable[[], object
         output = os.open(shown, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         for number in (1, 2):
             os.dup2(output, number)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        read, write = os.pipe()
+        os.write(write, stdin)
+        os.close(write)
+        os.dup2(read, 0)
         # Not pytest's.
+        sys.stdin = os.fdopen(0, "r", closefd=False)
         sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
-        sys.argv = ["adamergex", *command.split()]
+        sys.argv = ["adamergex", *arguments]
         before()
         main.main()
         status = 0
@@ -66,4 +81,25 @@ def ended(process: int) -> int:
 
 def forked(command: str, folder: Path, shown: Path, before: Callable[[], object] = lambda: None) -> int:
     """The exit status of a command in a process of its own; see `started`."""
-    return ended(started(command, folder, shown, before))
+    return ended(started(command.split(), folder, shown, before))
+
+
+def run(arguments: Sequence[str], folder: Path, shown: Path, seconds: int, stdin: bytes = b"") -> tuple[int, float]:
+    """The exit status of a command, or minus the signal that ended it; and the seconds that it computed.
+
+    Args:
+        arguments: of the command line.
+        folder: that it runs in.
+        shown: where its output and its errors are written.
+        seconds: after which it is killed, with status -14.
+        stdin: its standard input.
+    """
+
+    def limits() -> None:
+        signal.alarm(seconds)
+        # A file of any size is read in parts, or not at all.
+        resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY, MOST_MEMORY))
+
+    shown.unlink(missing_ok=True)
+    _, status, used = os.wait4(started(arguments, folder, shown, limits, stdin), 0)
+    return os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime

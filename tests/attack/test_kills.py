@@ -161,7 +161,7 @@ def test_killed_at_any_moment(name: str, prepared: Callable[[str], Case], tmp_pa
     case, order = prepared(name), random.Random(name)
     folder = case.in_copy(tmp_path / "work")
     for _ in range(count(KILLS[name] // 2)):
-        process = started(case.command, folder, tmp_path / "shown")
+        process = started(case.command.split(), folder, tmp_path / "shown")
         time.sleep(order.random() * case.seconds)
         os.kill(process, signal.SIGKILL)
         ended(process)
@@ -174,7 +174,7 @@ def test_told_to_end_twice(name: str, number: signal.Signals, prepared: Callable
     case, order = prepared(name), random.Random(f"{name} {number}")
     folder = case.in_copy(tmp_path / "work")
     for _ in range(count(2)):
-        process = started(case.command, folder, tmp_path / "shown", _heard)
+        process = started(case.command.split(), folder, tmp_path / "shown", _heard)
         time.sleep(order.random() * case.seconds)
         for wait in (order.random() * 0.02, 0):
             os.kill(process, number)
@@ -192,7 +192,7 @@ def test_two_at_once(name: str, prepared: Callable[[str], Case], tmp_path: Path)
     case = prepared(name)
     folder = case.in_copy(tmp_path / "work")
     for _ in range(count(2)):
-        both = [started(case.command, folder, tmp_path / "shown") for _ in range(2)]
+        both = [started(case.command.split(), folder, tmp_path / "shown") for _ in range(2)]
         statuses = [ended(process) for process in both]
         assert 0 in statuses
         assert set(statuses) <= {0, 2}

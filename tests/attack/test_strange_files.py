@@ -3,20 +3,16 @@
 `make slow` runs it.
 """
 
-import json
 import os
 import re
-import resource
 import shutil
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests import zoo
-from tests.attack.forked import forked
+from tests.attack import forked
 
 pytestmark = pytest.mark.attack
 # Of a command that only reads what is given to it.
@@ -54,31 +50,7 @@ STRANGE: dict[str, Callable[[Path], Any]] = {
 
 
 # Plain text may hold anything that can be read.
-TEXT = {("validate text", "zeros"), ("validate text", "nested")}
-
-
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
-    """Three adapters, a recipe with its data, a corpus and rows to answer."""
-    folder = tmp_path_factory.mktemp("attack")
-    zoo.three(zoo.llama, zoo.lora, folder / "adapters")
-    data = folder / "data"
-    data.mkdir()
-    for code in ("en", "es"):
-        rows = [{"text": f"{code} {i}", "label": ("pos", "neg")[i % 2]} for i in range(8)]
-        for split in ("train", "test"):
-            named = [row | {"text": f"{split} {row['text']}"} for row in rows]
-            (data / f"{split}.{code}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in named))
-        (data / f"text.{code}.txt").write_text("\n\n".join(f"good bad paragraph {n} of {code}" for n in range(60)))
-    recipe = {
-        "name": "attacked", "base_model": str(tiny_model), "targets": ["es"],
-        "task": {"prompt": "{text}:", "answer": "label", "choices": ["pos", "neg"]}
-        | {split: f"data/{split}.{{language}}.jsonl" for split in ("train", "test")},
-        "reference": {"corpus": "data/text.{language}.txt", "characters": 800, "window": 16},
-    }  # fmt: skip
-    (folder / "recipe.yaml").write_text(json.dumps(recipe))
-    (folder / "rows.csv").write_text("text,label\n" + "".join(f"word {i},{'ab'[i % 2]}\n" for i in range(20)))
-    return folder
+TEXT = {("validate text", "nested")}
 
 
 # The file that is strange, and the command that reads it.
@@ -113,15 +85,11 @@ CASES: dict[str, tuple[str, str]] = {
 }
 
 
-def _limits() -> None:
-    signal.alarm(SECONDS)
-    # A file of any size is read in parts, or not at all.
-    resource.setrlimit(resource.RLIMIT_DATA, (8 * 2**30, 8 * 2**30))
-
-
 @pytest.mark.parametrize("kind", STRANGE)
 @pytest.mark.parametrize("case", CASES)
-def test_a_strange_file_is_one_line(kept: Path, tmp_path: Path, tiny_model: Path, case: str, kind: str) -> None:
+def test_a_strange_file_is_one_line(
+    kept: Path, warm: None, tmp_path: Path, tiny_model: Path, case: str, kind: str
+) -> None:
     folder = Path(shutil.copytree(kept, tmp_path / "work"))
     roles = dict(zip(("TASK", "TARGET", "SOURCE"), sorted((folder / "adapters").iterdir()), strict=True))
     names = {role: str(path.relative_to(folder)) for role, path in roles.items()} | {"MODEL": str(tiny_model)}
@@ -135,7 +103,7 @@ def test_a_strange_file_is_one_line(kept: Path, tmp_path: Path, tiny_model: Path
     path.unlink(missing_ok=True)
     STRANGE[kind](path)
     before = {found for found in folder.rglob("*") if ".lock" not in found.name}
-    status = forked(command, folder, tmp_path / "shown", _limits)
+    status, _ = forked.run(command.split(), folder, tmp_path / "shown", SECONDS)
     shown = (tmp_path / "shown").read_text()
     assert "Traceback" not in shown, shown[-2000:]
     if (case, kind) in TEXT:

@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,17 @@ import pytest
 import transformers.dynamic_module_utils
 
 from adamergex.cli import main
-from adamergex.errors import ModelError, RecipeError
+from adamergex.data import sources
+from adamergex.data.settings import Source
+from adamergex.errors import DataError, ModelError, RecipeError
+from adamergex.inference import usage
+from adamergex.inference.settings import Evaluate
 from adamergex.models import families
 from adamergex.models.adapter_settings import Lora
 from adamergex.models.families import load_tokenizer
 from adamergex.models.resident import ResidentModel
 from adamergex.storage.checkpoints import Checkpoint, auto_map, model_at_hand, resolve
+from adamergex.tasks.task import Task
 from tests import stand_in_for_vllm
 
 SOURCE = Path(__file__).parents[2] / "src" / "adamergex"
@@ -124,6 +130,54 @@ def test_nobody_is_asked_and_no_code_runs_unless_the_user_allows_it(
         assert call(monkeypatch, *arguments, "--trust-remote-code") == 0
         # To validate is to look, also where more is allowed.
         assert (recipe.parent / "ran").exists() == (name != "validate")
+
+
+@pytest.mark.parametrize("what", ["model", "tokenizer"])
+@pytest.mark.parametrize("name", ["plan", "fuse", "predict"])
+def test_no_other_command_runs_code_either(
+    name: str,
+    what: str,
+    coded: Callable[..., Path],
+    own_data: Callable[..., Path],
+    tiny_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = coded(what)
+    recipe = own_data(base_model=str(model))
+    here = recipe.parent
+    monkeypatch.chdir(here)
+    if name != "plan":
+        folder = adapter_of(model, tiny_model, here / "adapter")
+        asked = Task.model_validate({"prompt": "{text}", "answer": "label", "choices": ["a", "b"], "train": "x.jsonl"})
+        about = usage.described(asked, Evaluate(), "es", base_model=str(model), weights="?", dtype="float32")
+        usage.write(folder, about)
+    arguments = {"plan": [str(recipe)], "fuse": ["adapter"], "predict": ["adapter", "rows.csv"]}[name]
+    (here / "rows.csv").write_text("text,of\na,1\nb,2\n")
+    output = {"plan": "out", "fuse": "out", "predict": "out.jsonl"}[name]
+    status = call(monkeypatch, name, *arguments, "--output", output)
+    said = capsys.readouterr()
+    assert not (here / "ran").exists()
+    assert "[y/N]" not in said.out
+    # A tokenizer is copied by fuse as it is, and not loaded.
+    if (name, what) == ("fuse", "tokenizer"):
+        assert status in (0, 2)
+        return
+    assert status == 2
+    assert said.err.splitlines()[-1].endswith(ALLOWED)
+    assert not (here / output).exists()
+
+
+def test_a_script_beside_a_data_sets_files_does_not_run(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "mine.py").write_text(CODE.format(mark=str(tmp_path / "ran")))
+    (folder / "train.jsonl").write_text('{"text": "a"}\n')
+    with suppress(DataError):
+        assert [row for _, row in sources.rows(Source(dataset=str(folder), split="train"), tmp_path, "en")] == [
+            {"text": "a"}
+        ]
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_run_with_a_models_own_code_says_so_and_depends_on_it(

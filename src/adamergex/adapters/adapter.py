@@ -183,11 +183,7 @@ def load(folder: str | Path, *, lazy: bool = False) -> Adapter:
     location = locate(folder)
     record.check(location.folder, CONFIG, WEIGHTS)
     folder, origin = location.folder, str(folder if location.repository is None else location.repository)
-    config = completed(_config(folder))
-    try:
-        kind = supported(config)
-    except AdapterError as error:
-        raise AdapterError(f"{origin}: {error}") from error
+    config = configuration(folder, origin)
     weights = folder / WEIGHTS
     if not weights.exists() and (others := pickles(folder) or shards(folder)):
         what = (
@@ -203,7 +199,7 @@ def load(folder: str | Path, *, lazy: bool = False) -> Adapter:
         raise AdapterError(f"{folder}: not a PEFT adapter folder: {WEIGHTS} is missing")
     file = TensorFile(weights)
     try:
-        names = readable(file, kind)
+        names = readable(file, config["peft_type"])
     except AdapterError as error:
         raise AdapterError(f"{origin}: {error}") from error
     file.rename(names.of)
@@ -212,16 +208,29 @@ def load(folder: str | Path, *, lazy: bool = False) -> Adapter:
     return adapter
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def configuration(folder: Path, origin: str) -> dict[str, Any]:
+    """The content of `adapter_config.json`, with PEFT's own values for the numbers that it lacks.
+
+    Args:
+        folder: of the adapter.
+        origin: what the adapter is called in messages.
+
+    Raises:
+        AdapterError: there is none, it cannot be read, or its settings are not supported or not valid.
+    """
     path = folder / CONFIG
     try:
-        config: dict[str, Any] = from_json(small(path))
+        config: dict[str, Any] = completed(from_json(small(path)))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise AdapterError(absent(folder)) from error
     except OSError as error:
         raise AdapterError(f"{path}: cannot be read: {error.strerror or error}") from error
     except ValueError as error:
         raise AdapterError(f"{path}: not JSON: {error}") from error
+    try:
+        supported(config)
+    except AdapterError as error:
+        raise AdapterError(f"{origin}: {error}") from error
     return config
 
 

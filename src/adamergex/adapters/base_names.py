@@ -3,8 +3,9 @@
 import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
+
+from adamergex.storage.files import expanded
 
 _SNAPSHOT = re.compile(r"(.*/)?models--(?P<name>[^/]+)/snapshots/(?P<commit>[0-9a-f]{40})/*")
 MAIN = "main"
@@ -41,7 +42,7 @@ def base_name(config: Mapping[str, Any]) -> BaseName | None:
     if match := _SNAPSHOT.fullmatch(text):
         name = match["name"].replace("--", "/")
         return BaseName(name, match["commit"], True) if revision == MAIN else BaseName(name, revision)
-    path = Path(text).expanduser()
+    path = expanded(text)
     if path.is_dir():
         return BaseName(os.path.realpath(path), revision)
     is_path = text.startswith((".", "/", "~"))

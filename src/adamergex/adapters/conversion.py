@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from adamergex.adapters import tensor_file
+from adamergex.adapters.adapter import configuration
 from adamergex.adapters.location import CONFIG, TOKENIZER, WEIGHTS, pickles, shards
 from adamergex.adapters.tensor_file import Spec, TensorFile
 from adamergex.errors import AdapterError, StorageError
@@ -36,12 +37,11 @@ def convert(folder: Path, output: Path, overwrite: bool = False) -> list[str]:
         The names of the files that were read.
 
     Raises:
-        AdapterError: there is nothing to convert, or a file holds something else than tensors.
+        AdapterError: there is nothing to convert, its settings are not supported, or a file holds something else than tensors.
         StorageError: it cannot be written; nothing is left behind.
     """
     sources = pickles(folder) or shards(folder)
-    if not (folder / CONFIG).is_file():
-        raise AdapterError(f"{folder}: not a PEFT adapter folder: {CONFIG} is missing")
+    configuration(folder, str(folder))
     if (folder / WEIGHTS).exists():
         raise AdapterError(f"{folder}: has {WEIGHTS} already; there is nothing to convert")
     if not sources:

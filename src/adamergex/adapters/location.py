@@ -1,11 +1,13 @@
 """Where an adapter is: a folder on this machine, or a repository on the hub. The one place where names are resolved."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from adamergex.errors import AdapterError
 from adamergex.storage import hub
+from adamergex.storage.files import expanded
 from adamergex.storage.hub import HubName
 
 CONFIG = "adapter_config.json"
@@ -55,10 +57,10 @@ def shards(folder: Path) -> list[Path]:
 
 def short(name: str) -> str:
     """What an adapter is called that is not given a name: its folder's, its repository's, or that of its subfolder."""
-    path = Path(name).expanduser()
-    place = None if path.exists() else hub.parse(name)
+    path = expanded(name)
+    place = None if os.path.exists(path) else hub.parse(name)
     if place is None:
-        return (path.parent if path.is_file() else path).resolve().name
+        return (path.parent if os.path.isfile(path) else path).resolve().name
     return (place.subfolder or place.repository).rpartition("/")[2]
 
 
@@ -79,8 +81,8 @@ def locate(name: str | Path, folder: Path | None = None, optional: Sequence[str]
         NetworkError: the hub does not answer.
     """
     text = str(name)
-    path = Path(folder or "", Path(text).expanduser())
-    place = None if path.exists() else hub.parse(text)
+    path = Path(folder or "", expanded(text))
+    place = None if os.path.exists(path) else hub.parse(text)
     if place is None:
         return Location(_unambiguous(path))
     # Whoever writes a revision or a subfolder means the hub.
@@ -94,9 +96,9 @@ def locate(name: str | Path, folder: Path | None = None, optional: Sequence[str]
 
 def _unambiguous(path: Path) -> Path:
     """The folder of an adapter that a path leads to, or the path itself."""
-    if path.is_file() and (path.name == CONFIG or path.name.startswith("adapter_model")):
+    if os.path.isfile(path) and (path.name == CONFIG or path.name.startswith("adapter_model")):
         return path.parent
-    within = [] if (path / CONFIG).exists() else _within(path)
+    within = [] if os.path.exists(path / CONFIG) else _within(path)
     return within[0] if len(within) == 1 else path
 
 
@@ -110,7 +112,7 @@ def _within(folder: Path) -> list[Path]:
 
 def absent(folder: Path) -> str:
     """What to say of a folder that has no adapter: that it is not there, and what is in its place."""
-    is_folder = folder.is_dir()
+    is_folder = os.path.isdir(folder)
     around = folder if is_folder else next((above for above in folder.parents if above.is_dir()), folder)
     found = _within(around)
     shown = ", ".join(map(str, found[:5])) + ", …" * (len(found) > 5)
@@ -118,7 +120,7 @@ def absent(folder: Path) -> str:
         return f"{folder}: not a PEFT adapter folder: {CONFIG} is missing" + f"; there are adapters in {shown}" * bool(
             found
         )
-    what = "not a folder" if folder.exists() else "no such folder"
+    what = "not a folder" if os.path.exists(folder) else "no such folder"
     return f"{folder}: {what}; expected a PEFT adapter folder" + f", such as {shown}" * bool(found)
 
 

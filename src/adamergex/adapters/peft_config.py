@@ -1,11 +1,12 @@
 """`adapter_config.json`: which settings are supported, which are refused and why, and what PEFT makes of them."""
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
+from adamergex.adapters import peft_settings
 from adamergex.adapters.module_names import ending, objection
+from adamergex.adapters.peft_settings import shown
 from adamergex.errors import AdapterError
 
 STRUCTURES = {
@@ -69,15 +70,16 @@ def supported(config: Any) -> str:
         raise AdapterError(_no_structure(config))
     refused = [f"{key} ({why})" for key, why in _NOT_AN_UPDATE.items() if config.get(key)]
     understood = {*_UNDERSTOOD[kind].split(), *_NOT_AN_UPDATE, *FOREIGN, "ensure_weight_tying"}
-    refused += [f"{_shown(key)} (not known)" for key in sorted(config) if config[key] and key not in understood]
+    refused += [f"{shown(key)} (not known)" for key in sorted(config) if config[key] and key not in understood]
     initial = config.get("init_lora_weights")
     if isinstance(initial, str) and initial.startswith(_CHANGES_BASE):
         refused.append(
-            f"init_lora_weights = {_shown(initial)} (the update is relative to base weights that it changed; convert it with "
+            f"init_lora_weights = {shown(initial)} (the update is relative to base weights that it changed; convert it with "
             "save_pretrained(path_initial_model_for_weight_conversion=…))"
         )
     if refused:
         raise AdapterError(f"adapter_config.json sets what cannot be merged: {'; '.join(refused)}")
+    peft_settings.check(config)
     for key in ("target_modules", "exclude_modules", "layers_pattern", "feedforward_modules"):
         _check_names(config, key)
     for key in ("modules_to_save", "target_parameters"):
@@ -93,7 +95,7 @@ def _no_structure(config: dict[str, Any]) -> str:
     """What to say of a configuration that names no structure, or none that is supported."""
     known = ", ".join(f"{name} ({key})" for key, name in STRUCTURES.items())
     if config.get("peft_type") is not None:
-        return f"adapter_config.json describes {_shown(config['peft_type'])}; supported: {known}"
+        return f"adapter_config.json describes {shown(config['peft_type'])}; supported: {known}"
     other = next((tool for keys, tool in _OTHER_LIBRARIES if keys <= config.keys()), "another library")
     return (
         f"adapter_config.json has no peft_type: it is not PEFT's, but of {other}; convert it to PEFT's format: {known}"
@@ -124,7 +126,7 @@ def _check_names(config: Mapping[str, Any], key: str) -> None:
 
 def _check_expression(key: str, expression: str) -> None:
     if reason := objection(expression):
-        raise AdapterError(f"adapter_config.json: {key}: {_shown(expression)} {reason}")
+        raise AdapterError(f"adapter_config.json: {key}: {shown(expression)} {reason}")
 
 
 def _check_numbers(config: dict[str, Any]) -> None:
@@ -136,9 +138,9 @@ def _check_numbers(config: dict[str, Any]) -> None:
         return type(value) is int and value >= 1
 
     if not rank(config.get("r")):
-        raise AdapterError(f"adapter_config.json: r is {_shown(config.get('r'))}; expected a whole number from 1")
+        raise AdapterError(f"adapter_config.json: r is {shown(config.get('r'))}; expected a whole number from 1")
     if not number(config.get("lora_alpha")):
-        raise AdapterError(f"adapter_config.json: lora_alpha is {_shown(config.get('lora_alpha'))}; expected a number")
+        raise AdapterError(f"adapter_config.json: lora_alpha is {shown(config.get('lora_alpha'))}; expected a number")
     for key in ("rank_pattern", "alpha_pattern"):
         values = config.get(key) or {}
         is_valid = rank if key == "rank_pattern" else number
@@ -222,9 +224,3 @@ def pattern(config: Mapping[str, Any], what: str, name: str) -> Any:
         if re.match(ending(key), name):
             return value
     return config["r" if what == "rank" else "lora_alpha"]
-
-
-def _shown(value: Any) -> str:
-    """A value from a file, short and safe to print."""
-    text = json.dumps(value, default=str)
-    return text if len(text) <= 60 else text[:57] + "…"

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from adamergex.storage.files import expanded
 from adamergex.terminal import say
 
 
@@ -21,6 +22,6 @@ def convert(
     """
     from adamergex.adapters.conversion import convert as written
 
-    read = written(folder.expanduser(), output, overwrite)
+    read = written(expanded(folder), output, overwrite)
     say(f"{'converted':20} {', '.join(read)}")
     say(f"{'adapter':20} {output}")

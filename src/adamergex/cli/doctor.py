@@ -279,7 +279,7 @@ def folder(name: str, path: Path, variable: str) -> Finding:
         path: where it is; it need not exist.
         variable: what chooses another place.
     """
-    path = path.expanduser().absolute()
+    path = Path(os.path.expanduser(path)).absolute()
     there = next(place for place in (path, *path.parents) if place.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
         return Finding(name, f"{path}: cannot be written", "problem", f"choose another place with {variable}")

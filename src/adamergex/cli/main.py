@@ -87,8 +87,13 @@ def main() -> None:
             sys.exit(2)
         except OSError as error:
             if (said := full(error)) is None:
-                raise
+                if error.filename is None:
+                    raise
+                said = f"{os.fsdecode(error.filename)}: {error.strerror or error}"
             say(f"error: {said}", error=True)
+            sys.exit(2)
+        except MemoryError:
+            say("error: there is not enough memory for this", error=True)
             sys.exit(2)
 
 

@@ -9,11 +9,13 @@ import os
 import re
 import zlib
 from collections.abc import Iterable, Iterator
+from functools import partial
 from io import BufferedReader, TextIOWrapper
 from itertools import chain
 from pathlib import Path
-from typing import Any, AnyStr, cast
+from typing import Any, AnyStr
 
+from adamergex.data.bounds import LONGEST_LINE, Expanded
 from adamergex.data.formats import EXPECTED, ending, kind
 from adamergex.data.settings import Source
 from adamergex.errors import DataError
@@ -37,7 +39,7 @@ def paths(source: Source, folder: Path) -> list[Path]:
     for given in source.files or []:
         pattern = os.path.expanduser(given)
         if (folder / pattern).is_dir():
-            matches = [path for path in (folder / pattern).rglob("*") if path.is_file() and kind(path)]
+            matches = [path for path in _below(folder / pattern) if kind(path) and os.path.isfile(path)]
             missing = f"holds no file of a known format; expected {EXPECTED}"
         elif (folder / pattern).is_file():
             matches, missing = [folder / pattern], ""
@@ -54,6 +56,16 @@ def paths(source: Source, folder: Path) -> list[Path]:
     for path in distinct.values():
         refuse_unknown(path)
     return list(distinct.values())
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """All files in a folder. Raises DataError where a part of it cannot be read."""
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from error
+
+    for above, _, names in os.walk(folder, onerror=refuse):
+        yield from (Path(above, name) for name in names)
 
 
 def refuse_unknown(path: Path) -> None:
@@ -73,12 +85,16 @@ def opened(path: Path) -> BufferedReader:
 def unpacked(file: BufferedReader, path: Path) -> BufferedReader:
     """What a file holds, uncompressed where it is compressed. Reading raises one of `DAMAGED` where it is cut or damaged."""
     packed = path.suffix.lower()
+    reads: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
     if packed == ".zst":
         import pyarrow as pa
 
-        return BufferedReader(cast(Any, pa.CompressedInputStream(pa.PythonFile(file), "zstd")))
-    reads: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-    return cast(BufferedReader, reads[packed](file)) if packed in reads else file
+        content = pa.CompressedInputStream(pa.PythonFile(file), "zstd")
+    elif packed in reads:
+        content = reads[packed](file)
+    else:
+        return file
+    return BufferedReader(Expanded(content, os.fstat(file.fileno()).st_size))
 
 
 def lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
@@ -92,17 +108,26 @@ def decoded(file: BufferedReader, path: Path, encoding: str = "utf-8") -> Iterat
     number, begun = 0, b""
     try:
         if _is_utf8(encoding):
-            for number, line in enumerate(_ended(file), 1):
+            for number, line in enumerate(_ended(iter(partial(file.readline, LONGEST_LINE), b"")), 1):
                 begun = line[:2]
-                yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+                yield number, _text(path, number, line.decode("utf-8-sig" if number == 1 else "utf-8"))
         else:
             with TextIOWrapper(file, encoding, newline="\n") as text:
-                for number, decoded in enumerate(_ended(text), 1):
-                    yield number, decoded
+                for number, decoded in enumerate(_ended(iter(partial(text.readline, LONGEST_LINE), "")), 1):
+                    yield number, _text(path, number, decoded)
     except UnicodeError as error:
         raise DataError(_undecodable(path, number, encoding, number == 1 and begun in _UTF16)) from error
     except DAMAGED as error:
         raise DataError(f"{path}: cannot be read after line {number}: {error}") from error
+
+
+def _text(path: Path, number: int, line: str) -> str:
+    """A line. Raises DataError where it cannot be one of a text."""
+    if "\0" in line:
+        raise DataError(f"{path}:{number}: NUL bytes, which no text has; is it of another format, or UTF-16?")
+    if len(line) >= LONGEST_LINE:
+        raise DataError(f"{path}:{number}: a line of more than {LONGEST_LINE:,} bytes; break it up")
+    return line
 
 
 def _ended(file: Iterable[AnyStr]) -> Iterator[AnyStr]:

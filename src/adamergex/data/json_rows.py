@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from adamergex.data import nested
+from adamergex.data.bounds import LONGEST_LINE
 from adamergex.data.files import lines
 from adamergex.data.formats import Format, Row, kind
 from adamergex.data.wrong_rows import each
@@ -25,7 +26,7 @@ def rows(path: Path, form: Format) -> Iterator[Row]:
     begun = head[0][1].strip() if head else ""
     # Files of JSON lines may be too large to be read at once for a first line that is malformed.
     if begun.startswith("[") or (begun.startswith("{") and not _is_json(begun) and (begun == "{" or not is_lines)):
-        text = "".join(line for _, line in chain(head, numbered))
+        text = _whole(path, chain(head, numbered))
         try:
             yield from _listed(path, from_json(text), form)
             return
@@ -58,6 +59,19 @@ def _object(path: Path, number: int, line: str) -> Row:
     if not isinstance(row, dict):
         raise DataError(f"{path}:{number}: expected an object with keys, got {type(row).__name__}")
     return f"{path}:{number}", row
+
+
+def _whole(path: Path, numbered: _Numbered) -> str:
+    """The text of JSON that is read at once."""
+    kept, size = [], 0
+    for _, line in numbered:
+        kept.append(line)
+        size += len(line)
+        if size > LONGEST_LINE:
+            raise DataError(
+                f"{path}: more than {LONGEST_LINE:,} characters of JSON, which is read at once; write it as JSON lines (.jsonl)"
+            )
+    return "".join(kept)
 
 
 _HALF = "half of a surrogate pair, which is no character; remove it"
@@ -151,4 +165,7 @@ def _has_half_character(value: Any) -> bool:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         return True
+    except RecursionError:
+        # Whoever takes the row refuses it for its depth.
+        return False
     return False

@@ -1,5 +1,6 @@
 """Rows from files, by format: JSON, tables, Parquet, paragraphs of plain text."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -9,13 +10,16 @@ from pathlib import Path
 from typing import cast
 
 from adamergex.data import json_rows, tables
-from adamergex.data.files import decoded, lines, refuse_unknown
+from adamergex.data.bounds import BOMB, LONGEST_LINE, LONGEST_ROW, bounded, length, most
+from adamergex.data.files import decoded, lines, opened, refuse_unknown
 from adamergex.data.formats import USUAL, Format, Row, kind
 from adamergex.data.settings import Source
 from adamergex.errors import DataError
 
 # Lines that are a document of a corpus without empty lines; and how many lines say that it has none.
 BLOCK, _LOOKED_AT = 20, 2_000
+# Rows of Parquet in memory at a time.
+_BATCH = 128
 
 
 def format_of(source: Source) -> Format:
@@ -44,16 +48,25 @@ def corpus_format(source: Source, path: Path) -> Format:
     return form
 
 
-def rows(path: Path, form: Format = USUAL) -> Iterator[Row]:
-    """The rows of a file: pairs of a location, such as `train.jsonl:7`, and the row. Raises DataError where one is malformed."""
+def rows(path: Path, form: Format = USUAL, longest: int = LONGEST_ROW) -> Iterator[Row]:
+    """The rows of a file: pairs of a location, such as `train.jsonl:7`, and the row.
+
+    Args:
+        path: of the file.
+        form: how it is written.
+        longest: characters of a row.
+
+    Raises:
+        DataError: a row is malformed, or longer.
+    """
     refuse_unknown(path)
-    return READERS[str(kind(path))](path, form)
+    return bounded(READERS[str(kind(path))](path, form), longest)
 
 
 def standard_input() -> Iterator[Row]:
     """The rows of JSON lines on standard input, as they come. Raises DataError as `rows`."""
     name = Path("standard input")
-    return json_rows.objects(decoded(cast(BufferedReader, sys.stdin.buffer), name), name)
+    return bounded(json_rows.objects(decoded(cast(BufferedReader, sys.stdin.buffer), name), name))
 
 
 def _parquet(path: Path, _: Format) -> Iterator[Row]:
@@ -62,10 +75,19 @@ def _parquet(path: Path, _: Format) -> Iterator[Row]:
 
     number = 0
     try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches():
+        with opened(path) as stored, pq.ParquetFile(stored) as file:
+            left = most(os.fstat(stored.fileno()).st_size)
+            groups = (file.metadata.row_group(group) for group in range(file.metadata.num_row_groups))
+            if any(group.total_byte_size > max(left, LONGEST_LINE) for group in groups):
+                raise OSError(BOMB)
+            # A value that stands there once may be that of all rows: few of them are expanded at a time.
+            for batch in file.iter_batches(_BATCH):
                 for row in batch.to_pylist():
-                    yield f"{path}[{number}]", row
+                    location = f"{path}[{number}]"
+                    left -= length(location, row)
+                    if left < 0:
+                        raise OSError(BOMB)
+                    yield location, row
                     number += 1
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: cannot be read as Parquet: {error}") from error

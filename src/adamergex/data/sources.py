@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from adamergex.data import nested, packaged, readers
+from adamergex.data.bounds import LONGEST_DOCUMENT, LONGEST_ROW, bounded
 from adamergex.data.files import opened, paths
 from adamergex.data.formats import Row, ending
 from adamergex.data.settings import Source
@@ -104,16 +105,17 @@ def _as_text(value: Any) -> str:
 
 
 def _all_rows(source: Source, folder: Path, language: str, corpus: bool) -> Iterator[Row]:
+    longest = LONGEST_DOCUMENT if corpus else LONGEST_ROW
     if source.files is not None:
         for path in paths(source, folder):
             form = readers.corpus_format(source, path) if corpus else readers.format_of(source)
-            yield from readers.rows(path, form)
+            yield from readers.rows(path, form, longest)
     elif source.package is not None:
         split = source.split or "train"
         for number, row in enumerate(packaged.rows(source.package, language, split)):
             yield f"{source.package}/{language}:{split}[{number}]", row
     else:
-        yield from _hub(source, shuffled=corpus)
+        yield from bounded(_hub(source, shuffled=corpus), longest)
 
 
 def fingerprint(source: Source, folder: Path, language: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+from adamergex.data.bounds import LONGEST_DOCUMENT
 from adamergex.data.files import lines
 from adamergex.data.formats import Format, Row, kind
 from adamergex.data.wrong_rows import each
@@ -15,7 +16,7 @@ from adamergex.errors import DataError
 # Characters, in whole lines, that are looked at for quotes.
 _LOOKED_AT = 1 << 24
 # A document may be longer than the library's 131,072 characters.
-csv.field_size_limit(2**31 - 1)
+csv.field_size_limit(LONGEST_DOCUMENT)
 _CLOSED = re.compile(r'"(?:[^"]|"")*"', re.DOTALL)
 _HINT = "; quote a field that holds the separator"
 _OTHERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -157,7 +158,11 @@ def _numbered(path: Path, form: Format) -> Iterator[tuple[int, list[str]]]:
         for number, fields in _with_quotes(text, separator):
             yield number, fields
     except csv.Error as error:
-        reason = "a quote is not closed" if "unexpected end" in str(error) else str(error)
+        reason = str(error)
+        if "field limit" in reason:
+            reason = f"a field of more than {LONGEST_DOCUMENT:,} characters, or a quote is not closed"
+        elif "unexpected end" in reason:
+            reason = "a quote is not closed"
         raise DataError(
             f"{path}: after line {number}: {reason}; write quotes: false where quotes are characters"
         ) from error

@@ -20,7 +20,7 @@ from typing import Any
 
 from adamergex.errors import AdaMergeXError, NetworkError, StorageError
 from adamergex.execution import stage
-from adamergex.storage.files import from_json, read_json, sha256
+from adamergex.storage.files import expanded, from_json, read_json, sha256
 from adamergex.storage.record import MARK, Record, listed
 
 # A file that no stage lists may be one whose stage is being written.
@@ -65,7 +65,7 @@ class Store:
 
         self.place = place
         with self._asking():
-            url = place if "://" in place else str(Path(place).expanduser().absolute())
+            url = place if "://" in place else str(expanded(place).absolute())
             self._files, root = fsspec.core.url_to_fs(url)
         self._root = str(root).rstrip("/")
         # Only here a file that is half-written can be seen, and a folder has to be made before it is written to.

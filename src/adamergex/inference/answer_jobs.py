@@ -10,7 +10,7 @@ from adamergex.inference import journal_folder
 from adamergex.inference.row_file import FOUND, STANDARD, Looked, Reading, RowFile
 from adamergex.inference.rows_calibration import Calibrating, Wish
 from adamergex.inference.usage import Usage
-from adamergex.storage.outputs import refuse_link
+from adamergex.storage.outputs import refuse_link, resolved
 
 PREDICTION, PROBABILITY, READABLE = "prediction", "probability", "readable"
 
@@ -114,6 +114,7 @@ def _output(rows: RowFile, given: str | None, overwrite: bool) -> Path | None:
     if given == STANDARD or (given is None and rows.is_standard):
         return None
     path = Path(given) if given is not None else _beside(rows)
+    resolved(path)
     refuse_link(path)
     journal_folder.clear(path)
     ending = _ending(path)

@@ -224,6 +224,8 @@ def predictor(
                 [f"--base-model {base_model}: {folder} is a whole model, with the adapter in it; leave it out"]
             )
         return Predictor(folder, resolve(str(folder), trust_remote_code), batch_size, raw, device)
+    # A look at what is refused, before a base model is looked for and hashed.
+    adapters.load(folder, lazy=True)
     checkpoint = resolve(base_model or known.base_model, trust_remote_code)
     if base_model is None and differ(known.weights, checkpoint.fingerprint):
         raise ModelError(

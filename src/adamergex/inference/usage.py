@@ -15,7 +15,7 @@ from adamergex.data import nested
 from adamergex.errors import AdapterError, RecipeError
 from adamergex.inference.settings import Evaluate
 from adamergex.storage import hub, record
-from adamergex.storage.files import small
+from adamergex.storage.files import expanded, small
 from adamergex.storage.hub import HubName
 from adamergex.storage.yaml_model import Section
 from adamergex.tasks.task import AnswerKind, Conversational, Task
@@ -249,7 +249,7 @@ def find(place: str | Path, language: str | None = None) -> Path:
         NetworkError: the hub does not answer.
         RecipeError: the language has to be named.
     """
-    folder = Path(place).expanduser()
+    folder = expanded(place)
     published = None if folder.is_dir() else hub.parse(str(place))
     if published is not None:
         return _published(str(place), published, language)

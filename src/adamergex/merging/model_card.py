@@ -1,9 +1,10 @@
 """The model card of a merged adapter: what it was made of and how, for whoever finds the folder."""
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
+
+from adamergex.markdown import code, fenced, line, row
 
 CITATION = """```bibtex
 @inproceedings{zhao2025adamergex,
@@ -38,14 +39,14 @@ def card(facts: Mapping[str, Any]) -> str:
     """
     sections = [_front(facts), f"# {_title(facts)}", _opening(facts), _settings(facts), _inputs(facts)]
     if facts.get("warnings"):
-        sections += ["## Know before use", "\n".join(f"- {_plain(line)}" for line in facts["warnings"])]
+        sections += ["## Know before use", "\n".join(f"- {line(warning)}" for warning in facts["warnings"])]
     if facts.get("task"):
-        sections += ["## The prompt it expects", f"```\n{facts['task']}\n```"]
+        sections += ["## The prompt it expects", fenced(str(facts["task"]))]
     if facts.get("taken"):
-        taken = "\n".join(f"- {_PARTS[role]}: {text}" for role, text in facts["taken"].items())
+        taken = "\n".join(f"- {_PARTS[role]}: {line(text)}" for role, text in facts["taken"].items())
         sections += ["## Taken as they were, not trained in the run", taken]
     if facts.get("corpora"):
-        corpora = "\n".join(f"- {language}: {text}" for language, text in facts["corpora"].items())
+        corpora = "\n".join(f"- {line(language)}: {line(text)}" for language, text in facts["corpora"].items())
         sections += ["## The plain text it learned the languages from", corpora]
     sections += ["## Use", _use(facts)]
     if is_packaged(facts):
@@ -85,7 +86,7 @@ def _title(facts: Mapping[str, Any]) -> str:
 
 
 def _opening(facts: Mapping[str, Any]) -> str:
-    base = f"`{facts['base_model']}`" if facts["base_model"] else "a base model that its inputs do not name"
+    base = code(facts["base_model"]) if facts["base_model"] else "a base model that its inputs do not name"
     return (
         f"This {facts['structure']} adapter of {base} was merged with {facts['title']}\n"
         f"([arXiv {facts['arxiv']}](https://arxiv.org/abs/{facts['arxiv']})) from adapters of the same base model:\n\n"
@@ -105,20 +106,13 @@ def _settings(facts: Mapping[str, Any]) -> str:
     if facts.get("drift") is not None:
         rows.append(("how far the A lie apart", f"{facts['drift']:.3f} of their norm"))
     if facts.get("weights"):
-        rows.append(("base model's weights", f"`{facts['weights']}`"))
-    return "| | |\n|---|---|\n" + "\n".join(f"| {key} | {value} |" for key, value in rows)
+        rows.append(("base model's weights", facts["weights"]))
+    return "| | |\n|---|---|\n" + "\n".join(row((line(key), line(str(value)))) for key, value in rows)
 
 
 def _inputs(facts: Mapping[str, Any]) -> str:
-    rows = "\n".join(
-        f"| {_PARTS[role]} | {_plain(name)} | `{digest}` |" for role, (name, digest) in facts["inputs"].items()
-    )
+    rows = "\n".join(row((_PARTS[role], line(name), code(digest))) for role, (name, digest) in facts["inputs"].items())
     return f"| input | folder | SHA-256 of adapter_model.safetensors |\n|---|---|---|\n{rows}"
-
-
-def _plain(text: str) -> str:
-    """A text of others, such as a folder's name, as Markdown that shows it and does nothing else."""
-    return re.sub(r"[\\`*\[\]<>|]", r"\\\g<0>", text)
 
 
 def is_packaged(facts: Mapping[str, Any]) -> bool:
@@ -130,11 +124,11 @@ def _use(facts: Mapping[str, Any]) -> str:
     base = json.dumps(facts["base_model"] or "THE BASE MODEL")
     resolved = "\nfrom adamergex import resolve\n" if is_packaged(facts) else ""
     where = f"resolve({base}).folder" if resolved else base
-    code = ", trust_remote_code=True" if facts.get("trust_remote_code") else ""
+    allowed = ", trust_remote_code=True" if facts.get("trust_remote_code") else ""
     return f"""```python
 from peft import PeftModel
 from transformers import {facts["auto_class"]}
 {resolved}
-base = {facts["auto_class"]}.from_pretrained({where}{code})
+base = {facts["auto_class"]}.from_pretrained({where}{allowed})
 model = PeftModel.from_pretrained(base, "PATH OF THIS FOLDER")
 ```"""

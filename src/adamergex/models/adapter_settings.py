@@ -7,6 +7,8 @@ from pydantic import Discriminator, Field, Tag, field_validator
 from adamergex.adapters.module_names import objection
 from adamergex.storage.yaml_model import Section
 
+# No module has as many rows.
+_LARGEST = 2**16
 Modules = list[str] | Literal["all-linear"]
 
 
@@ -14,7 +16,7 @@ class Lora(Section):
     """LoRA (arXiv 2106.09685); rank and alpha are the paper's. rsLoRA: arXiv 2312.03732; DoRA: arXiv 2402.09353."""
 
     structure: Literal["lora"] = "lora"
-    r: int = Field(8, ge=1)
+    r: int = Field(8, ge=1, le=_LARGEST)
     alpha: float = Field(16, gt=0, allow_inf_nan=False)
     dropout: float = Field(0.0, ge=0, lt=1)
     rslora: bool = Field(False, description="scale by alpha / √r in place of alpha / r")
@@ -22,7 +24,7 @@ class Lora(Section):
     target_modules: Annotated[Modules, Field(min_length=1)] = Field(
         "all-linear", description="names of linear modules; all-linear is every one but the output's"
     )
-    rank_pattern: dict[str, Annotated[int, Field(ge=1)]] = Field(
+    rank_pattern: dict[str, Annotated[int, Field(ge=1, le=_LARGEST)]] = Field(
         default_factory=dict, description="module name or regular expression → a rank of its own"
     )
     alpha_pattern: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
@@ -54,7 +56,9 @@ class Prefix(Section):
     """Prefix tuning (arXiv 2101.00190): keys and values of virtual tokens in every layer."""
 
     structure: Literal["prefix"]
-    virtual_tokens: int = Field(20, ge=1, description="how many virtual tokens stand before every sequence")
+    virtual_tokens: int = Field(
+        20, ge=1, le=_LARGEST, description="how many virtual tokens stand before every sequence"
+    )
     spread: float = Field(
         0.02, gt=0, allow_inf_nan=False, description="standard deviation of the seeded start, the same for all adapters"
     )

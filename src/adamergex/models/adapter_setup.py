@@ -125,7 +125,7 @@ def as_given(config: Mapping[str, Any], kind: Kind, origin: str) -> peft.PeftCon
         own |= {"prefix_projection": False, "task_type": own.get("task_type") or _TASK_TYPES[kind]}
     try:
         return peft.PeftConfig.from_peft_type(**own)
-    except (ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # PEFT passes on all kinds of errors
         raise ModelError(f"{origin}: PEFT does not read adapter_config.json: {first_line(error)}") from error
 
 
@@ -154,7 +154,7 @@ def attach(model: torch.nn.Module, config: peft.PeftConfig, slot: str, origin: s
     """
     try:
         attached = peft.get_peft_model(model, config, adapter_name=slot)
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except Exception as error:  # PEFT passes on all kinds of errors
         raise ModelError(f"{origin}: {first_line(error)}") from error
     # PEFT adds the names of heads each time.
     if getattr(config, "modules_to_save", None):

@@ -1,12 +1,13 @@
 """The family of a base model, from its configuration, and its tokenizer. Loads no weights."""
 
+import importlib.util
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
 from adamergex.data.special_tokens import end_of_sequence
 from adamergex.errors import ModelError
 from adamergex.storage.checkpoints import Checkpoint, auto_map
-from adamergex.storage.files import from_json, small
+from adamergex.storage.model_files import configuration, generation
 
 Family = Literal["causal", "seq2seq", "encoder"]
 # How a model predicts: the next token, the decoder's next token, a hidden token, or a class for the sequence.
@@ -68,7 +69,7 @@ def family(checkpoint: Checkpoint) -> Family:
     Raises:
         ModelError: the configuration cannot be read.
     """
-    config = _config(checkpoint)
+    config = configuration(checkpoint.folder, checkpoint.name)
     if config.get("is_encoder_decoder"):
         return "seq2seq"
     architecture = str((config.get("architectures") or [""])[0])
@@ -97,7 +98,7 @@ def has_head(checkpoint: Checkpoint, labels: Sequence[str], outputs: int) -> boo
     Raises:
         ModelError: the configuration cannot be read.
     """
-    config = _config(checkpoint)
+    config = configuration(checkpoint.folder, checkpoint.name)
     names = config.get("id2label")
     if not str((config.get("architectures") or [""])[0]).endswith("ForSequenceClassification"):
         return False
@@ -111,23 +112,13 @@ def has_head(checkpoint: Checkpoint, labels: Sequence[str], outputs: int) -> boo
     return unnamed or outputs != len(labels) or theirs == [label.casefold() for label in labels]
 
 
-def _config(checkpoint: Checkpoint) -> dict[str, Any]:
-    try:
-        config: dict[str, Any] = from_json(small(checkpoint.folder / "config.json"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"base_model {checkpoint.name}: its config.json cannot be read: {error}") from error
-    if not isinstance(config, dict):
-        raise ModelError(f"base_model {checkpoint.name}: its config.json is no object with keys")
-    return config
-
-
 def context_of(checkpoint: Checkpoint) -> int | None:
     """The longest sequence that a model has positions for by its configuration, in tokens; None where that names no limit.
 
     Raises:
         ModelError: the configuration cannot be read.
     """
-    config = _config(checkpoint)
+    config = configuration(checkpoint.folder, checkpoint.name)
     config |= config.get("text_config") or {}
     limit = config.get("max_position_embeddings", config.get("n_positions"))
     return limit if isinstance(limit, int) else None
@@ -181,6 +172,12 @@ def has_its_code(checkpoint: Checkpoint) -> bool:
     return all((checkpoint.folder / f"{module}.py").is_file() for module in own)
 
 
+def refuse_quantization(quantization: str | None) -> None:
+    """Raises ModelError where weights are to be quantized, and what does it is not installed."""
+    if quantization is not None and importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelError(f"quantization: {quantization} needs bitsandbytes; run: pip install 'adamergex[quantized]'")
+
+
 def end_tokens(checkpoint: Checkpoint, tokenizer: Any) -> tuple[int, ...]:
     """The tokens that end generation: the checkpoint's, and the tokenizer's end-of-sequence, which training appends.
 
@@ -191,13 +188,8 @@ def end_tokens(checkpoint: Checkpoint, tokenizer: Any) -> tuple[int, ...]:
         ModelError: one of the files cannot be read.
     """
     ends: list[int] = []
-    for name in ("generation_config.json", "config.json"):
-        try:
-            config = from_json(small(checkpoint.folder / name))
-        except FileNotFoundError:
-            continue
-        except (OSError, ValueError) as error:
-            raise ModelError(f"base_model {checkpoint.name}: its {name} cannot be read: {error}") from error
+    for read in (generation, configuration):
+        config = read(checkpoint.folder, checkpoint.name)
         value = config.get("eos_token_id", (config.get("text_config") or {}).get("eos_token_id"))
         ends = ends or ([value] if isinstance(value, int) else list(value or ()))
     end = end_of_sequence(tokenizer)

@@ -6,7 +6,6 @@ no Python code that comes with the model is run.
 
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import peft
@@ -20,6 +19,7 @@ from adamergex.models import adapter_setup
 from adamergex.models.families import Family, does_not_load, family
 from adamergex.storage import hub
 from adamergex.storage.checkpoints import PACKAGED, Checkpoint, model_at_hand
+from adamergex.storage.files import expanded
 
 BY_TASK = {
     "SEQ_CLS": "AutoModelForSequenceClassification",
@@ -40,9 +40,7 @@ def here(base_model: str) -> Checkpoint:
     Raises:
         ModelError: it is not here.
     """
-    is_here = (
-        base_model == PACKAGED or Path(base_model).expanduser().is_dir() or hub.is_cached(base_model, "config.json")
-    )
+    is_here = base_model == PACKAGED or expanded(base_model).is_dir() or hub.is_cached(base_model, "config.json")
     checkpoint = model_at_hand(base_model) if is_here else None
     if checkpoint is None:
         raise ModelError(

@@ -17,7 +17,7 @@ from adamergex.models.adapter_settings import AdapterSettings, Prefix
 from adamergex.models.base_model import BaseModel
 from adamergex.models.device import default_device
 from adamergex.models.encoded import EncodedExample
-from adamergex.models.families import Kind, does_not_load, end_tokens, greedy, load_tokenizer
+from adamergex.models.families import Kind, does_not_load, end_tokens, greedy, load_tokenizer, refuse_quantization
 from adamergex.models.layout_probe import LayoutChoice, choose
 from adamergex.models.likelihood import cross_entropy
 from adamergex.models.target_logits import BatchLayout, target_logits
@@ -262,12 +262,7 @@ def _load(
 
 def _bits(quantization: str, dtype: str) -> transformers.BitsAndBytesConfig:
     """How bitsandbytes is to hold the frozen weights: QLoRA's settings (arXiv 2305.14314) in 4 bits, LLM.int8() in 8."""
-    try:
-        import bitsandbytes  # noqa: F401
-    except ImportError as error:
-        raise ModelError(
-            f"quantization: {quantization} needs bitsandbytes; run: pip install 'adamergex[quantized]'"
-        ) from error
+    refuse_quantization(quantization)
     if quantization == "8bit":
         return transformers.BitsAndBytesConfig(load_in_8bit=True)
     return transformers.BitsAndBytesConfig(

@@ -31,6 +31,7 @@ from adamergex.scoring.results import TESTS
 from adamergex.selection.scale_curve import tried
 from adamergex.storage.checkpoints import Checkpoint, resolve
 from adamergex.storage.files import sha256
+from adamergex.storage.outputs import resolved
 
 
 def evaluate(
@@ -105,6 +106,7 @@ def compare(
     processes = Processes()
     shown = display if display is not None and processes.is_first else Silent()
     shared = opened(store, processes)
+    resolved(output)  # Or else what is written in it cannot say where it is.
     run_folder = RunFolder(output)
     with held(run_folder, processes):
         adapters = {name: load(path, lazy=True) for name, path in request.adapters.items()}

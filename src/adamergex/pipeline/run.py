@@ -28,6 +28,7 @@ from adamergex.reporting.report import Report
 from adamergex.reporting.results import Results
 from adamergex.storage.checkpoints import Checkpoint, resolve
 from adamergex.storage.files import relative
+from adamergex.storage.outputs import resolved
 from adamergex.training.trackers import Trackers
 
 
@@ -101,6 +102,7 @@ def finish(
     if looked.unreachable:
         raise NetworkError("; ".join(looked.unreachable))
     shared = opened(store, processes)
+    resolved(output or place(whole))  # Or else what is written in it cannot say where it is.
     run_folder = RunFolder(output or place(whole))
     with held(run_folder, processes):
         shown = display if display is not None and processes.is_first else Silent()

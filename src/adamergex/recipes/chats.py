@@ -1,13 +1,13 @@
 """Whether a base model can be asked as an assistant: its family, and its chat template."""
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 from adamergex.models import chat
 from adamergex.models.families import family, load_tokenizer
 from adamergex.recipes.recipe import Recipe
 from adamergex.scoring.systems import Asking
 from adamergex.storage.checkpoints import PACKAGED, Checkpoint, model_at_hand
+from adamergex.storage.files import expanded
 from adamergex.tasks.conversations import Role
 from adamergex.tasks.items import Item
 from adamergex.tasks.task import Task
@@ -84,7 +84,7 @@ def _shapes(task: Task, asking: Asking) -> list[tuple[Role, ...]]:
 
 def _is_whole(checkpoint: Checkpoint) -> bool:
     """Whether all files of a checkpoint are here that it has: of a model on the hub that is at hand, a few small ones are."""
-    is_local = checkpoint.name == PACKAGED or Path(checkpoint.name).expanduser().is_dir()
+    is_local = checkpoint.name == PACKAGED or expanded(checkpoint.name).is_dir()
     return bool(checkpoint.fingerprint) or is_local
 
 

@@ -1,9 +1,9 @@
 """Which recipes and evaluations an encoder supports: it only classifies, with a head that has to be trained."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from adamergex.adapters.adapter import configuration
 from adamergex.errors import RecipeError
 from adamergex.models.families import family, has_head
 from adamergex.recipes.recipe import Recipe
@@ -120,5 +120,5 @@ def _wordings(task: Task) -> list[str]:
 
 def _saves_head(folder: Path) -> bool:
     """Whether a trained head is saved with an adapter, by its configuration."""
-    saved = json.loads((folder / "adapter_config.json").read_bytes()).get("modules_to_save") or ()
+    saved = configuration(folder, str(folder)).get("modules_to_save") or ()
     return not _HEADS.isdisjoint(saved)

@@ -18,6 +18,7 @@ from adamergex.recipes.columns import Table
 from adamergex.recipes.drafting import REFINABLE, Corpus, Draft, column_name
 from adamergex.recipes.survey import Labelled
 from adamergex.storage import checkpoints
+from adamergex.storage.files import expanded
 
 WIKIPEDIA = "wikipedia"
 # Labels that are numbers are asked for by name where there are no more than these.
@@ -259,7 +260,7 @@ class Interview:
         if given == WIKIPEDIA:
             self.lines.append((f"text ({language})", "Wikipedia, from the Hugging Face hub"))
             return Corpus()
-        pattern = str(Path(given).expanduser())
+        pattern = str(expanded(given))
         found = plain_text.look(pattern, language)
         facts = (
             f"{given}: {found.files:,} file{'s' * (found.files != 1)}",

@@ -7,14 +7,26 @@ from pathlib import Path
 
 from adamergex.data.settings import Source
 from adamergex.errors import AdaMergeXError, RecipeError
-from adamergex.models.families import OBJECTIVES, Family, family, has_its_code, refuse_code
+from adamergex.models.families import (
+    KINDS,
+    OBJECTIVES,
+    Family,
+    family,
+    has_its_code,
+    refuse_code,
+    refuse_quantization,
+)
 from adamergex.recipes import budgets, cautions, chats, encoders, overlaps, taken_adapters
 from adamergex.recipes.recipe import Recipe
 from adamergex.storage import checkpoints
+from adamergex.tasks import loading
 from adamergex.tasks.items import Item, read_items, refuse_unequal
 from adamergex.tasks.task import Task
 from adamergex.training.reference_task import Reference
 from adamergex.training.trackers import missing
+
+# Settings of adapters that name modules of the base model; without them an adapter is on whatever modules there are.
+_MODULES = ("target_modules", "feedforward_modules", "rank_pattern", "alpha_pattern")
 
 
 @dataclass(frozen=True)
@@ -48,16 +60,16 @@ def check(recipe: Recipe, folder: Path) -> Looked:
     read: dict[tuple[str, str], list[Item]] = {}
 
     def look_at(task: Task, source: Source, language: str, labelled: bool = True) -> None:
-        scored = task is recipe.task
-        found = read_items(task, source, folder, language, scored, labelled)
+        loading.look(source, language)
+        if not source.is_local:
+            return
+        found = read_items(task, source, folder, language, task is recipe.task, labelled)
         read.setdefault((source.model_dump_json(), language), found)
 
     for task, source, language in task_sources(recipe):
-        if source.is_local:
-            attempt(partial(look_at, task, source, language))
+        attempt(partial(look_at, task, source, language))
     for source, language in _unlabelled(recipe):
-        if source.is_local:
-            attempt(partial(look_at, recipe.task, source, language, False))
+        attempt(partial(look_at, recipe.task, source, language, False))
     if recipe.reference.task is not None and not problems:
         key = recipe.reference.task.train.model_dump_json()
         counts = {
@@ -76,6 +88,7 @@ def check(recipe: Recipe, folder: Path) -> Looked:
         attempt(lambda: refuse_code(model))
         attempt(lambda: problems.extend(unsuited(recipe, family(model), recipe.base_model)))
         attempt(lambda: encoders.without_new_head(recipe, model))
+        attempt(lambda: _look_for_modules(recipe, model))
         asked = [item for found in read.values() for item in found]
         attempt(lambda: problems.extend(chats.of_recipe(recipe, model, asked)))
     for language in recipe.trained_languages if recipe.reference.task is None else ():
@@ -125,12 +138,27 @@ def _called(recipe: Recipe, source: Source) -> tuple[str, cautions.Role]:
 
 
 def _look_for_device(recipe: Recipe) -> None:
-    """Raises ModelError where torch does not find the device."""
+    """Raises ModelError where torch does not find the device, or what quantizes weights on it is not installed."""
+    refuse_quantization(recipe.quantization)
     # torch takes as long to import as all the rest; any machine has what auto takes.
     if recipe.device != "auto":
         from adamergex.models.device import device
 
         device(recipe.device)
+
+
+def _look_for_modules(recipe: Recipe, model: checkpoints.Checkpoint) -> None:
+    """Raises ModelError where the recipe's adapters are to be set on modules that the base model does not have."""
+    named = recipe.adapter.structure == "ia3" or any(
+        getattr(recipe.adapter, key, None) not in (None, {}, "all-linear") for key in _MODULES
+    )
+    # Code that comes with a model is not run for a look.
+    if named and not model.trust_remote_code:
+        # What needs code that may not run is said once.
+        refuse_code(model)
+        from adamergex.models.expected import expected
+
+        expected(model, recipe.adapter, KINDS[family(model)]["text"], recipe.task.outputs)
 
 
 def _misfits(recipe: Recipe, taken: taken_adapters.Taken, model: checkpoints.Checkpoint | None) -> list[str]:

@@ -16,6 +16,7 @@ from adamergex.models.families import KINDS, family
 from adamergex.recipes.merges import candidates, method_settings
 from adamergex.recipes.recipe import Recipe
 from adamergex.storage.checkpoints import Checkpoint
+from adamergex.storage.files import expanded
 
 _OWN = "the recipe's adapters"
 
@@ -107,7 +108,7 @@ def unfit(recipe: Recipe, adapters: Mapping[str, Adapter], checkpoint: Checkpoin
 def _other_base(adapters: Mapping[str, Adapter], checkpoint: Checkpoint) -> list[str]:
     """The adapters that say that they are of another base model; one that says nothing is believed to be of this one."""
     name = checkpoint.name
-    folder = Path(name).expanduser()
+    folder = expanded(name)
     lines = off_base(adapters, str(folder.resolve()) if folder.is_dir() else name, checkpoint.fingerprint)
     return [
         f"{line.partition(', and is scored')[0]}, and the recipe's base_model is {name}; if the weights are the same, say so with "

@@ -9,6 +9,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from adamergex.markdown import line
+from adamergex.markdown import row as table_row
 from adamergex.reporting.metrics import FURTHER, beside, further, metric_name, over_seeds, shown
 from adamergex.reporting.verdict import DID, format_p, nothing_done, verdict
 from adamergex.scoring.results import Row
@@ -200,20 +202,20 @@ def markdown(report: Report, curves: str | None) -> str:
         report: the data.
         curves: the path of an image of the training curves, if there is one.
     """
-    parts = [f"# {report.title}", ""]
+    parts = [f"# {line(report.title)}", ""]
     parts += [over_seeds(report.rows[0]), ""] if report.by_seed else []
     for heading, rows in report.tables():
-        parts += [f"## {heading}", "", *_lines(rows, report.start)]
-        parts += ["", *(line for sentence in sentences(report, rows) for line in (sentence, ""))]
+        parts += [f"## {line(heading)}", "", *_lines(rows, report.start)]
+        parts += ["", *(part for sentence in sentences(report, rows) for part in (line(sentence), ""))]
     parts += ["## Each seed", ""] if report.by_seed else []
     for heading, rows in report.seed_tables():
-        parts += [f"### {heading}", "", *_lines(rows, report.start), ""]
+        parts += [f"### {line(heading)}", "", *_lines(rows, report.start), ""]
     further_tables = [(heading, found) for heading, rows in report.tables() if (found := further(rows))]
     if further_tables:
         parts += ["## Further metrics", "", FURTHER, ""]
-    for heading, (columns, *lines) in further_tables:
-        parts += [f"### {heading}", "", _line(columns), "|---" + "|---:" * (len(columns) - 1) + "|"]
-        parts += [*map(_line, lines), ""]
+    for heading, (columns, *cells_of) in further_tables:
+        parts += [f"### {line(heading)}", "", _line(columns), "|---" + "|---:" * (len(columns) - 1) + "|"]
+        parts += [*map(_line, cells_of), ""]
     if report.harness:
         parts += [
             "## lm-evaluation-harness",
@@ -237,7 +239,7 @@ def markdown(report: Report, curves: str | None) -> str:
         parts += ["## Training", "", f"![loss, learning rate, tokens per second and memory by step]({curves})", ""]
     facts = [*report.facts, *(f"{what}: {fingerprint}" for what, fingerprint in report.hashes.items())]
     facts.append(", ".join(" ".join(pair) for pair in report.versions.items()))
-    parts += ["## How these numbers came to be", "", *(f"- {fact}" for fact in facts), ""]
+    parts += ["## How these numbers came to be", "", *(f"- {line(fact)}" for fact in facts), ""]
     return "\n".join(parts)
 
 
@@ -254,4 +256,4 @@ def _lines(rows: Sequence[Row], start: str) -> list[str]:
 
 
 def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return table_row(list(map(line, cells)))

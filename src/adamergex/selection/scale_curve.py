@@ -7,7 +7,7 @@ from typing import Any
 
 from adamergex.adapters.adapter import WEIGHTS
 from adamergex.merging.folder import FIGURES
-from adamergex.storage.files import sha256
+from adamergex.storage.files import from_json, sha256, small
 
 # Fewer points make no curve.
 _FEWEST = 3
@@ -50,7 +50,7 @@ def tried(adapters: Mapping[str, Path]) -> dict[str, float]:
 
 def _figures(path: Path) -> dict[str, Any]:
     try:
-        figures = json.loads(path.read_bytes())
+        figures = from_json(small(path))
     except (OSError, ValueError):
         return {}
     return figures if isinstance(figures, dict) else {}

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from adamergex.inference.usage import Usage
+from adamergex.markdown import code, fenced, language_name, line, listed, row
 from adamergex.merging.model_card import CITATION, PACKAGED_NOTE
 from adamergex.reporting.metrics import metric_name
 from adamergex.reporting.report import markdown_table
 from adamergex.reporting.verdict import verdict
 from adamergex.scoring.results import TESTS, Row
 from adamergex.sharing.data_names import described
-from adamergex.sharing.markdown import cell, fenced, language_name, listed
 
 AUTO = {"SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM", "SEQ_CLS": "AutoModelForSequenceClassification"}
 _ROLES = {
@@ -113,19 +113,20 @@ def overview(of: Sequence[Delivered]) -> str:
             if own
             else "–"
         )
-        code = one.usage["language"]
-        rows.append(f"| [{cell(language_name(code))}]({one.subfolder}/README.md) | `{code}` | {score} |")
+        language = one.usage["language"]
+        link = f"[{line(language_name(language))}]({one.subfolder}/README.md)"
+        rows.append(row((link, code(language), line(score))))
     scores = "scores beside those of the other systems, with tests, its " if any(one.scores for one in of) else ""
     calibration = "calibration, its " if any(one.asked.calibration for one in of) else ""
     place = json.dumps(first.repository)
-    code = json.dumps(first.usage["language"])
+    language = json.dumps(first.usage["language"])
     sections = [
         f"# Adapters for {', '.join(language_name(one.usage['language']) for one in of)}, from labels in {source}",
-        f"Adapters of `{first.base_model}` for one task, one for each language, each in a subfolder with a card of its own: its "
+        f"Adapters of {code(first.base_model)} for one task, one for each language, each in a subfolder with a card of its own: its "
         f"{scores}prompt, its {calibration}data.",
         "| language | code | score, with its 95 % interval |\n|---|---|---|\n" + "\n".join(rows),
         "## Use",
-        fenced(f"import adamergex\n\nanswer = adamergex.predictor({place}, language={code})", "python"),
+        fenced(f"import adamergex\n\nanswer = adamergex.predictor({place}, language={language})", "python"),
         *_licence(first),
         CITATION,
     ]
@@ -142,8 +143,8 @@ def _opening(of: Delivered, target: str, source: str) -> str:
     without = f"made without labels in {target}, " if not seen else "made "
     told = f" Of {target}, {'; '.join(seen)}." if seen else ""
     return (
-        f"A {structure} adapter{rank} of `{of.base_model}` that {kind}, for inputs in {target} (`{of.usage['language']}`). It was "
-        f"{without}from labels in {source} (`{of.made['source']}`) and plain text in both languages, with adamergex.{told}"
+        f"A {structure} adapter{rank} of {code(of.base_model)} that {kind}, for inputs in {target} ({code(of.usage['language'])}). It was "
+        f"{without}from labels in {source} ({code(of.made['source'])}) and plain text in both languages, with adamergex.{told}"
     )
 
 
@@ -152,13 +153,16 @@ def _scores(of: Delivered) -> list[str]:
         return []
     own, scored = of.scores.own, of.made.get("scored")
     on = f"on {own.items:,} items" + (f" of {described(scored)}" if scored else "")
-    lines = [f"In percent, {on}. The adapter of this card is the row “{own.label}”.", markdown_table(of.scores.rows)]
+    lines = [
+        f"In percent, {on}. The adapter of this card is the row “{line(own.label)}”.",
+        markdown_table(of.scores.rows),
+    ]
     if own.seeds == 1 and own.seed is not None:
         lines.append(
             f"The table has means over several trainings; this adapter is that of seed {own.seed}: {metric_name(own.metric)} "
             f"{100 * own.score:.1f} (95 % interval {100 * own.low:.1f} – {100 * own.high:.1f})."
         )
-    lines += [said for role in ("merged", "refined") if (said := verdict(of.scores.rows, role))]
+    lines += [line(said) for role in ("merged", "refined") if (said := verdict(of.scores.rows, role))]
     if any(name.startswith("calibrated_") for name in own.others):
         lines.append(
             "“calibrated” is with a bias per label that is estimated without labels, as `adamergex.predictor` adds it."
@@ -168,9 +172,11 @@ def _scores(of: Delivered) -> list[str]:
 
 def _use(of: Delivered) -> str:
     columns = list(dict.fromkeys(of.asked.task.columns))
-    row = json.dumps("…" if len(columns) == 1 else dict.fromkeys(columns, "…"), ensure_ascii=False)
+    asked = json.dumps("…" if len(columns) == 1 else dict.fromkeys(columns, "…"), ensure_ascii=False)
     result = "(label, probability)" if of.asked.task.labels else "(answer, None)"
-    ours = f"import adamergex\n\nanswer = adamergex.predictor({json.dumps(of.place)})\nanswer([{row}])  # → [{result}]"
+    ours = (
+        f"import adamergex\n\nanswer = adamergex.predictor({json.dumps(of.place)})\nanswer([{asked}])  # → [{result}]"
+    )
     auto = AUTO.get(str(of.config.get("task_type")), "AutoModelForCausalLM")
     is_packaged = of.base_model.startswith("package:")
     base = f"resolve({json.dumps(of.base_model)}).folder" if is_packaged else json.dumps(of.base_model)
@@ -208,7 +214,7 @@ def _use(of: Delivered) -> str:
 def _prompt(of: Delivered) -> str:
     task = of.asked.task
     parts = [fenced(task.prompt)]
-    columns = ", ".join(f"`{name}`" for name in dict.fromkeys(task.columns))
+    columns = ", ".join(code(name) for name in dict.fromkeys(task.columns))
     about = f"In braces are the columns of a row ({columns})."
     for column, part in task.optional.items():
         about += (
@@ -218,12 +224,12 @@ def _prompt(of: Delivered) -> str:
         parts.append(f"{about} It is asked through the base model's chat template, as the turn of a user.")
         parts += ["Before it stands the system message", fenced(task.system)] if task.system else []
     else:
-        parts.append(f"{about} Between prompt and answer stands {json.dumps(task.separator)}.")
+        parts.append(f"{about} Between prompt and answer stands {code(json.dumps(task.separator))}.")
     if task.choices:
-        rows = "\n".join(f"| {cell(label)} | {cell(words)} |" for label, words in task.choices.items())
+        rows = "\n".join(row((line(label), line(words))) for label, words in task.choices.items())
         parts.append(f"| label | answer |\n|---|---|\n{rows}")
     if task.marker:
-        parts.append(f"The answer is the number after {json.dumps(task.marker, ensure_ascii=False)}.")
+        parts.append(f"The answer is the number after {code(json.dumps(task.marker, ensure_ascii=False))}.")
     return "\n\n".join(parts)
 
 
@@ -235,9 +241,7 @@ def _calibration(of: Delivered) -> list[str]:
     if found.expected is not None:
         columns.append(("expected share", [f"{share:.1%}" for share in found.expected]))
     head = "| " + " | ".join(name for name, _ in columns) + " |\n|---" + "|---:" * (len(columns) - 1) + "|"
-    rows = [
-        f"| {' | '.join(cell(str(value)) for value in row)} |" for row in zip(*(of for _, of in columns), strict=True)
-    ]
+    rows = [row([line(str(value)) for value in values]) for values in zip(*(of for _, of in columns), strict=True)]
     return [
         "## Calibration",
         f"Added to the log-likelihood of each label; estimated on {found.inputs:,} inputs without labels, none of which is scored.",
@@ -258,10 +262,10 @@ def _made(of: Delivered) -> str:
     if made.get("refined"):
         lines.append(f"- {made['refined']}")
     lines += [
-        f"- {_ROLES[role]} was not trained for it, but taken as it was: {cell(what)}"
+        f"- {_ROLES[role]} was not trained for it, but taken as it was: {line(what)}"
         for role, what in made["taken"].items()
     ]
-    lines.append(f"- base model: `{of.base_model}`, {of.usage['weights']}, {of.usage['dtype']}")
+    lines.append(f"- base model: {code(of.base_model)}, {of.usage['weights']}, {of.usage['dtype']}")
     lines.append(f"- made with {', '.join(f'{package} {version}' for package, version in made['versions'].items())}")
     return "\n".join(lines)
 
@@ -269,7 +273,7 @@ def _made(of: Delivered) -> str:
 def _data(of: Delivered, target: str, source: str) -> str:
     made = of.made
     lines = [] if "task" in made["taken"] else [f"- labels in {source}: {described(made['train'])}"]
-    lines += [f"- plain text in {language_name(code)}: {text}" for code, text in made["corpora"].items()]
+    lines += [f"- plain text in {language_name(language)}: {text}" for language, text in made["corpora"].items()]
     if made.get("scored"):
         lines.append(f"- scored on {described(made['scored'])}, in {target}")
     return "\n".join(lines)
@@ -280,7 +284,7 @@ def _licence(of: Delivered) -> list[str]:
         return []
     name = of.licence.get("license_name") or of.licence.get("license") or ""
     link = of.licence.get("license_link")
-    shown = f"[{cell(name)}]({link})" if link and re.fullmatch(r"https://[^\s()<>]+", link) else cell(name)
+    shown = f"[{line(name)}]({link})" if link and re.fullmatch(r"https://[^\s()<>]+", link) else line(name)
     return [
         "## Licence",
         f"The base model is under {shown}, as its card states; what is made of it may have to be, too.",

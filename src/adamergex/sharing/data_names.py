@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from adamergex.data.settings import Source
+from adamergex.markdown import code
 from adamergex.tasks.benchmarks import BENCHMARKS
 
 OWN = "data of its own, which is not published"
@@ -36,7 +37,7 @@ def described(named: Mapping[str, str]) -> str:
     if "dataset" in named:
         name = f"[{name}](https://huggingface.co/datasets/{named['dataset']})"
     # Whatever a recipe may call them.
-    parts = [f"`{named[key].replace('`', '')}`" for key in ("config", "split") if key in named]
+    parts = [code(named[key]) for key in ("config", "split") if key in named]
     parts += [f"licence {named['licence']}"] if "licence" in named else []
     parts += [named["citation"]] if "citation" in named else []
     return name + (f" ({', '.join(parts)})" if parts else "")

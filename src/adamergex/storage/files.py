@@ -144,6 +144,11 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
 
 
+def expanded(name: str | Path) -> Path:
+    """A path with the folder of the user in place of `~`; of a user that is not known, the name itself."""
+    return Path(os.path.expanduser(name))
+
+
 def relative(path: Path, folder: Path) -> str:
     """A path as it is written in a folder: relative to it, or absolute where no way leads there, as between drives."""
     try:

@@ -12,14 +12,29 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.comments import CommentedKeyMap, CommentedKeySeq, CommentedMap, CommentedSet, TaggedScalar
+from ruamel.yaml.constructor import RoundTripConstructor
 
 from adamergex.errors import RecipeError
 from adamergex.storage.files import small
 
-_MOST_VALUES = 100_000
+_MOST_VALUES, _MOST_CHARACTERS = 100_000, 200_000
+# What JSON does not have.
+_CALLED: dict[type, str] = {
+    bytes: "binary data",
+    tuple: "a pair",
+    CommentedSet: "a set",
+    CommentedKeySeq: "a list",
+    CommentedKeyMap: "a mapping",
+}
 Model = TypeVar("Model", bound=BaseModel)
+
+
+class _Constructor(RoundTripConstructor):
+    """Without dates, which YAML 1.2 does not have: a revision may be called like one."""
+
+
+_Constructor.add_constructor("tag:yaml.org,2002:timestamp", lambda loader, node: loader.construct_scalar(node))
 
 
 def read(path: Path) -> str:
@@ -46,15 +61,9 @@ def check(
     Raises:
         RecipeError: with one line for every problem.
     """
-    document = _parse(text, name)
-    if not isinstance(document, CommentedMap):
-        raise RecipeError([f"{name}: expected keys and values, got {type(document).__name__}"])
-    try:
-        plain = _plain(document)
-    except RecursionError as error:
-        raise RecipeError(
-            [f"{name}: its aliases go round in a circle, or grow without end; write the values out"]
-        ) from error
+    document, plain = _parse(text, name)
+    if not isinstance(plain, dict):
+        raise RecipeError([f"{name}: expected keys and values, got {type(plain).__name__}"])
     problems = [problem for override in overrides if (problem := _override(plain, override))]
     _replace(plain, given or {})
     try:
@@ -73,32 +82,63 @@ def dump(value: dict[str, Any]) -> str:
     return text.getvalue()
 
 
-def _parse(text: str, name: str) -> Any:
+def _parse(text: str, name: str) -> tuple[Any, Any]:
+    """What a text says as ruamel's types, which know their lines, and as plain ones. Raises RecipeError where it is malformed."""
+    if len(text) > _MOST_CHARACTERS:
+        raise RecipeError([f"{name}: {len(text):,} characters; expected at most {_MOST_CHARACTERS:,}"])
+    yaml = YAML(typ="rt", pure=True)
+    yaml.Constructor = _Constructor
     try:
-        return YAML(typ="rt", pure=True).load(StringIO(text))
+        document = yaml.load(StringIO(text))
     except RecursionError as error:
         raise RecipeError([f"{name}: nested too deeply"]) from error
-    except YAMLError as error:
+    except Exception as error:  # of tags and of numbers ruamel passes on whatever Python raises
         mark = getattr(error, "problem_mark", None)
         where = f"{name}:{mark.line + 1}" if mark else name
-        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise RecipeError([f"{where}: not valid YAML: {reason}"]) from error
+        reason = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise RecipeError([f"{where}: not valid YAML: {reason[:200]}"]) from error
+    try:
+        return document, _plain(document)
+    except RecursionError as error:
+        raise RecipeError(
+            [f"{name}: its aliases go round in a circle, or grow without end; write the values out"]
+        ) from error
+    except TypeError as error:
+        raise RecipeError([f"{name}: {error}; expected text, numbers, lists, and keys with values"]) from error
 
 
 def _plain(value: Any, budget: list[int] | None = None) -> Any:
-    """Convert the commented types of ruamel to plain ones. Raises RecursionError where aliases expand to too many values."""
+    """Convert the commented types of ruamel to plain ones.
+
+    Raises:
+        RecursionError: aliases expand to too many values.
+        TypeError: a value, or a key, is of a kind that JSON does not have.
+    """
     budget = [_MOST_VALUES] if budget is None else budget
     budget[0] -= 1
     if budget[0] < 0:
         raise RecursionError
     if isinstance(value, dict):
+        if odd := next((key for key in value if not isinstance(key, str | int | float | None)), None):
+            raise TypeError(f"{_called(odd)} as a key")
         return {key: _plain(item, budget) for key, item in value.items()}
     if isinstance(value, list):
         return [_plain(item, budget) for item in value]
+    if isinstance(value, TaggedScalar) and str(value.tag).endswith(":str"):
+        return str(value.value)
     for kind in (bool, int, float, str):
         if isinstance(value, kind):
             return kind(value)
-    return value
+    if value is not None:
+        raise TypeError(_called(value))
+    return None
+
+
+def _called(value: Any) -> str:
+    """What a value of another kind is called."""
+    if isinstance(value, TaggedScalar):
+        return f"a value with the tag {value.tag}"
+    return _CALLED.get(type(value), f"a value of the kind {type(value).__name__}")
 
 
 def _replace(plain: dict[str, Any], given: Mapping[str, Any]) -> None:
@@ -113,13 +153,13 @@ def _replace(plain: dict[str, Any], given: Mapping[str, Any]) -> None:
 def _override(plain: dict[str, Any], override: str) -> str | None:
     """Apply one `a.b=value` in place; a problem is returned as a line."""
     path, equals, text = override.partition("=")
-    if not equals or not path:
+    *sections, key = path.split(".")
+    if not equals or not all((*sections, key)):
         return f"--set {override}: expected section.key=value"
     try:
-        value = _plain(_parse(text, f"--set {path}"))
+        _, value = _parse(text, f"--set {path}")
     except RecipeError as error:
         return str(error)
-    *sections, key = path.split(".")
     for section in sections:
         below = plain.setdefault(section, {})
         if not isinstance(below, dict):
@@ -151,9 +191,9 @@ def _by_location(error: ValidationError, kind: type[BaseModel] | None = None) ->
     texts: dict[tuple[int | str, ...], list[str]] = {}
     got: dict[tuple[int | str, ...], Any] = {}
     for issue in error.errors():
-        *above, last = issue["loc"] or ("",)
+        *above, last = issue["loc"] or ("[]",)
         location = [part for part in above if not _is_union_branch(part)]
-        if last != "" and (issue["type"] == "extra_forbidden" or not _is_union_branch(last)):
+        if issue["type"] == "extra_forbidden" or not _is_union_branch(last):
             location.append(last)
         key = tuple(location)
         if issue["type"] == "extra_forbidden":
@@ -178,7 +218,7 @@ def _describe(kind: type[BaseModel], name: str, document: CommentedMap, error: V
     lines = []
     for location, message in _by_location(error, kind).items():
         line = _line(document, location)
-        where = ".".join(map(str, location))
+        where = ".".join(str(part) or "''" for part in location)
         prefix = f"{name}:{line}" if line else name
         lines.append(f"{prefix}: {where}: {message}" if where else f"{prefix}: {message}")
     return lines

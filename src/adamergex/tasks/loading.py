@@ -10,6 +10,7 @@ from typing import Any
 from adamergex.data import sources
 from adamergex.data.formats import Row
 from adamergex.data.settings import Source
+from adamergex.storage.files import expanded
 from adamergex.tasks import benchmarks
 from adamergex.tasks.sampling import sample
 
@@ -55,9 +56,15 @@ def _all_rows(source: Source, folder: Path, language: str) -> Iterator[Row]:
     return benchmarks.find(source.benchmark).rows(source.split or "", language, where)
 
 
+def look(source: Source, language: str) -> None:
+    """Check what is known of a source before it is read. Raises DataError where there is no such benchmark, split or language."""
+    if source.benchmark is not None:
+        benchmarks.find(source.benchmark).check(source.split or "", language)
+
+
 def folder_of(source: Source, folder: Path) -> Path:
     """The folder that a source's files are relative to: a benchmark's own folder, or else `folder`."""
-    return folder if source.folder is None else folder / Path(source.folder).expanduser()
+    return folder if source.folder is None else folder / expanded(source.folder)
 
 
 def fingerprint(source: Source, folder: Path, language: str) -> dict[str, Any]:

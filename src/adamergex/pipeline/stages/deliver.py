@@ -10,11 +10,11 @@ from adamergex.data.settings import Source
 from adamergex.execution.stage import Inputs, Kind, Params
 from adamergex.inference import usage
 from adamergex.inference.settings import Evaluate
+from adamergex.markdown import line
 from adamergex.pipeline.stages import calibrate, corpus, items, merge, refine
 from adamergex.pipeline.stages.base_model import BaseModel
 from adamergex.sharing import card, metadata
 from adamergex.sharing.data_names import OWN, described, public
-from adamergex.sharing.markdown import cell
 from adamergex.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _read_from(folder: Path, labelled: Source | None) -> tuple[str, Mapping[str,
         )
     manifest = corpus.manifest(folder)
     named = _public(Source.model_validate(manifest["source"]))
-    licence = f", licence {cell(manifest['licence'])}" if manifest["licence"] else ""
+    licence = f", licence {line(manifest['licence'])}" if manifest["licence"] else ""
     sentence = f"{manifest['tokens']:,} tokens from {manifest['documents']:,} documents of {described(named)}{licence}"
     return sentence, named
 

@@ -103,6 +103,12 @@ class Benchmark:
             raise DataError(f"{self.name}: has no data in {language_tags.missing(code, self.codes)}")
         return found
 
+    def check(self, split: str, language: str) -> str:
+        """The key of a language; see `language`. Raises DataError as that, and where there is no such split."""
+        if split not in self.splits:
+            raise DataError(f"{self.name}: has no split {split!r}; it has {', '.join(self.splits)}")
+        return self.language(language)
+
     def note(self, code: str) -> str | None:
         """What a reader is told of a language's code: that a member stands for a macrolanguage. Raises DataError as `language`."""
         found = self.language(code)
@@ -128,9 +134,7 @@ class Benchmark:
             DataError: the split or the language does not exist, a file is missing or malformed, or the data set does
                 not load.
         """
-        language = self.language(language)
-        if split not in self.splits:
-            raise DataError(f"{self.name}: has no split {split!r}; it has {', '.join(self.splits)}")
+        language = self.check(split, language)
         has_rows = False
         for row in self.columns(self._raw(split, self.codes[language], folder), split, language):
             has_rows = True

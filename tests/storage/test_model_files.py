@@ -1,0 +1,41 @@
+"""Configurations of base models that others wrote."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adamergex.errors import ModelError
+from adamergex.storage import checkpoints, model_files
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ([], "its config.json is no object with keys"),
+        ({"num_hidden_layers": 10**9}, "its config.json: num_hidden_layers is 1,000,000,000; expected at most 2,000"),
+        ({"text_config": {"n_layer": 10**9}}, "its config.json: n_layer is 1,000,000,000; expected at most 2,000"),
+        ({"vocab_size": 10**30}, "its config.json: vocab_size is about 10^30; expected at most 1,099,511,627,776"),
+        ({"architectures": 5}, "its config.json: architectures is no list of names"),
+        ({"id2label": {"x": "y"}}, "its config.json: id2label is no object of names by number"),
+        ({"text_config": []}, "its config.json: text_config is no object"),
+        ({"eos_token_id": "x"}, "its config.json: eos_token_id is no token, or a list of them"),
+    ],
+)
+def test_what_no_model_has_is_refused(content: Any, said: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    with pytest.raises(ModelError) as caught:
+        model_files.configuration(tmp_path, "it")
+    assert caught.value.problems == [f"base_model it: {said}"]
+
+
+def test_it_is_refused_before_weights_are_hashed(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("[" * 5000)
+    (tmp_path / "model.safetensors").mkdir()
+    with pytest.raises(ModelError, match="its config.json cannot be read: nested too deeply"):
+        checkpoints.resolve(str(tmp_path))
+    assert model_files.configuration(tiny_model, "it")["num_hidden_layers"] == 2
+    (tmp_path / "generation_config.json").write_text("[]")
+    with pytest.raises(ModelError, match="its generation_config.json is no object with keys"):
+        model_files.generation(tmp_path, "it")
