@@ -71,10 +71,11 @@ def test_a_kill_at_any_step_of_a_training_changes_no_byte(own_data: Callable[...
     path = own_data(train=train | {"checkpoint_seconds": 0}, evaluate={})
     home = path.parent / "home"
     home.mkdir()
-    undisturbed = launch(path, 1, "whole", HOME=str(home))
+    undisturbed = launch(path, 1, "whole", HOME=str(home), ADAMERGEX_CACHE=str(path.parent / "cache"))
     assert undisturbed.wait(timeout=100) == 0
     # Nor is anything written elsewhere.
     assert not list(home.iterdir())
+    assert [place.name for place in (path.parent / "cache").iterdir()] == ["matplotlib"]
     run, kills = path.parent / "run", 0
     seen: set[str] = set()
     for _ in range(12):

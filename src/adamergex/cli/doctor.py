@@ -259,7 +259,7 @@ def _folders() -> Iterator[Finding]:
     import datasets
     import huggingface_hub.constants
 
-    from adamergex.storage.checkpoints import cache_folder
+    from adamergex.storage.files import cache_folder
 
     places = {
         "models": (Path(huggingface_hub.constants.HF_HUB_CACHE), "HF_HOME"),

@@ -3,9 +3,6 @@
 import os
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -14,7 +11,7 @@ from adamergex import __version__
 from adamergex.cli import convert, corpus, doctor, evaluate, fuse, init, merge, predict, publish, recipes, run, store
 from adamergex.cli.documents import lines
 from adamergex.errors import AdaMergeXError
-from adamergex.storage.files import full
+from adamergex.storage.files import cache_folder, full
 from adamergex.terminal import say, standard_streams
 
 app = typer.Typer(
@@ -59,28 +56,15 @@ app.command()(fuse.fuse)
 app.command()(doctor.doctor)
 
 
-@contextmanager
-def _nothing_at_home() -> Iterator[None]:
-    """Within this context matplotlib writes its list of fonts into a temporary folder, not into the user's home."""
-    if "MPLCONFIGDIR" in os.environ:
-        yield
-        return
-    with TemporaryDirectory(prefix="adamergex-", ignore_cleanup_errors=True) as folder:
-        os.environ["MPLCONFIGDIR"] = folder
-        try:
-            yield
-        finally:
-            del os.environ["MPLCONFIGDIR"]
-
-
 def main() -> None:
     """Run the command line; the exit status is 2 for a user's mistake."""
     # Notices of the libraries' own future changes are not the user's business.
     warnings.filterwarnings("ignore", category=FutureWarning)
+    # It keeps a list of fonts, and the user's home is no place for it.
+    os.environ.setdefault("MPLCONFIGDIR", str(cache_folder() / "matplotlib"))
     with standard_streams():
         try:
-            with _nothing_at_home():
-                app()
+            app()
         except AdaMergeXError as error:
             for line in lines(error):
                 say(f"error: {line}", error=True)

@@ -14,13 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 from filelock import FileLock
 from safetensors import SafetensorError
 
 from adamergex.errors import ModelError, NetworkError, StorageError
 from adamergex.storage import hub
-from adamergex.storage.files import expanded, from_json, sha256, small, storage, sync
+from adamergex.storage.files import cache_folder, expanded, from_json, sha256, small, storage, sync
 from adamergex.storage.hub import HubName, refusal
 from adamergex.storage.model_files import configuration
 
@@ -253,11 +252,6 @@ def _packaged() -> Checkpoint:
                 if not folder.is_dir():
                     _convert(package, folder)
     return checkpoint
-
-
-def cache_folder() -> Path:
-    """Where converted models are kept; it may not exist yet."""
-    return Path(os.environ.get("ADAMERGEX_CACHE") or platformdirs.user_cache_path("adamergex"))
 
 
 def _packaged_folder() -> Path:

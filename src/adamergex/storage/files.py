@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import platformdirs
+
 from adamergex.errors import NetworkError, StorageError
 
 _STORAGE = {
@@ -155,3 +157,8 @@ def relative(path: Path, folder: Path) -> str:
         return Path(os.path.relpath(path, folder)).as_posix()
     except ValueError:
         return str(path.absolute())
+
+
+def cache_folder() -> Path:
+    """Where converted models and matplotlib's list of fonts are kept; it may not exist yet."""
+    return Path(os.environ.get("ADAMERGEX_CACHE") or platformdirs.user_cache_path("adamergex"))
