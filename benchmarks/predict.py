@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from adamergex.data import readers
-from adamergex.inference import usage
+from adamergex.inference import delivered, usage
 from adamergex.inference.predictor import predictor
 from adamergex.storage.checkpoints import resolve
 from adamergex.tasks.items import Item, question
@@ -127,7 +127,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=200, help="the first so many")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    folder = usage.find(options.run, options.language)
+    folder = delivered.find(options.run, options.language)
     rounds = [{arm: measured(arm, folder, options) for arm in ARMS} for _ in range(options.rounds)]
     apart = max(compare(of["ours"]["answers"], of["plain loop"]["answers"]) for of in rounds)
     seconds = {arm: median(of[arm]["seconds"] for of in rounds) for arm in ARMS}

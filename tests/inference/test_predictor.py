@@ -16,7 +16,7 @@ import torch
 import adamergex
 from adamergex.adapters.adapter import Adapter
 from adamergex.errors import AdaMergeXError, AdapterError, DataError, ModelError, RecipeError
-from adamergex.inference import usage
+from adamergex.inference import delivered, usage
 from adamergex.inference.answer_files import answer
 from adamergex.inference.answer_jobs import added, prepared
 from adamergex.inference.predictor import Predictor
@@ -621,7 +621,7 @@ def test_a_folder_says_what_it_lacks(make: Make, tiny_model: Path, tmp_path: Pat
         adamergex.predictor(tmp_path)
     with pytest.raises(AdapterError, match="has no adapter for 'fr'; it has es, sw"):
         adamergex.predictor(tmp_path, language="fr")
-    assert usage.find(tmp_path, "spa") == tmp_path / "delivered/es"
+    assert delivered.find(tmp_path, "spa") == tmp_path / "delivered/es"
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,8 @@ def contents(wanted: Iterable[Wanted], **changed: str) -> Contents:
 def plan(path: Path, *overrides: str, model: BaseModel = MODEL, processes: int = 1) -> Plan:
     recipe = loading.load(str(path), overrides)
     folder = path.parent
-    return run_plan.plan(recipe, model, contents(run_sources.sources(recipe, folder)), folder, processes).stages
+    wanted = [one for part in recipe.parts for one in run_sources.sources(part.recipe, folder)]
+    return run_plan.plan(recipe.parts, model, contents(wanted), folder, processes).stages
 
 
 def keys(stages: Plan) -> dict[str, str]:

@@ -27,6 +27,7 @@ def fuse(
     language: Annotated[
         str | None, typer.Option(metavar="CODE", help="Of the adapter; needed where a run has several.")
     ] = None,
+    task: Annotated[str | None, typer.Option(metavar="NAME", help="Of the run's; needed where it has several.")] = None,
     base_model: Annotated[
         str | None, typer.Option(metavar="MODEL", help="In place of the one that the adapter names.")
     ] = None,
@@ -55,6 +56,7 @@ def fuse(
             adapter,
             output,
             language=language,
+            task=task,
             base_model=base_model,
             overwrite=overwrite,
             trust_remote_code=trust_remote_code,

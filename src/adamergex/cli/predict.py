@@ -28,6 +28,7 @@ def predict(
     language: Annotated[
         str | None, typer.Option(metavar="CODE", help="Of the answers; needed where a run has several.")
     ] = None,
+    task: Annotated[str | None, typer.Option(metavar="NAME", help="Of the run's; needed where it has several.")] = None,
     output: Annotated[
         str | None,
         typer.Option(
@@ -78,13 +79,13 @@ def predict(
     adamergex predict runs/quickstart commands.csv
     """
     from adamergex.data import detection
-    from adamergex.inference import usage
+    from adamergex.inference import delivered, usage
     from adamergex.inference.answer_jobs import prepared
     from adamergex.inference.row_file import Reading, named_columns
     from adamergex.inference.rows_calibration import Wish, stated
     from adamergex.progress import display
 
-    folder = usage.find(adapter, language)
+    folder = delivered.find(adapter, language, task)
     used = usage.read(folder)
     wish = Wish(calibrate, None if shares is None else stated(shares, used.task.labels), raw)
     detection.check_options(delimiter, encoding)

@@ -17,6 +17,10 @@ def publish(
             metavar="CODE", help="The one to publish. By default all of the run, each in a subfolder if several."
         ),
     ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The one to publish, of a run that has several. By default all of them."),
+    ] = None,
     private: Annotated[bool, typer.Option("--private", help="Make the repository a private one.")] = False,
     revision: Annotated[
         str | None, typer.Option(metavar="BRANCH", help="A branch, made if there is none. By default the main one.")
@@ -36,7 +40,7 @@ def publish(
     from adamergex.sharing.publication import prepared
     from adamergex.sharing.upload import upload
 
-    publication = prepared(run, to, language, base_model)
+    publication = prepared(run, to, language, base_model, task)
     for note in publication.notes:
         say(f"note: {note}", error=True)
     if dry_run:
@@ -47,5 +51,7 @@ def publish(
         return
     say(f"published: {upload(publication, private=private, revision=revision)}")
     place = to + (f"@{revision}" if revision else "")
-    more = ', language="…"' if len(publication.languages) > 1 else ""
-    say(f'use it: adamergex.predictor("{place}"{more}), adamergex predict {place} FILE')
+    needed = {"task": len(publication.tasks) > 1, "language": len(publication.languages) > 1}
+    named = "".join(f', {key}="…"' for key, is_needed in needed.items() if is_needed)
+    options = "".join(f" --{key} …" for key, is_needed in needed.items() if is_needed)
+    say(f'use it: adamergex.predictor("{place}"{named}), adamergex predict {place} FILE{options}')

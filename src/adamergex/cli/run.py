@@ -48,7 +48,7 @@ def run(
     from adamergex.pipeline.run import finish
     from adamergex.progress import display
     from adamergex.recipes.loading import folder_of, is_run
-    from adamergex.reporting import report
+    from adamergex.reporting import matrix, report
 
     loaded = _load(recipe, overrides, trust_remote_code)
     output = output or (Path(recipe) if is_run(recipe) else None)
@@ -57,7 +57,10 @@ def run(
         finished = finish(loaded, folder_of(recipe, loaded), output, shown, verify=verify, store=store)
     if not Processes().is_first:
         return
-    report.show(console, finished.report)
+    if isinstance(finished.shown, matrix.Matrix):
+        matrix.show(console, finished.shown)
+    else:
+        report.show(console, finished.shown)
     for language, path in finished.delivered.items():
         console.print(f"adapter for {language}: {path}", soft_wrap=True)
     console.print(f"report: {finished.page}", soft_wrap=True)
@@ -100,18 +103,23 @@ def validate(
     with documents.problems_shown(as_json):
         loaded = _load(recipe, overrides, trust_remote_code)
         looked = check(loaded, folder_of(recipe, loaded))
-        notes = told(task_sources(loaded), folder_of(recipe, loaded))
-        notes += [HINT] if not loaded.task.chat and may_chat(loaded.base_model, loaded.trust_remote_code) else []
+        parts = [part.recipe for part in loaded.parts]
+        notes = told([source for part in parts for source in task_sources(part)], folder_of(recipe, loaded))
+        asks_plainly = not any(part.task.chat for part in parts)
+        notes += [HINT] if asks_plainly and may_chat(loaded.base_model, loaded.trust_remote_code) else []
     for line in looked.unreachable:
         say(f"not looked at: {line}", error=True)
     for line in looked.warnings:
         say(f"warning: {line}", error=True)
     if as_json:
         about = {"recipe": recipe, "name": loaded.name, "source": loaded.source, "targets": list(loaded.targets)}
+        about |= {"tasks": list(loaded.tasks or ())} if loaded.tasks else {}
         about |= {"base_model": loaded.base_model, "notes": notes, "warnings": looked.warnings}
         about |= {"not_looked_at": looked.unreachable}
         documents.show(about | {"problems": []})
         return
-    say(f"{recipe}: valid; {loaded.source} → {', '.join(loaded.targets)} on {loaded.base_model}")
+    of = f"{', '.join(loaded.tasks)}; " if loaded.tasks else ""
+    sources = ", ".join(dict.fromkeys(part.source for part in parts))
+    say(f"{recipe}: valid; {of}{sources} → {', '.join(loaded.targets)} on {loaded.base_model}")
     for note in notes:
         say(f"note: {note}")

@@ -12,7 +12,7 @@ from scipy.special import softmax
 
 from adamergex.adapters import adapter as adapters
 from adamergex.errors import DataError, ModelError, RecipeError
-from adamergex.inference import usage
+from adamergex.inference import delivered, usage
 from adamergex.inference.journal import Journal
 from adamergex.inference.predict import NEW_TOKENS, Prediction, PredictionRequest, predict
 from adamergex.models import chat
@@ -189,6 +189,7 @@ def predictor(
     adapter: str | Path,
     *,
     language: str | None = None,
+    task: str | None = None,
     base_model: str | None = None,
     batch_size: int = 64,
     raw: bool = False,
@@ -204,6 +205,7 @@ def predictor(
         adapter: the folder of a run, of an adapter with its `adamergex.json` (a run's `delivered/LANG`), or of a model that
             `adamergex fuse` folded one into; or a published adapter, `user/name[@revision][:subfolder]` on the Hugging Face hub.
         language: of the answers, a BCP 47 code; needed only where a run has several.
+        task: its name; needed only where a run has several.
         base_model: a Hugging Face id or a folder, in place of the one that the run had.
         batch_size: sequences per forward pass; halved where memory does not suffice.
         raw: whether no bias is added, also where one was saved with the adapter.
@@ -214,9 +216,9 @@ def predictor(
         AdapterError: there is no such adapter, or nothing says how it is asked.
         NetworkError: the hub does not answer.
         ModelError: the base model does not load, has other weights than that of the run, or the adapter does not fit it.
-        RecipeError: the language has to be named; or a base model is named for a model that is whole.
+        RecipeError: the language or the task has to be named; or a base model is named for a model that is whole.
     """
-    folder = usage.find(adapter, language)
+    folder = delivered.find(adapter, language, task)
     known = usage.read(folder)
     if usage.is_whole(folder):
         if base_model is not None:

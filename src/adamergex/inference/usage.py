@@ -2,29 +2,25 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
 from pydantic import Field, FiniteFloat, ValidationError, model_validator
 
-from adamergex import language_tags
-from adamergex.adapters.location import locate
 from adamergex.data import nested
-from adamergex.errors import AdapterError, RecipeError
+from adamergex.errors import AdapterError
 from adamergex.inference.settings import Evaluate
-from adamergex.storage import hub, record
-from adamergex.storage.files import expanded, small
-from adamergex.storage.hub import HubName
+from adamergex.storage import record
+from adamergex.storage.files import small
 from adamergex.storage.yaml_model import Section
 from adamergex.tasks.task import AnswerKind, Conversational, Task
 
 FILE = "adamergex.json"
 # Raised when a reader of the older form would misread it.
 FORMAT = 1
-# Where a run puts its adapters with this file, a folder for each language.
-DELIVERED = "delivered"
+# Where a run puts its adapters with this file, a folder for each language; and where each of several tasks has such a folder.
+DELIVERED, TASKS = "delivered", "tasks"
 
 
 def described(
@@ -234,66 +230,3 @@ def read(folder: Path) -> Usage:
 def is_whole(folder: Path) -> bool:
     """Whether a folder is of a model that an adapter was folded into, not of an adapter."""
     return (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file()
-
-
-def find(place: str | Path, language: str | None = None) -> Path:
-    """The folder of an adapter with its `adamergex.json`: the place itself, or one in a run's `delivered/`.
-
-    Args:
-        place: an adapter's folder, or a run's; or `user/name[@revision][:subfolder]` on the hub, an adapter or a repository
-            with one for each language in a subfolder.
-        language: that it answers in, a BCP 47 code; needed only where there are several.
-
-    Raises:
-        AdapterError: there is no such adapter.
-        NetworkError: the hub does not answer.
-        RecipeError: the language has to be named.
-    """
-    folder = expanded(place)
-    published = None if folder.is_dir() else hub.parse(str(place))
-    if published is not None:
-        return _published(str(place), published, language)
-    if not folder.is_dir():
-        raise AdapterError(
-            f"{place}: no such folder; expected the folder of a run or of an adapter, or user/name on the Hugging Face hub"
-        )
-    known = _by_language(folder / DELIVERED)
-    if not known:
-        if (folder / "recipe.yaml").is_file():
-            raise AdapterError(f"{folder}: the run has no adapters in {DELIVERED}/ yet; run its recipe to the end")
-        known = {read(folder).language: folder}
-    return known[_chosen(str(place), list(known), language)]
-
-
-def _published(name: str, place: HubName, language: str | None) -> Path:
-    """The adapter of a language at a place on the hub, downloaded."""
-    # Whoever writes a revision or a subfolder means the hub.
-    begin = f"{name}: " + "no such folder here, and " * (name == place.repository)
-    with hub.asking(begin, place):
-        pinned, folder = hub.snapshot(place, [FILE, f"*/{FILE}"])
-    if (folder / FILE).is_file():
-        known = {read(folder).language: pinned}
-    else:
-        within = f"{pinned.subfolder}/" if pinned.subfolder else ""
-        known = {code: replace(pinned, subfolder=f"{within}{code}") for code in _by_language(folder)}
-        if not known:
-            raise AdapterError(
-                f"{begin}the hub has no {FILE} there, which says how an adapter is asked; `adamergex publish` writes it"
-            )
-    return locate(str(known[_chosen(name, list(known), language)]), optional=[FILE]).folder
-
-
-def _by_language(folder: Path) -> dict[str, Path]:
-    """The folders of adapters with their `adamergex.json` that lie in a folder and are called like their language."""
-    return {path.name: path for path in sorted(folder.iterdir()) if (path / FILE).is_file()} if folder.is_dir() else {}
-
-
-def _chosen(place: str, known: list[str], language: str | None) -> str:
-    """Which of the known languages is meant."""
-    if language is None:
-        if len(known) > 1:
-            raise RecipeError([f"{place}: has adapters for {', '.join(known)}; choose one with --language"])
-        return known[0]
-    if (found := language_tags.match(language, known)) is None:
-        raise AdapterError(f"{place}: has no adapter for {language!r}; it has {', '.join(known)}")
-    return found

@@ -67,7 +67,7 @@ def comparison(
     _check(asking=asking, dtype=dtype, backend=backend)
     if (start := baseline or next(iter(folders), BASE)) not in (BASE, *folders):
         raise RecipeError([f"baseline {start}: expected one of {', '.join((BASE, *folders))}"])
-    given = {name: _task(which, data, prompts, limit, split) for name, which in tasks.items()}
+    given = _tasks(tasks, data, prompts, limit, split)
     scored = {name: _asked(name, one, chat, system) for name, one in given.items()}
     _refuse_harness(harness, scored)
     numbers = {"metric": metric, "shots": shots, "batch_size": batch_size, "max_new_tokens": max_new_tokens}
@@ -167,21 +167,51 @@ def _asked(name: str, scored: ScoredTask, chat: bool, system: str | None) -> Sco
         raise RecipeError([f"task {name}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()]) from None
 
 
-def _task(given: str, data: Path | None, prompts: str, limit: int | None, split: str) -> ScoredTask:
-    """A benchmark by name, or the task of a recipe: of a file, or of a shipped one, whose name is no benchmark's."""
+def _tasks(
+    tasks: Mapping[str, str], data: Path | None, prompts: str, limit: int | None, split: str
+) -> dict[str, ScoredTask]:
+    """All tasks by name: a benchmark's or a recipe's; those of a recipe with several have the names that it gives them.
+
+    Raises:
+        RecipeError: two tasks are called alike.
+    """
+    found: dict[str, ScoredTask] = {}
+    for name, which in tasks.items():
+        for of, scored in _of(which, data, prompts).items():
+            if (called := of or name) in found:
+                raise RecipeError([f"two tasks are called {called}; score them one after the other"])
+            found[called] = _limited(called, scored, limit, split)
+    return found
+
+
+def _of(given: str, data: Path | None, prompts: str) -> dict[str, ScoredTask]:
+    """A benchmark by name, or the tasks of a recipe: of a file, of a run, or of a shipped one, whose name is no benchmark's.
+
+    Returns:
+        By name; an only one has none.
+    """
     if is_file(given) or is_run(given) or (given in shipped() and given not in BENCHMARKS):
         recipe = load(given)
-        scored = ScoredTask(recipe.task, folder_of(given, recipe), recipe.source, recipe.evaluate.calibration)
-    else:
-        try:
-            folder = None if data is None else str(data.resolve())
-            scored = ScoredTask(Task(**filled({"benchmark": given, "prompts": prompts, "data": folder})))
-        except ValidationError as error:
-            raise RecipeError([f"task {given}: {e['msg']}" for e in error.errors()]) from None
-        except ValueError as error:
-            raise RecipeError([f"task: {error}"]) from None
+        folder = folder_of(given, recipe)
+        # Of targets with settings of their own, the first ones' are taken.
+        first = {part.task: part.recipe for part in reversed(recipe.parts)}
+        return {
+            name: ScoredTask(of.task, folder, of.source, of.evaluate.calibration)
+            for name, of in sorted(first.items(), key=lambda named: list(recipe.tasks or [""]).index(named[0]))
+        }
+    try:
+        files = None if data is None else str(data.resolve())
+        return {"": ScoredTask(Task(**filled({"benchmark": given, "prompts": prompts, "data": files})))}
+    except ValidationError as error:
+        raise RecipeError([f"task {given}: {e['msg']}" for e in error.errors()]) from None
+    except ValueError as error:
+        raise RecipeError([f"task: {error}"]) from None
+
+
+def _limited(name: str, scored: ScoredTask, limit: int | None, split: str) -> ScoredTask:
+    """A task with so many of the scored items. Raises DataError where it has none of that split."""
     source = scored.task.test if split == "test" else scored.task.dev
     if source is None:
-        raise DataError(f"{given}: has no {split} split; choose another split")
+        raise DataError(f"{name}: has no {split} split; choose another split")
     limited = source.model_copy(update={"limit": limit}) if limit else source
     return replace(scored, task=scored.task.model_copy(update={split: limited}))

@@ -1,9 +1,11 @@
 """What planners return: stages, and which of them the report shows as what."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from adamergex.execution.stage import Plan
+from adamergex.pipeline.stage_table import TASKS
 from adamergex.scoring.results import Role
 
 
@@ -56,6 +58,8 @@ class Planned:
         overlaps: task and language → the look at whether scored items were seen in training.
         seed: of the trainings; None where nothing is trained.
         further: what the stages of each further seed are; `stages` has them, too. Nothing of theirs is delivered.
+        tasks: name → what the stages of a task are, where there are several; this one has `stages`, `given` and `delivered` of
+            all, with `NAME/` before each name in the latter two.
     """
 
     stages: Plan
@@ -74,6 +78,7 @@ class Planned:
     overlaps: Mapping[tuple[str, str], str] = field(default_factory=dict)
     seed: int | None = None
     further: "tuple[Planned, ...]" = ()
+    tasks: "Mapping[str, Planned]" = field(default_factory=dict)
 
     @property
     def seeds(self) -> "tuple[Planned, ...]":
@@ -106,5 +111,54 @@ class Planned:
             self.overlaps,
         ):
             ids += table.values()
-        ids += [id for further in self.further for id in further.read]
+        ids += [id for other in (*self.further, *self.tasks.values()) for id in other.read]
         return list(dict.fromkeys(ids))
+
+
+# What is by language or by name, and is put together where a task was planned in several parts.
+_TABLES = ("adapters", "given", "references", "merged", "delivered", "refined", "scales", "chosen")
+
+
+def together(parts: Sequence[Planned]) -> Planned:
+    """The plans of the parts of one task, which have other target languages each, as one."""
+    first, *others = parts
+    if not others:
+        return first
+    tables: dict[str, Any] = {
+        name: {key: id for one in parts for key, id in getattr(one, name).items()} for name in _TABLES
+    }
+    cells = tuple(cell for one in parts for cell in one.cells)
+    further = tuple(together(of_seed) for of_seed in zip(*(one.further for one in parts), strict=True))
+    return replace(first, cells=cells, further=further, **tables)
+
+
+def whole(stages: Plan, tasks: Mapping[str, Planned]) -> Planned:
+    """The plans of several tasks as one, each with those of the stages that it reads, or that are its own.
+
+    Args:
+        stages: of all of them.
+        tasks: name → plan.
+    """
+    named: dict[str, Any] = {
+        table: {f"{task}/{name}": id for task, one in tasks.items() for name, id in getattr(one, table).items()}
+        for table in ("given", "delivered")
+    }
+    own = {
+        task: replace(
+            one, stages=_behind(stages, [*one.read, *(id for id in stages if id.startswith(f"{TASKS}/{task}/"))])
+        )
+        for task, one in tasks.items()
+    }
+    first = next(iter(tasks.values()))
+    return Planned(stages, start=first.start, seed=first.seed, tasks=own, **named)
+
+
+def _behind(stages: Plan, ids: Iterable[str]) -> Plan:
+    """The stages with these ids, and all that they read, in the order of the plan."""
+    found, waiting = set[str](), list(ids)
+    while waiting:
+        id = waiting.pop()
+        if id not in found:
+            found.add(id)
+            waiting += stages[id].reads
+    return {id: stage for id, stage in stages.items() if id in found}

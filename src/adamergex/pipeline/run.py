@@ -1,8 +1,9 @@
 """`adamergex run`: check, resolve, plan, make, report."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from adamergex.distributed import Processes
 from adamergex.errors import NetworkError, RecipeError
@@ -11,18 +12,19 @@ from adamergex.execution.run_folder import RunFolder
 from adamergex.pipeline.kinds import KINDS
 from adamergex.pipeline.planned import Planned
 from adamergex.pipeline.resolve import base_model, contents, given_adapters
-from adamergex.pipeline.run_facts import facts
 from adamergex.pipeline.run_plan import plan
-from adamergex.pipeline.run_report import FILES, PAGE, SCORES, Facts, write_report
+from adamergex.pipeline.run_report import FILES, PAGE, SCORES
 from adamergex.pipeline.run_sources import sources
 from adamergex.pipeline.run_stages import COMPUTED
 from adamergex.pipeline.stages.given import GivenParams
+from adamergex.pipeline.task_reports import below, write_reports
 from adamergex.pipeline.worker import Options, Worker
 from adamergex.progress import Display, Silent
 from adamergex.recipes import chats, encoders
 from adamergex.recipes.loading import OF_RUN, dump, folder_of, is_run, load
 from adamergex.recipes.preflight import Looked, check, unsplittable, unsuited
-from adamergex.recipes.recipe import Recipe
+from adamergex.recipes.recipe import Part, Recipe, each_once
+from adamergex.reporting.matrix import Matrix
 from adamergex.reporting.metrics import tracked_scores
 from adamergex.reporting.report import Report
 from adamergex.reporting.results import Results
@@ -57,8 +59,9 @@ def run(
             folder; runs and people share it.
 
     Returns:
-        A sequence of rows, one for each system and target language, of means where there are several seeds, empty where the
-        recipe names nothing to score; with `.table` and `.scores` (data frames), `.report`, `.folder` and `.delivered`.
+        A sequence of rows, one for each system and target language (and task, where there are several), of means where there are
+        several seeds, empty where the recipe names nothing to score; with `.table` and `.scores` (data frames), `.report`,
+        `.folder` and `.delivered`.
 
     Raises:
         AdaMergeXError: a problem that the user can fix; finished stages stay done.
@@ -69,7 +72,7 @@ def run(
         folder = folder or folder_of(name, recipe)
     folder = folder or Path(recipe.folder or "")
     done = finish(recipe, folder, Path(output) if output else None, display, verify=verify, store=store)
-    return Results.of(done.report, done.page.parent, done.page.name, done.delivered)
+    return Results.of(done.shown, done.page.parent, done.page.name, done.delivered)
 
 
 @dataclass(frozen=True)
@@ -77,14 +80,21 @@ class Finished:
     """What a run came to.
 
     Attributes:
-        report: its numbers, as they are shown.
+        shown: its numbers, as the first page has them: the report of an only task, or a matrix of several.
         page: the report as a file.
-        delivered: language → the folder of the adapter that the run is for, with all that it takes to use it.
+        delivered: language, or task/language where there are several tasks → the folder of the adapter that the run is for, with
+            all that it takes to use it.
     """
 
-    report: Report
+    shown: Report | Matrix
     page: Path
     delivered: Mapping[str, Path]
+
+    @property
+    def report(self) -> Report:
+        """The report of an only task."""
+        assert isinstance(self.shown, Report)  # Whoever asks has a recipe with one.
+        return self.shown
 
 
 def finish(
@@ -108,13 +118,13 @@ def finish(
         shown = display if display is not None and processes.is_first else Silent()
         for line in looked.warnings:
             shown.warn(line)
-        checkpoint, recipe, planned = planned_run(whole, folder, shown, processes)
-        trackers = Trackers(recipe.track, recipe.name, run_folder.path, shown.warn)
-        worker = Worker({checkpoint.fingerprint: checkpoint}, processes, shown, _options(recipe, trackers))
+        checkpoint, parts, planned = planned_run(whole, folder, shown, processes)
+        trackers = Trackers(whole.track, whole.name, run_folder.path, shown.warn)
+        worker = Worker({checkpoint.fingerprint: checkpoint}, processes, shown, _options(whole, trackers))
 
         def forget() -> None:
             """A report of other results must not lie beside what is made now, should the run be cut off."""
-            run_folder.remove(*FILES)
+            run_folder.remove(*FILES, *(below(task) + name for task in planned.tasks for name in FILES))
 
         if processes.is_first and run_folder.write(
             OF_RUN, dump(pinned(whole, planned, folder, run_folder.path)).encode()
@@ -131,19 +141,16 @@ def finish(
             store=shared,
         )
 
-        def report() -> Report:
-            left_out = f"; it {encoders.NEW_HEAD}" if recipe is not whole else ""
-            lines = [f"base model: {checkpoint.described}{left_out}", *facts(recipe, planned, run_folder)]
-            shown = Facts(recipe.name, recipe.source, "t = 0", lines, planned.scales, metric=recipe.evaluate.metric)
+        def report() -> Report | Matrix:
             # A report that is there already was tracked when it was written.
             is_new = not (run_folder.path / SCORES).is_file()
-            written = write_report(planned, run_folder, shown)
+            written = write_reports(whole, parts, planned, run_folder, checkpoint.described)
             if is_new and written.rows:
                 with trackers.run("scores") as log:
                     log(0, tracked_scores(written.rows))
             return written
 
-        delivered = {language: run_folder.place(id) for language, id in planned.delivered.items()}
+        delivered = {name: run_folder.place(id) for name, id in planned.delivered.items()}
         return Finished(processes.first_does(report), run_folder.path / PAGE, delivered)
 
 
@@ -164,8 +171,8 @@ def place(recipe: Recipe) -> Path:
 
 def planned_run(
     recipe: Recipe, folder: Path, display: Display, processes: Processes | None = None
-) -> tuple[Checkpoint, Recipe, Planned]:
-    """The base model of a recipe, the recipe without rows that the model cannot have, and its plan.
+) -> tuple[Checkpoint, tuple[Part, ...], Planned]:
+    """The base model of a recipe, its parts without rows that the model cannot have, and its plan.
 
     Args:
         recipe: what to do.
@@ -184,16 +191,26 @@ def planned_run(
     # The first process downloads or converts; the others find it done.
     checkpoint: Checkpoint = processes.first_does(lambda: resolve(recipe.base_model, recipe.trust_remote_code))
     model = base_model(checkpoint, recipe.dtype, recipe.quantization)
-    problems = unsuited(recipe, model.family, checkpoint.name) + chats.of_recipe(recipe, checkpoint)
-    if problems := problems + (unsplittable(recipe) if processes.split_the_model else []):
-        raise RecipeError(problems)
-    whole, recipe = recipe, encoders.without_new_head(recipe, checkpoint)
-    if recipe is not whole:
+    parts = recipe.parts
+
+    def problems(part: Part) -> list[str]:
+        found = unsuited(part.recipe, model.family, checkpoint.name) + chats.of_recipe(part.recipe, checkpoint)
+        return found + (unsplittable(part.recipe) if processes.split_the_model else [])
+
+    if found := each_once(parts, [problems(part) for part in parts]):
+        raise RecipeError(found)
+    kept = [encoders.without_new_head(part.recipe, checkpoint) for part in parts]
+    parts = tuple(
+        replace(part, recipe=recipe, headless=recipe is not part.recipe)
+        for part, recipe in zip(parts, kept, strict=True)
+    )
+    if any(part.headless for part in parts):
         display.warn(f"the base model {encoders.NEW_HEAD}")
     display.end()
-    found = processes.first_does(lambda: contents(sources(recipe, folder)))
-    taken: Mapping[str, GivenParams] = processes.first_does(lambda: given_adapters(recipe, folder, checkpoint))
-    return checkpoint, recipe, plan(recipe, model, found, folder, processes.count, taken)
+    wanted = [one for part in parts for one in sources(part.recipe, folder)]
+    found_there = processes.first_does(lambda: contents(wanted))
+    taken = processes.first_does(lambda: [given_adapters(part.recipe, folder, checkpoint) for part in parts])
+    return checkpoint, parts, plan(parts, model, found_there, folder, processes.count, taken)
 
 
 def pinned(recipe: Recipe, planned: Planned, folder: Path, place: Path) -> Recipe:
@@ -207,5 +224,14 @@ def pinned(recipe: Recipe, planned: Planned, folder: Path, place: Path) -> Recip
     """
     params = {name: planned.stages[id].params for name, id in planned.given.items()}
     places = {name: one.place for name, one in params.items() if isinstance(one, GivenParams)}
-    found = {"adapters": recipe.adapters.at(places, recipe.source), "folder": relative(folder, place)}
+    # Tasks share their reference adapters; each may have an adapter of its own, below its name.
+    shared = {name.rpartition("/")[2]: place for name, place in places.items()}
+    overrides = {
+        name: sections | {"adapters": sections["adapters"] | {"task": places[f"{name}/{one}"]}}
+        for name, sections in recipe.overrides.items()
+        for one in (f"task-{sections.get('source', recipe.source)}",)
+        if f"{name}/{one}" in places and "adapters" in sections
+    }
+    found: dict[str, Any] = {"adapters": recipe.adapters.at(shared, recipe.source)}
+    found |= {"overrides": recipe.overrides | overrides, "folder": relative(folder, place)}
     return recipe.model_copy(update=found)

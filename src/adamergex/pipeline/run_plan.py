@@ -12,65 +12,94 @@
     delivered/LANG            the adapter that the run is for, with all that it takes to use it
 
 What the recipe's section `adapters` gives is taken, not trained, and its plain text is not made.
-L targets cost L + 1 reference trainings and one task training; each more where they are refined; all of it again for each
-further seed. What a further seed trains, and whatever reads that, is below `seed-N/`; the rest is there once.
+L targets and K tasks cost L + 1 reference trainings and K task trainings; each pair one more where it is refined; all of it
+again for each further seed. What a further seed trains, and whatever reads that, is below `seed-N/`; the rest is there once.
+Of several tasks, what is a task's own is below `tasks/NAME/`. Corpora and reference adapters are there once for all of them; one
+that an override makes another one is below its task, too.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from adamergex.execution.stage import Stage
 from adamergex.inference.systems import SYSTEMS
-from adamergex.pipeline.planned import Cell, Planned
+from adamergex.pipeline.planned import Cell, Planned, together, whole
 from adamergex.pipeline.resolve import Contents, Found
 from adamergex.pipeline.run_data import RunData
 from adamergex.pipeline.run_stages import RunStages
+from adamergex.pipeline.stage_table import StageTable
 from adamergex.pipeline.stages.base_model import BaseModel
 from adamergex.pipeline.stages.given import GivenParams
 from adamergex.recipes.merges import candidates, method_settings
-from adamergex.recipes.recipe import Recipe
+from adamergex.recipes.recipe import Part
 from adamergex.scoring.results import Role
 from adamergex.scoring.systems import REFINED, START, Asking
 
 
 def plan(
-    recipe: Recipe,
+    parts: Sequence[Part],
     model: BaseModel,
     contents: Contents,
     folder: Path,
     processes: int = 1,
-    given: Mapping[str, GivenParams] | None = None,
+    given: Sequence[Mapping[str, GivenParams]] = (),
 ) -> Planned:
     """The stages of a recipe.
 
     Args:
-        recipe: what to do.
+        parts: of the recipe, all of them.
         model: its base model.
-        contents: of all its `sources`.
-        folder: what its relative paths are relative to.
+        contents: of all their `sources`.
+        folder: what their relative paths are relative to.
         processes: that train together.
-        given: name → an adapter that the recipe takes in place of a training.
+        given: name → an adapter that is taken in place of a training, for each part where there are any.
     """
-    first, *further = recipe.of_each_seed
-    stages = RunStages(first, Found(model, contents, folder, processes, given or {}))
-    planned = _Planner(stages).plan()
-    # All add to one table of stages.
-    return replace(planned, further=tuple(_Planner(stages.further(one)).plan() for one in further))
+    found = Found(model, contents, folder, processes)
+    taken = [replace(found, given=of) for of in given] or [found] * len(parts)
+    planners, stages = _planners(parts, taken)
+    for of_seeds in planners:
+        for planner in of_seeds:
+            planner.read()
+    # What tasks share is as it is without overrides: those that have none come first.
+    order = sorted(range(len(parts)), key=lambda number: parts[number].changes_references)
+    planned = {number: [planner.plan() for planner in planners[number]] for number in order}
+    by_task: dict[str, list[Planned]] = {}
+    for number, part in enumerate(parts):
+        first, *further = planned[number]
+        by_task.setdefault(part.task, []).append(replace(first, further=tuple(further)))
+    of_tasks = {task: together(of) for task, of in by_task.items()}
+    return of_tasks[""] if "" in of_tasks else whole(stages, of_tasks)
+
+
+def _planners(parts: Sequence[Part], found: Sequence[Found]) -> "tuple[list[list[_Planner]], dict[str, Stage]]":
+    """For each part one for each of its seeds, all of which add to one table."""
+    stages: dict[str, Stage] = {}
+    of_tasks: dict[tuple[str, int], _Planner] = {}
+    planners = []
+    for part, of in zip(parts, found, strict=True):
+        table = StageTable(part.task, stages=stages)
+        own = []
+        for number, recipe in enumerate(part.recipe.of_each_seed):
+            add = RunStages(recipe, of, table.of_seed(recipe.seed) if number else table, part.recipe.seed)
+            own.append(_Planner(add, of_tasks.get((part.task, number))))
+            of_tasks.setdefault((part.task, number), own[-1])
+        planners.append(own)
+    return planners, stages
 
 
 class _Planner(RunData):
-    """Which stages a recipe with one seed takes, in their order."""
+    """Which stages a recipe with one task and one seed takes, in their order."""
 
-    def __init__(self, add: RunStages):
-        super().__init__(add)
+    def __init__(self, add: RunStages, beside: "RunData | None" = None):
+        super().__init__(add, beside)
         self.scales: dict[str, float] = {}
 
     def plan(self) -> Planned:
-        """Items first, then what looks at them; corpora right before the adapter that is trained on them."""
+        """What is learned from the items that were read; corpora right before the adapter that is trained on them."""
         recipe = self.recipe
-        self.read()
         self.adapters, self.given = dict[str, str](), dict[str, str]()
         self._adapter(f"task-{recipe.source}", lambda: self._task(recipe.source))
         self.references = self._references(self.labelled)
@@ -86,10 +115,10 @@ class _Planner(RunData):
                 calibration = self._calibrate(language, REFINED, last)
             by_method = {recipe.merge.method: own, REFINED: last}
             cells += self._cells(language, by_method) if language in self.scored else []
-            if not self.add.below:
+            if not self.add.table.seed:
                 delivered[language] = self.add.deliver(language, last, calibration, own, self.references)
         return Planned(
-            self.add.stages,
+            self.add.table.stages,
             tuple(cells),
             START,
             self.adapters,
@@ -106,7 +135,7 @@ class _Planner(RunData):
     def _adapter(self, name: str, train: Callable[[], str]) -> None:
         """An adapter: taken where it is given, else trained."""
         if name in self.add.given:
-            self.given[name] = self.add.add(f"adapters/{name}", "given", self.add.given[name])
+            self.given[name] = self.add.give(name)
         else:
             self.adapters[name] = train()
 
@@ -151,18 +180,18 @@ class _Planner(RunData):
         if choosing:
             inputs["task"] = (self.add.adapter(f"task-{recipe.source}"),)
             inputs["reference-source"] = (self.add.adapter(f"reference-{recipe.source}"),)
-            inputs["learned"] = (f"data/task-{recipe.source}-train",)
-            inputs["scored"] = tuple(self.scored.values())
+            inputs["learned"] = (self.add.learned,)
+            inputs["scored"] = self.all_scored
         return self.add.choose(language, choosing, inputs)
 
     def _refine(self, language: str, teacher: str, calibration: str) -> str:
         """An adapter that learns from the surest answers of another one."""
-        recipe, refine = self.recipe, self.recipe.refine
+        refine = self.recipe.refine
         assert refine is not None  # Whoever asks has looked.
         unlabelled = self.unlabelled[language]
         answers = self._answers(f"answers/{language}/teacher", language, unlabelled[0], teacher)
         inputs = {
-            "items": (f"data/task-{recipe.source}-train",),
+            "items": (self.add.learned,),
             "unlabelled": unlabelled,
             "answers": (answers,),
             "calibration": (calibration,),
@@ -173,7 +202,7 @@ class _Planner(RunData):
                 self._answers(f"answers/{language}/teacher-scored", language, unlabelled[1], teacher),
             )
         if refine.labelled is not None:
-            inputs["items"] += (f"data/labelled-{language}",)
+            inputs["items"] += self.in_targets["labelled"][language]
         return self.add.refine(language, inputs, self.checks)
 
     def _cells(self, language: str, by_method: dict[str, str]) -> list[Cell]:

@@ -31,6 +31,7 @@ class Facts:
         lines: how the numbers came to be.
         scales: system → its t, where systems are one merge at several t.
         metric: what systems are compared by where answers are choices; others than accuracy where all items have the same.
+        below: what the report's files begin with, in the run folder.
     """
 
     title: str
@@ -39,6 +40,7 @@ class Facts:
     lines: Sequence[str]
     scales: Mapping[str, float] = field(default_factory=dict)
     metric: str = "accuracy"
+    below: str = ""
 
 
 def write_report(planned: Planned, folder: RunFolder, facts: Facts) -> Report:
@@ -50,22 +52,27 @@ def write_report(planned: Planned, folder: RunFolder, facts: Facts) -> Report:
         facts: beside the results.
     """
     found = _report(planned, folder, facts)
-    scores = jsonl(map(asdict, [*found.rows, *found.by_seed])).encode()
+    scores, below = written_rows([*found.rows, *found.by_seed]), facts.below
     markdown = report.markdown(found, CURVES if found.curves else None).encode()
-    changed = not (folder.holds(SCORES, scores) and folder.holds(MARKDOWN, markdown))
+    changed = not (folder.holds(below + SCORES, scores) and folder.holds(below + MARKDOWN, markdown))
     # matplotlib takes as long to import as a finished run to look at.
-    if found.curves and (changed or not folder.is_written(CURVES)):
+    if found.curves and (changed or not folder.is_written(below + CURVES)):
         from adamergex.reporting import figures
 
-        folder.write(CURVES, figures.training_curves(found.curves))
-    if changed or not folder.is_written(PAGE):
+        folder.write(below + CURVES, figures.training_curves(found.curves))
+    if changed or not folder.is_written(below + PAGE):
         from adamergex.reporting import html
 
-        folder.write(PAGE, html.page(found).encode())
+        folder.write(below + PAGE, html.page(found).encode())
     # Last, so that after a kill in between they say that the page has to be made again.
-    folder.write(MARKDOWN, markdown)
-    folder.write(SCORES, scores)
+    folder.write(below + MARKDOWN, markdown)
+    folder.write(below + SCORES, scores)
     return found
+
+
+def written_rows(rows: Iterable[Row]) -> bytes:
+    """Rows as scores.jsonl has them: those of a run with one task name none."""
+    return jsonl({key: value for key, value in asdict(row).items() if key != "task" or value} for row in rows).encode()
 
 
 def _report(planned: Planned, folder: RunFolder, facts: Facts) -> Report:
@@ -74,9 +81,10 @@ def _report(planned: Planned, folder: RunFolder, facts: Facts) -> Report:
     for task in dict.fromkeys(cell.task for cell in planned.cells):
         answers = {of_seed.seed or 0: _answers(task, of_seed, folder) for of_seed in planned.seeds}
         means, of_each = _rows(answers, facts.metric, planned.start, calibrated=False)
-        found += _named_by_task(task, means)
-        by_seed += _named_by_task(task, of_each)
-        calibrated += _named_by_task(task, _rows(answers, facts.metric, planned.start, calibrated=True)[0])
+        found += _named_by_task(task, _with_roles(means, planned))
+        by_seed += _named_by_task(task, _with_roles(of_each, planned))
+        after, _ = _rows(answers, facts.metric, planned.start, calibrated=True)
+        calibrated += _named_by_task(task, _with_roles(after, planned))
         # Of one seed, for every seed has answers of its own.
         examples += _named_by_task(task, next(iter(answers.values())).differing())
     corpora = {
@@ -108,6 +116,7 @@ def _report(planned: Planned, folder: RunFolder, facts: Facts) -> Report:
         corpora=corpora,
         scales=scales,
         harness=measured,
+        above="../../" + PAGE if facts.below else "",
         versions=merge.versions(),
         hashes={id: record.digest for id, record in records.items() if record is not None},
     )
@@ -129,6 +138,18 @@ def _rows(answers: Mapping[int, Answers], metric: str, start: str, calibrated: b
     compared = first.metric if metric == "accuracy" and not calibrated else metric
     labels = {seed: of_seed.labels for seed, of_seed in answers.items()}
     return rows_over_seeds(compared, labels, complete, start, first.roles, first.items)
+
+
+def _with_roles(rows: Iterable[Row], planned: Planned) -> list[Row]:
+    """The rows with the role that a system has in their language: the delivered merge may be another method in another one."""
+    roles = {(cell.language, cell.system): cell.role for cell in planned.cells}
+    of_all = {system: {role for (_, other), role in roles.items() if other == system} for _, system in roles}
+    return [
+        replace(row, role=roles[row.language, row.method])
+        if not row.average
+        else (row if len(of_all[row.method]) == 1 else replace(row, role="adapter"))
+        for row in rows
+    ]
 
 
 def _named_by_task(task: str, found: Iterable[Named]) -> list[Named]:

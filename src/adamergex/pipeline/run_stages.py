@@ -1,13 +1,14 @@
 """The stages of a recipe, one method for each; pure: the recipe and what was resolved are all they look at."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from adamergex.data.settings import Source
-from adamergex.execution.stage import Params, Stage
+from adamergex.execution.stage import Params
 from adamergex.merging.methods import AnyMethod
 from adamergex.models.adapter_settings import virtual_tokens
 from adamergex.pipeline.resolve import Found, Wanted
+from adamergex.pipeline.stage_table import StageTable
 from adamergex.pipeline.stages.calibrate import CalibrateParams
 from adamergex.pipeline.stages.checks import EqualCountsParams, OverlapParams
 from adamergex.pipeline.stages.choose import ChooseParams
@@ -24,50 +25,50 @@ from adamergex.scoring.systems import Asking
 from adamergex.tasks.task import Task
 from adamergex.training.settings import Schedule, Train
 
+Inputs = Mapping[str, tuple[str, ...]]
 # Settings of a training that only say how it is computed; a worker has them as options.
 COMPUTED = ("checkpoint_seconds", "gradient_checkpointing", "micro_batch")
 
 
 class RunStages:
-    """The stages of a recipe, as they are added; every method returns the id of what it added.
+    """The stages of a recipe with one task and one seed, as they are added; every method returns the id of what it added.
 
     Args:
         recipe: what to do.
         found: what there is for it.
+        table: that stages are added to.
+        drawn: the seed with which plain text, inputs and examples are drawn: the first of several, so that it is done once.
 
     Attributes:
         asked: the model, with its chat template where the task is chat.
-        stages: id → stage.
-        drawn: the seed with which plain text, inputs and examples are drawn: the first of several, so that it is done once.
-        below: what ids of stages that depend on the seed begin with; nothing for the first one.
     """
 
-    def __init__(self, recipe: Recipe, found: Found):
-        self.recipe, self.found = recipe, found
+    def __init__(self, recipe: Recipe, found: Found, table: StageTable, drawn: int):
+        self.recipe, self.found, self.table, self.drawn = recipe, found, table, drawn
         self.contents, self.folder, self.given = found.contents, found.folder, found.given
         self.asked, self.model = found.model.asked(recipe.task.chat), found.model.asked(False)
-        self.stages: dict[str, Stage] = {}
-        self.drawn, self.below = recipe.seed, ""
-
-    def further(self, recipe: Recipe) -> "RunStages":
-        """The stages of the same recipe with another seed, beside these and in the same table."""
-        other = RunStages(recipe, self.found)
-        other.stages, other.drawn, other.below = self.stages, self.drawn, f"seed-{recipe.seed}/"
-        return other
+        self.add = table.add
+        self._adapters: dict[str, str] = {}
 
     def adapter(self, name: str) -> str:
         """The id of an adapter that is trained with the recipe's seed, or of one that is given, whatever the seed."""
-        return f"adapters/{name}" if name in self.given else f"{self.below}adapters/{name}"
+        seed = "" if name in self.given else self.table.seed
+        return self._adapters.get(name, f"{self.table.below}{seed}adapters/{name}")
 
-    def add(
-        self, id: str, kind: str, params: Params, inputs: Mapping[str, tuple[str, ...]] | None = None, after: Any = ()
-    ) -> str:
-        """A stage of any kind; it is one of the seed's where it trains, or reads what depends on the seed."""
-        inputs = inputs or {}
-        if kind == "train" or any(one.startswith(self.below) for ids in inputs.values() for one in ids):
-            id = f"{self.below}{id}"
-        self.stages[id] = Stage(id, kind, params, inputs, tuple(after))
-        return id
+    def give(self, name: str) -> str:
+        """An adapter that is taken, not trained."""
+        return self._adapter(name, "given", self.given[name])
+
+    def _adapter(self, name: str, kind: str, params: Params, inputs: Inputs | None = None, checks: Any = ()) -> str:
+        """An adapter; tasks share those of the reference task."""
+        shared = name.startswith("reference-")
+        self._adapters[name] = self.add(f"adapters/{name}", kind, params, inputs, tuple(checks), shared=shared)
+        return self._adapters[name]
+
+    @property
+    def learned(self) -> str:
+        """The id of the items that the task's adapter is trained on."""
+        return f"{self.table.below}data/task-{self.recipe.source}-train"
 
     def has(self, source: Source, language: str) -> bool:
         """Whether a source is there in a language."""
@@ -86,15 +87,17 @@ class RunStages:
         content = self.contents.of(Wanted(source, language, True, self.folder))
         params = ItemsParams(task=task, source=source, content=content, language=language, folder=self.folder, **more)
         drops = beside and self.recipe.task.overlap == "drop"
-        return self.add(id, "items", params, {"scored": beside} if drops else {})
+        is_shared = task is self.recipe.reference.task
+        return self.add(id, "items", params, {"scored": beside} if drops else {}, shared=is_shared)
 
     def checks(
         self,
         scored: Mapping[str, str],
-        learned: Mapping[str, tuple[str, ...]],
-        examples: Mapping[str, tuple[str, ...]],
+        learned: Inputs,
+        examples: Inputs,
         labelled: Mapping[str, str],
-        beside: Mapping[str, Mapping[str, tuple[str, ...]]],
+        beside: Mapping[str, Inputs],
+        counted: Mapping[str, str],
     ) -> list[str]:
         """Looks at all items before anything is learned from them; data of the hub is here by then, too.
 
@@ -104,6 +107,7 @@ class RunStages:
             examples: language → solved examples.
             labelled: language → the items of a labelled reference task.
             beside: what is learned from in the language itself, by role and language.
+            counted: language → the items of a labelled reference task, of all target languages of the task.
         """
         train = [ids[0] for ids in learned.values()]
         seen = {"train": train, "dev": [id for ids in learned.values() for id in ids[1:]]}
@@ -116,8 +120,8 @@ class RunStages:
             params = OverlapParams(language=target, where=where, allowed=allowed)
             own = {role: of[target] for role, of in beside.items() if of.get(target)}
             checks.append(self.add(f"checks/overlap-{target}", "overlap", params, {**roles, **own, "scored": (id,)}))
-        if labelled:
-            counts = {language: (id,) for language, id in labelled.items()}
+        if counted:
+            counts = {language: (id,) for language, id in counted.items()}
             checks.append(self.add("checks/equal-counts", "equal-counts", EqualCountsParams(), counts))
         return checks
 
@@ -137,20 +141,20 @@ class RunStages:
             seed=self.drawn,
             folder=self.folder,
         )
-        return self.add(f"data/corpus-{language}", "corpus", params)
+        return self.add(f"data/corpus-{language}", "corpus", params, shared=True)
 
     def train(
         self,
         name: str,
         schedule: Schedule,
-        inputs: Mapping[str, tuple[str, ...]],
+        inputs: Inputs,
         checks: list[str],
         task: Task | None,
         **more: Any,
     ) -> str:
         """An adapter that is trained, on items of a task, or else on plain text."""
         params = TrainParams(**self.training(name, schedule, task), **more)
-        return self.add(f"adapters/{name}", "train", params, inputs, checks)
+        return self._adapter(name, "train", params, inputs, checks)
 
     def training(self, name: str, schedule: Schedule, task: Task | None) -> dict[str, Any]:
         """The parameters that all trainings have.
@@ -167,7 +171,7 @@ class RunStages:
         unkeyed |= set() if task is not None else {"max_length"}
         settings = recipe.train.model_copy(update={key: Train.model_fields[key].get_default() for key in unkeyed})
         return {
-            "name": f"{self.below}{name}",
+            "name": name,
             "model": self.found.model.asked(task is not None and task.chat),
             "adapter": recipe.adapter,
             "train": settings,
@@ -209,7 +213,7 @@ class RunStages:
         codes = {"corpus-source": self.recipe.source, "corpus-target": language}
         return {role: (references[code],) for role, code in codes.items() if code in references}
 
-    def choose(self, language: str, choosing: tuple[str, ...], inputs: Mapping[str, tuple[str, ...]]) -> str:
+    def choose(self, language: str, choosing: tuple[str, ...], inputs: Inputs) -> str:
         """Which merge is delivered for a language."""
         recipe = self.recipe
         assert recipe.selection is not None  # Whoever asks has looked.
@@ -227,13 +231,14 @@ class RunStages:
         )
         return self.add(f"choice/{language}", "choose", params, inputs)
 
-    def refine(self, language: str, inputs: Mapping[str, tuple[str, ...]], checks: list[str]) -> str:
+    def refine(self, language: str, inputs: Inputs, checks: list[str]) -> str:
         """An adapter that learns from another one's answers."""
         recipe = self.recipe
         assert recipe.refine is not None  # Whoever asks has looked.
         more: dict[str, Any] = {"classes": recipe.task.outputs, "share": recipe.refine.share}
-        params = RefineParams(**self.training(f"refined-{language}", recipe.train.task, recipe.task), **more)
-        return self.add(f"refined/{language}", "refine", params, inputs, checks)
+        name = "/".join(filter(None, (self.table.task, f"{self.table.seed}refined-{language}")))
+        params = RefineParams(**self.training(name, recipe.train.task, recipe.task), **more)
+        return self.add(f"refined/{language}", "refine", params, inputs, tuple(checks))
 
     def answers(
         self,
@@ -243,7 +248,7 @@ class RunStages:
         adapter: str | None,
         asking: Asking = "plain",
         examples: tuple[str, ...] = (),
-        after: Any = (),
+        after: Sequence[str] = (),
     ) -> str:
         """What the base model, alone or with an adapter, answers to items."""
         recipe = self.recipe
@@ -263,7 +268,7 @@ class RunStages:
             virtual_tokens=virtual_tokens(recipe.adapter),
             max_length=recipe.train.max_length,
         )
-        return self.add(id, "predict", params, inputs, after)
+        return self.add(id, "predict", params, inputs, tuple(after))
 
     def calibrate(self, id: str, answers: str, *, refined: bool = False) -> str:
         """The bias per label that makes a system's answers to inputs without labels have the expected shares."""
@@ -272,7 +277,7 @@ class RunStages:
         params = CalibrateParams.of(settings, recipe.task.choices, refined=refined)
         inputs: dict[str, tuple[str, ...]] = {"answers": (answers,)}
         if settings.from_source:
-            inputs["learned"] = (f"data/task-{recipe.source}-train",)
+            inputs["learned"] = (self.learned,)
         return self.add(id, "calibrate", params, inputs)
 
     def deliver(

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
+    SkipValidation,
     ValidationInfo,
     field_serializer,
     field_validator,
@@ -16,12 +17,13 @@ from pydantic.json_schema import SkipJsonSchema
 from adamergex import language_tags
 from adamergex.data.settings import Language, Source, is_language
 from adamergex.inference.settings import Evaluate
-from adamergex.merging.methods import METHODS, AnyMethod, Method, adamergex, given
+from adamergex.merging.methods import AnyMethod, Method, adamergex, given
 from adamergex.merging.scale import Scale
 from adamergex.models.adapter_settings import LEARNING_RATES, AdapterSettings, Lora
 from adamergex.models.device_names import DeviceName
+from adamergex.recipes import short_forms
 from adamergex.recipes.given import GivenAdapters
-from adamergex.scoring.systems import REFINED, START
+from adamergex.scoring.systems import REFINED
 from adamergex.selection.settings import Selection
 from adamergex.storage.yaml_model import Section
 from adamergex.tasks.presets import filled
@@ -64,6 +66,15 @@ class RecipeFields(Section):
     )
     source: Language = Field("en", description="the language that there are labels in, a BCP 47 code")
     targets: list[Language] = Field(min_length=1, description="the languages that an adapter is made for")
+    tasks: SkipValidation[dict[str, Task] | None] = Field(
+        None,
+        description="in place of task: name → task, several in one run, which share corpora and reference adapters",
+    )
+    overrides: SkipValidation[dict[str, dict[str, Any]]] = Field(
+        {},
+        description="with tasks: sections that are other for a task (NAME), a language (CODE) or a pair (NAME/CODE), such as "
+        "{topics: {train: {task: {epochs: 5}}}, topics/yo: {merge: {scale: 0.2}}}",
+    )
     task: Task
     reference: Reference = Reference()
     adapters: GivenAdapters = Field(
@@ -96,15 +107,8 @@ class RecipeFields(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _seed_or_seeds(cls, value: Any) -> Any:
-        """`seed: 0` is the short form of `seeds: [0]`; `seed: null` is none, so that `--set` can replace a file's."""
-        if not isinstance(value, dict) or value.get("seeds") is None or "seed" not in value:
-            return value
-        if value["seed"] is not None:
-            raise ValueError(
-                "seed and seeds are both given; remove one (on the command line --set seed=null, or --set seeds=null)"
-            )
-        return {key: given for key, given in value.items() if key != "seed"}
+    def _written_out(cls, value: Any) -> Any:
+        return short_forms.written_out(value)
 
     @field_validator("seeds")
     @classmethod
@@ -123,49 +127,16 @@ class RecipeFields(Section):
         seeds = info.data.get("seeds")
         return seeds[0] if seeds else value
 
-    @model_validator(mode="before")
-    @classmethod
-    def _selection_stands_in_merge(cls, value: Any) -> Any:
-        """`merge.scale: auto`, or a list of values to try, and `merge.selection` make a `Selection`."""
-        if not isinstance(value, dict):
-            return value
-        if value.get("selection") is not None and not isinstance(value["selection"], Selection):
-            raise ValueError("selection stands in merge; write merge.selection")
-        if not isinstance(merge := value.get("merge"), dict):
-            return value
-        merge, scale = dict(merge), merge.get("scale")
-        chosen, tried = merge.pop("selection", None), isinstance(scale, list)
-        if chosen is None and scale != "auto" and not tried:
-            return value
-        if chosen is not None and not isinstance(chosen, dict):
-            raise ValueError("merge.selection: expected settings, such as validation: [fr]")
-        if scale not in ("auto", None) and not tried:
-            raise ValueError(
-                f"merge.selection chooses among several t, and merge.scale is {scale}; write auto, or a list"
-            )
-        merge.pop("scale", None)
-        return value | {"merge": merge, "selection": (chosen or {}) | ({"scales": scale} if tried else {})}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _scores_what_it_merges(cls, value: Any) -> Any:
-        """Where the rows of the table are left out, the recipe's own merge is one of them, whichever method it has."""
-        if not isinstance(value, dict) or not isinstance(merge := value.get("merge"), dict):
-            return value
-        evaluate, method = value.get("evaluate") or {}, merge.get("method")
-        if method not in METHODS or not isinstance(evaluate, dict) or "methods" in evaluate:
-            return value
-        return value | {"evaluate": {**evaluate, "methods": ["base", START, method]}}
-
     @field_validator("merge", mode="before")
     @classmethod
     def _merge_defaults(cls, value: Any) -> Any:
         return {"method": "adamergex", "scale": 0.5} | value if isinstance(value, dict) else value
 
     @model_serializer(mode="wrap")
-    def _seed_as_given(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        left_out = "seeds" if self.seeds is None else "seed"
-        return {key: value for key, value in fields(self).items() if key != left_out}
+    def _as_given(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        left_out = {"seeds" if self.seeds is None else "seed"}
+        left_out |= {"tasks", "overrides"} if self.tasks is None else {"task"}
+        return {key: value for key, value in fields(self).items() if key not in left_out}
 
     @field_serializer("merge")
     def _merge_as_given(self, value: AnyMethod) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from adamergex.data.settings import Source
 from adamergex.errors import AdaMergeXError, RecipeError
@@ -17,7 +18,7 @@ from adamergex.models.families import (
     refuse_quantization,
 )
 from adamergex.recipes import budgets, cautions, chats, encoders, overlaps, taken_adapters
-from adamergex.recipes.recipe import Recipe
+from adamergex.recipes.recipe import Recipe, each_once
 from adamergex.storage import checkpoints
 from adamergex.tasks import loading
 from adamergex.tasks.items import Item, read_items, refuse_unequal
@@ -27,6 +28,7 @@ from adamergex.training.trackers import missing
 
 # Settings of adapters that name modules of the base model; without them an adapter is on whatever modules there are.
 _MODULES = ("target_modules", "feedforward_modules", "rank_pattern", "alpha_pattern")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,43 @@ class Looked:
     warnings: list[str] = field(default_factory=list)
 
 
+class _Once:
+    """Does what the parts of a recipe have in common once, and says the same of it to each of them."""
+
+    def __init__(self) -> None:
+        self._done: dict[tuple[object, ...], object] = {}
+
+    def __call__(self, key: tuple[object, ...], work: Callable[[], T]) -> T:
+        if key not in self._done:
+            try:
+                self._done[key] = work()
+            except AdaMergeXError as error:
+                self._done[key] = error
+        if isinstance(done := self._done[key], AdaMergeXError):
+            raise done
+        return done  # type: ignore[return-value]  # What `work` returned.
+
+
 def check(recipe: Recipe, folder: Path) -> Looked:
     """Look at all data and adapters that a recipe names, before anything runs. Data sets on the hub are not downloaded for it.
 
     Raises:
         RecipeError: with one line for every source that is missing, empty or malformed.
     """
-    problems = missing(recipe.track)
+    parts, once = recipe.parts, _Once()
+    problems, looked = list[list[str]](), list[Looked]()
+    for part in parts:
+        found = list[str]()
+        looked.append(_look(part.recipe, folder, once, found))
+        problems.append(found)
+    if any(problems):
+        raise RecipeError(each_once(parts, problems))
+    return Looked(each_once(parts, [of.unreachable for of in looked]), each_once(parts, [of.warnings for of in looked]))
+
+
+def _look(recipe: Recipe, folder: Path, once: _Once, problems: list[str]) -> Looked:
+    """Look at what a recipe with one task names; what is wrong is added to the problems."""
+    problems += missing(recipe.track)
 
     def attempt(look: Callable[[], object]) -> None:
         try:
@@ -57,19 +89,7 @@ def check(recipe: Recipe, folder: Path) -> Looked:
             problems.extend(problem for problem in error.problems if problem not in problems)
 
     attempt(lambda: _look_for_device(recipe))
-    read: dict[tuple[str, str], list[Item]] = {}
-
-    def look_at(task: Task, source: Source, language: str, labelled: bool = True) -> None:
-        loading.look(source, language)
-        if not source.is_local:
-            return
-        found = read_items(task, source, folder, language, task is recipe.task, labelled)
-        read.setdefault((source.model_dump_json(), language), found)
-
-    for task, source, language in task_sources(recipe):
-        attempt(partial(look_at, task, source, language))
-    for source, language in _unlabelled(recipe):
-        attempt(partial(look_at, recipe.task, source, language, False))
+    read = _read(recipe, folder, once, attempt)
     if recipe.reference.task is not None and not problems:
         key = recipe.reference.task.train.model_dump_json()
         counts = {
@@ -82,8 +102,10 @@ def check(recipe: Recipe, folder: Path) -> Looked:
         for look in overlaps.looks(recipe, read, _seen(recipe), _unlabelled(recipe)):
             attempt(look)
     unseen: list[str] = []
-    attempt(lambda: unseen.extend(filter(None, [checkpoints.missing(recipe.base_model)])))
-    model = checkpoints.model_at_hand(recipe.base_model, recipe.trust_remote_code, also=chats.files(recipe))
+    name = recipe.base_model
+    attempt(lambda: unseen.extend(filter(None, [once(("base model", name), lambda: checkpoints.missing(name))])))
+    also = chats.files(recipe)
+    model = once(("at hand", name, also), lambda: checkpoints.model_at_hand(name, recipe.trust_remote_code, also=also))
     if model is not None:
         attempt(lambda: refuse_code(model))
         attempt(lambda: problems.extend(unsuited(recipe, family(model), recipe.base_model)))
@@ -94,15 +116,37 @@ def check(recipe: Recipe, folder: Path) -> Looked:
     for language in recipe.trained_languages if recipe.reference.task is None else ():
         source = recipe.reference_source(language)
         if not source.dataset:
-            attempt(partial(budgets.check, recipe, source, folder, language, model))
+            asked_for = (source.model_dump_json(), language, recipe.reference.model_dump_json(), recipe.seed)
+            budget = partial(budgets.check, recipe, source, folder, language, model)
+            attempt(partial(once, ("budget", *asked_for), budget))
     taken = taken_adapters.find(recipe, folder)
     attempt(lambda: problems.extend(_misfits(recipe, taken, model)))
     warnings: list[str] = []
     if not problems:
         attempt(lambda: warnings.extend(_warnings(recipe, read, model)))
-    if problems:
-        raise RecipeError(problems)
     return Looked([*unseen, *taken.unreachable], warnings)
+
+
+def _read(
+    recipe: Recipe, folder: Path, once: _Once, attempt: Callable[[Callable[[], object]], None]
+) -> dict[tuple[str, str], list[Item]]:
+    """The items of all sources that are on this machine, by source and language."""
+    read: dict[tuple[str, str], list[Item]] = {}
+
+    def look_at(task: Task, source: Source, language: str, labelled: bool = True) -> None:
+        loading.look(source, language)
+        if not source.is_local:
+            return
+        scored = task is recipe.task
+        key = (task.model_dump_json(), source.model_dump_json(), language, scored, labelled)
+        found = once(("items", *key), lambda: read_items(task, source, folder, language, scored, labelled))
+        read.setdefault((source.model_dump_json(), language), found)
+
+    for task, source, language in task_sources(recipe):
+        attempt(partial(look_at, task, source, language))
+    for source, language in _unlabelled(recipe):
+        attempt(partial(look_at, recipe.task, source, language, False))
+    return read
 
 
 def _warnings(recipe: Recipe, read: overlaps.Read, model: checkpoints.Checkpoint | None) -> list[str]:

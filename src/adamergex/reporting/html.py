@@ -2,21 +2,18 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from importlib import resources
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from adamergex.reporting import figures, score_figures
-from adamergex.reporting.html_parts import bullets, clean, picture, shortened, spoken, table, text
+from adamergex.reporting.html_parts import bullets, clean, document, picture, shortened, spoken, table, text
 from adamergex.reporting.metrics import FURTHER, further, label_shares, metric_name, over_seeds
 from adamergex.reporting.report import ChangedAnswer, Report, cells, headings, sentences
 from adamergex.scoring.results import Row
 
 # Examples of a method in a language, and characters of a prompt and of an answer, that a page shows.
 _EXAMPLES, _PROMPT, _ANSWER = 10, 4000, 1200
-# Nothing on the page runs or is fetched, whatever a model has answered.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
 
 def page(report: Report) -> str:
@@ -33,36 +30,7 @@ def page(report: Report) -> str:
         "facts": ("How these numbers came to be", bullets(report.facts) if report.facts else ""),
         "versions": ("Versions and hashes", _versions(report)),
     }
-    sections = {name: (title, body) for name, (title, body) in bodies.items() if body}
-    links = "".join(f'<li><a href="#{name}">{title}</a></li>' for name, (title, _) in sections.items())
-    contents = f'<nav aria-label="Contents">\n<ol>{links}</ol>\n</nav>\n' if len(sections) > 2 else ""
-    body = "\n".join(
-        f'<section aria-labelledby="{name}">\n<h2 id="{name}">{title}</h2>\n{body}\n</section>'
-        for name, (title, body) in sections.items()
-    )
-    css = (resources.files("adamergex.reporting") / "templates" / "report.css").read_text("utf-8")
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{text(report.title)}</title>
-<style>
-{css}</style>
-</head>
-<body>
-<header>
-<h1 dir="auto">{text(report.title)}</h1>
-{_summary(report)}
-</header>
-{contents}<main>
-{body}
-</main>
-</body>
-</html>
-"""
+    return document(report.title, _summary(report), bodies, report.above)
 
 
 def _summary(report: Report) -> str:

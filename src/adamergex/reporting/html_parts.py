@@ -1,8 +1,9 @@
-"""Pieces of HTML: escaped text, tables, figures with a caption."""
+"""Pieces of HTML: the frame of a page, escaped text, tables, figures with a caption."""
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from html import escape
+from importlib import resources
 
 import langcodes
 
@@ -10,6 +11,52 @@ from adamergex.language_tags import standard
 
 # Lone surrogates, noncharacters and control characters, which neither HTML nor XML can hold.
 _UNWRITABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+
+
+# Nothing on the page runs or is fetched, whatever a model has answered.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+
+
+def document(title: str, summary: str, bodies: Mapping[str, tuple[str, str]], above: str = "") -> str:
+    """A page, with a list of its contents where it has more than two sections.
+
+    Args:
+        title: of the page, plain text.
+        summary: what stands below the title, as HTML.
+        bodies: id → the title of a section, and its HTML; those without content are left out.
+        above: the address of the page that this one belongs to; empty where there is none.
+    """
+    sections = {name: (heading, body) for name, (heading, body) in bodies.items() if body}
+    links = "".join(f'<li><a href="#{name}">{heading}</a></li>' for name, (heading, _) in sections.items())
+    contents = f'<nav aria-label="Contents">\n<ol>{links}</ol>\n</nav>\n' if len(sections) > 2 else ""
+    body = "\n".join(
+        f'<section aria-labelledby="{name}">\n<h2 id="{name}">{heading}</h2>\n{body}\n</section>'
+        for name, (heading, body) in sections.items()
+    )
+    up = f'<p class="above"><a href="{text(above)}">All tasks</a></p>\n' if above else ""
+    css = (resources.files("adamergex.reporting") / "templates" / "report.css").read_text("utf-8")
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{text(title)}</title>
+<style>
+{css}</style>
+</head>
+<body>
+<header>
+{up}<h1 dir="auto">{text(title)}</h1>
+{summary}
+</header>
+{contents}<main>
+{body}
+</main>
+</body>
+</html>
+"""
 
 
 def clean(text: str) -> str:

@@ -99,9 +99,10 @@ def label_shares(rows: Sequence[Row]) -> list[list[str]]:
 
 
 def tracked_scores(rows: Sequence[Row]) -> dict[str, float]:
-    """What experiment trackers get of a report: `LANGUAGE/METHOD/METRIC` → its value."""
+    """What experiment trackers get of a report: `LANGUAGE/METHOD/METRIC` → its value, after `TASK/` where there are several."""
     found: dict[str, float] = {}
     for row in rows:
         values = {row.metric: row.score, **row.others}
-        found |= {f"{row.language}/{row.method}/{metric}": value for metric, value in values.items()}
+        of = f"{row.task}/" if row.task else ""
+        found |= {f"{of}{row.language}/{row.method}/{metric}": value for metric, value in values.items()}
     return found

@@ -60,6 +60,7 @@ class Report:
         hashes: name → fingerprint.
         calibrated: the same rows, of answers that were calibrated without labels; empty where they were not.
         by_seed: rows of each seed, where `rows` are means over several; empty otherwise.
+        above: the address of the page of all tasks, from that of this one; empty where there is none.
     """
 
     title: str
@@ -76,6 +77,7 @@ class Report:
     hashes: Mapping[str, str] = field(default_factory=dict)
     calibrated: Sequence[Row] = ()
     by_seed: Sequence[Row] = ()
+    above: str = ""
 
     def tables(self) -> list[tuple[str, list[Row]]]:
         """Pairs of a heading and its rows, one for each language and one for the average."""

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from adamergex.reporting.matrix import Matrix
 from adamergex.reporting.metrics import beside, metric_name, of_percent
 from adamergex.reporting.report import Report
 from adamergex.scoring.results import Row
@@ -21,7 +22,8 @@ class Results(Sequence[Row]):
         rows: themselves, as a list.
         folder: of the run or of the comparison.
         report: the page, `report.html`.
-        delivered: language → the folder of the adapter that a run is for; empty for a comparison.
+        delivered: language, or task/language for a run of several tasks → the folder of the adapter that it is for; empty for a
+            comparison.
         start: what the system is called that others are compared with.
         by_seed: rows of each seed, where there are several.
     """
@@ -34,7 +36,9 @@ class Results(Sequence[Row]):
     by_seed: Sequence[Row] = ()
 
     @classmethod
-    def of(cls, found: Report, folder: Path, page: str, delivered: Mapping[str, Path] | None = None) -> "Results":
+    def of(
+        cls, found: Report | Matrix, folder: Path, page: str, delivered: Mapping[str, Path] | None = None
+    ) -> "Results":
         """Of a report.
 
         Args:
@@ -47,7 +51,8 @@ class Results(Sequence[Row]):
 
     @property
     def table(self) -> "pd.DataFrame":
-        """The report's main table: a row for each language and system (index: `language`, `system`).
+        """The report's main table: a row for each language and system (index: `language`, `system`; with several tasks `task`
+        before them).
 
         Columns: the score, named by its metric, with `low` and `high` (its 95 % interval), `vs START`, `p`, `p (Holm)`, `gap
         closed`, `unreadable` and the further metrics of the table, without empty ones. Scores are in percent, and so are
@@ -56,7 +61,8 @@ class Results(Sequence[Row]):
         import pandas as pd
 
         frame = pd.DataFrame([_shown(row, self.start) for row in self.rows]).dropna(axis="columns", how="all")
-        return frame.set_index(["language", "system"]) if len(frame) else frame
+        index = [name for name in ("task", "language", "system") if name in frame]
+        return frame.set_index(index) if len(frame) else frame
 
     @property
     def scores(self) -> "pd.DataFrame":
@@ -104,6 +110,7 @@ _P = {"p": "{:.3f}".format, "p (Holm)": "{:.3f}".format}
 def _shown(row: Row, start: str) -> dict[str, Any]:
     """A row's cells by the headings of the table, numbers as they are shown there, but not rounded."""
     return {
+        "task": row.task or None,
         "language": row.language,
         "system": row.label,
         metric_name(row.metric): of_percent(row.metric, row.score),

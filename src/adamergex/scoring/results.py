@@ -54,6 +54,7 @@ class Row:
         seeds: how many seeds the row is a mean over.
         deviations: metric → the sample standard deviation of its values with each seed (n − 1 in the denominator); empty
             with one seed.
+        task: of a run that has several; empty otherwise.
     """
 
     language: str
@@ -80,6 +81,7 @@ class Row:
     seed: int | None = None
     seeds: int = 1
     deviations: Mapping[str, float] = field(default_factory=dict)
+    task: str = ""
 
 
 def rows(

@@ -47,6 +47,7 @@ class Delivered:
         subfolder: of the repository.
         scores: of the run; None where they are not known, or nothing was scored.
         licence: of the base model, as its card states it: `license`, `license_name`, `license_link`.
+        task: its name in a run of several tasks; empty otherwise.
     """
 
     usage: Mapping[str, Any]
@@ -55,6 +56,7 @@ class Delivered:
     subfolder: str = ""
     scores: Scores | None = None
     licence: Mapping[str, str] | None = None
+    task: str = ""
 
     @property
     def asked(self) -> Usage:
@@ -102,9 +104,9 @@ def body(of: Delivered) -> str:
 
 
 def overview(of: Sequence[Delivered]) -> str:
-    """The card of a repository with an adapter for each of several languages, without its metadata."""
-    first = of[0]
-    source = language_name(first.made["source"])
+    """The card of a repository with an adapter for each of several languages and tasks, without its metadata."""
+    first, tasks = of[0], list(dict.fromkeys(one.task for one in of))
+    source = listed(list(dict.fromkeys(language_name(one.made["source"]) for one in of)))
     rows = []
     for one in of:
         own = one.scores and one.scores.own
@@ -115,18 +117,24 @@ def overview(of: Sequence[Delivered]) -> str:
         )
         language = one.usage["language"]
         link = f"[{line(language_name(language))}]({one.subfolder}/README.md)"
-        rows.append(row((link, code(language), line(score))))
+        named = (line(one.task),) if len(tasks) > 1 else ()
+        rows.append(row((*named, link, code(language), line(score))))
     scores = "scores beside those of the other systems, with tests, its " if any(one.scores for one in of) else ""
     calibration = "calibration, its " if any(one.asked.calibration for one in of) else ""
     place = json.dumps(first.repository)
-    language = json.dumps(first.usage["language"])
+    which = f"language={json.dumps(first.usage['language'])}"
+    which = f"task={json.dumps(first.task)}, {which}" if len(tasks) > 1 else which
+    languages = dict.fromkeys(language_name(one.usage["language"]) for one in of)
+    of_what = f"for {listed([line(task) for task in tasks])}" if len(tasks) > 1 else "for one task"
+    column = "task | " if len(tasks) > 1 else ""
     sections = [
-        f"# Adapters for {', '.join(language_name(one.usage['language']) for one in of)}, from labels in {source}",
-        f"Adapters of {code(first.base_model)} for one task, one for each language, each in a subfolder with a card of its own: its "
+        f"# Adapters for {', '.join(languages)}, from labels in {source}",
+        f"Adapters of {code(first.base_model)} {of_what}, one for each language, each in a subfolder with a card of its own: its "
         f"{scores}prompt, its {calibration}data.",
-        "| language | code | score, with its 95 % interval |\n|---|---|---|\n" + "\n".join(rows),
+        f"| {column}language | code | score, with its 95 % interval |\n|---{'|---' * bool(column)}|---|---|\n"
+        + "\n".join(rows),
         "## Use",
-        fenced(f"import adamergex\n\nanswer = adamergex.predictor({place}, language={language})", "python"),
+        fenced(f"import adamergex\n\nanswer = adamergex.predictor({place}, {which})", "python"),
         *_licence(first),
         CITATION,
     ]

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from adamergex.adapters.adapter import Adapter, load
 from adamergex.adapters.location import CONFIG, TOKENIZER, locate
 from adamergex.errors import AdapterError, ModelError, StorageError
-from adamergex.inference import usage
+from adamergex.inference import delivered, usage
 from adamergex.inference.predictor import differ
 from adamergex.sharing.fuse import Fused, check_foldable, fuse
 from adamergex.sharing.fused_card import card
@@ -47,6 +47,7 @@ def prepared(
     output: Path,
     *,
     language: str | None = None,
+    task: str | None = None,
     base_model: str | None = None,
     overwrite: bool = False,
     trust_remote_code: bool = False,
@@ -57,6 +58,7 @@ def prepared(
         place: the folder of an adapter, or of a run; or an adapter on the hub, `user/name[@revision][:subfolder]`.
         output: the folder to write.
         language: of the adapter; needed only where a run has several.
+        task: its name; needed only where a run has several.
         base_model: a Hugging Face id or a folder, in place of the one that the adapter names.
         overwrite: whether a fused model that is there may be replaced.
         trust_remote_code: whether Python code that comes with the base model may run.
@@ -67,7 +69,7 @@ def prepared(
         NetworkError: the hub does not answer.
         StorageError: the output may not be written.
     """
-    adapter = load(_found(place, language), lazy=True)
+    adapter = load(_found(place, language, task), lazy=True)
     folder = adapter.folder
     assert folder is not None  # It was loaded from there.
     check_foldable(adapter)
@@ -90,12 +92,12 @@ def prepared(
     return Request(adapter, checkpoint, known)
 
 
-def _found(place: str | Path, language: str | None) -> str:
+def _found(place: str | Path, language: str | None, task: str | None) -> str:
     """Where the adapter is, and its `adamergex.json` where it has one: a folder, or a place on the hub at its commit."""
     path = expanded(place)
-    if language is None and ((path / CONFIG).is_file() or not path.is_dir()):
+    if language is None and task is None and ((path / CONFIG).is_file() or not path.is_dir()):
         return locate(place, optional=[usage.FILE]).pinned
-    return str(usage.find(place, language))
+    return str(delivered.find(place, language, task))
 
 
 def put(request: Request, output: Path, dtype: str | None = None, *, overwrite: bool = False) -> dict[str, Any]:

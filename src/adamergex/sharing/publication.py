@@ -6,29 +6,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
 from adamergex import language_tags
 from adamergex.adapters.location import CONFIG, WEIGHTS
 from adamergex.errors import AdapterError, RecipeError
 from adamergex.execution.run_folder import RunFolder
-from adamergex.inference import usage
+from adamergex.inference import delivered, usage
+from adamergex.inference.delivered import Pair
 from adamergex.scoring.results import Row
 from adamergex.sharing import card, metadata
 from adamergex.sharing.card import Delivered, Scores
-from adamergex.storage import hub, yaml_model
+from adamergex.storage import hub
 from adamergex.storage.files import read_jsonl
 from adamergex.storage.hub import HubName
 
 _CARD = "README.md"
 _SCORES = "scores.jsonl"
-_RECIPE = "recipe.yaml"
-
-
-class _Recipe(BaseModel):
-    """What counts here of the recipe that a run folder has."""
-
-    targets: list[str]
 
 
 @dataclass(frozen=True)
@@ -39,12 +31,14 @@ class Publication:
         repository: `user/name`.
         files: path in the repository → the file that is uploaded as it is, or its content.
         languages: of its adapters.
+        tasks: of its adapters; empty where the run has one, without a name.
         notes: what is missing in the card, and why, a line each.
     """
 
     repository: str
     files: Mapping[str, Path | bytes]
     languages: tuple[str, ...]
+    tasks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -60,14 +54,17 @@ class Publication:
         return len(content) if isinstance(content, bytes) else content.stat().st_size
 
 
-def prepared(run: Path, repository: str, language: str | None = None, base_model: str | None = None) -> Publication:
-    """What is published of a run: the adapter of a language at the top of a repository, or of each language in a subfolder.
+def prepared(
+    run: Path, repository: str, language: str | None = None, base_model: str | None = None, task: str | None = None
+) -> Publication:
+    """What is published of a run: an adapter at the top of a repository, or each of several in a subfolder.
 
     Args:
         run: the folder of a run.
         repository: `user/name`.
         language: the one that is published; where it is left out, all that the run has.
         base_model: what the base model is called on the hub, where the run had it in a folder.
+        task: the one that is published; where it is left out, all that the run has.
 
     Raises:
         AdapterError: the run has no such adapter, or it is damaged.
@@ -76,41 +73,53 @@ def prepared(run: Path, repository: str, language: str | None = None, base_model
     place = hub.parse(repository)
     if place is None or str(place) != place.repository:
         raise RecipeError([f"--to {repository}: expected user/name, a repository on the Hugging Face hub"])
-    delivered = run / usage.DELIVERED
-    # Folders of languages that the recipe no longer names stay in a run folder.
-    targets = (
-        yaml_model.check(_Recipe, yaml_model.read(run / _RECIPE), str(run / _RECIPE)).targets
-        if (run / _RECIPE).is_file()
-        else []
-    )
-    known = sorted(code for code in targets if (delivered / code).is_dir())
-    if not known:
+    places = delivered.of_run(run)
+    if not places:
         raise AdapterError(
             f"{run}: has no adapters in {usage.DELIVERED}/; expected the folder of a run that was finished"
         )
-    if language is not None and (found := language_tags.match(language, known)) is None:
-        raise AdapterError(f"{run}: has no adapter for {language!r}; it has {', '.join(known)}")
-    chosen = known if language is None else [str(found)]
-    of = [_delivered(run, code, repository, base_model, code if len(chosen) > 1 else "") for code in chosen]
+    pairs = _chosen(run, list(places), language, task)
+    several = [len({pair[which] for pair in pairs}) > 1 for which in (0, 1)]
+    # With several tasks a subfolder says both, so that it stays where it is when a language is added.
+    subfolders = [f"{of}/{code}" if several[0] else code if several[1] else "" for of, code in pairs]
+    of = [
+        _delivered(run, pair, places[pair], repository, base_model, subfolder)
+        for pair, subfolder in zip(pairs, subfolders, strict=True)
+    ]
     licence, notes = _licence(of[0].base_model)
     of = [replace(one, licence=licence) for one in of]
-    notes += [f"no scores for {one.usage['language']}: the run has none" for one in of if one.scores is None]
+    notes += [
+        f"no scores for {' '.join(filter(None, (one.task, one.usage['language'])))}: the run has none"
+        for one in of
+        if one.scores is None
+    ]
     files: dict[str, Path | bytes] = {}
-    for code, one in zip(chosen, of, strict=True):
+    for pair, one in zip(pairs, of, strict=True):
         below = f"{one.subfolder}/" if one.subfolder else ""
-        files[f"{below}{WEIGHTS}"] = delivered / code / WEIGHTS
+        files[f"{below}{WEIGHTS}"] = places[pair] / WEIGHTS
         files[f"{below}{CONFIG}"] = _json(one.config)
         files[f"{below}{usage.FILE}"] = _json(one.usage)
         files[f"{below}{_CARD}"] = metadata.card(card.body(one), [one]).encode()
     if len(of) > 1:
         files[_CARD] = metadata.card(card.overview(of), of).encode()
-    return Publication(repository, files, tuple(chosen), tuple(notes))
+    languages, tasks = (tuple(dict.fromkeys(pair[which] for pair in pairs)) for which in (1, 0))
+    return Publication(repository, files, languages, tuple(filter(None, tasks)), tuple(notes))
 
 
-def _delivered(run: Path, code: str, repository: str, base_model: str | None, subfolder: str) -> Delivered:
+def _chosen(run: Path, known: list[Pair], language: str | None, task: str | None) -> list[Pair]:
+    """The adapters that are published. Raises AdapterError where the run has none of them."""
+    of_task = delivered.of_tasks(str(run), known, task)
+    codes = list(dict.fromkeys(code for _, code in of_task))
+    if language is not None and (found := language_tags.match(language, codes)) is None:
+        raise AdapterError(f"{run}: has no adapter for {language!r}; it has {', '.join(codes)}")
+    return [pair for pair in of_task if language is None or pair[1] == found]
+
+
+def _delivered(
+    run: Path, pair: Pair, folder: Path, repository: str, base_model: str | None, subfolder: str
+) -> Delivered:
     """One adapter of a run, with the hub's name of its base model."""
-    id = f"{usage.DELIVERED}/{code}"
-    folder = run / id
+    id = folder.relative_to(run).as_posix()
     if damage := RunFolder(run, make=False).damage(id):
         raise AdapterError(f"{folder}: is not what the run made: {damage}; run its recipe again")
     usage.read(folder)
@@ -126,16 +135,16 @@ def _delivered(run: Path, code: str, repository: str, base_model: str | None, su
             ]
         )
     config = json.loads((folder / CONFIG).read_bytes()) | {"base_model_name_or_path": name}
-    return Delivered(used | {"base_model": name}, config, repository, subfolder, _scores(run, code))
+    return Delivered(used | {"base_model": name}, config, repository, subfolder, _scores(run, *pair), task=pair[0])
 
 
-def _scores(run: Path, language: str) -> Scores | None:
-    """The rows of a language in the run's report, and that of its delivered adapter."""
+def _scores(run: Path, task: str, language: str) -> Scores | None:
+    """The rows of a task and a language in the run's report, and that of its delivered adapter."""
     path = run / _SCORES
     if path.is_file() and not RunFolder(run, make=False).is_written(_SCORES):
         raise AdapterError(f"{path}: is not what the run wrote; run its recipe again")
     rows = [Row(**row) for row in read_jsonl(path)] if path.is_file() else []
-    of_language = [row for row in rows if row.language == language and not row.average]
+    of_language = [row for row in rows if (row.task, row.language) == (task, language) and not row.average]
     shown = [row for row in of_language if row.seed is None]
     roles = {row.role: row for row in shown}
     own = roles.get("refined") or roles.get("merged")

@@ -171,7 +171,7 @@ def _override(plain: dict[str, Any], override: str) -> str | None:
 
 def messages(error: ValidationError) -> list[str]:
     """Pydantic's errors as `setting: what is wrong; got 3`, one line for each setting."""
-    return [f"{'.'.join(map(str, at))}: {text}" if at else text for at, text in _by_location(error).items()]
+    return [f"{'.'.join(map(str, at))}: {text}" if at else text for at, text in by_location(error).items()]
 
 
 def relayed(error: ValidationError) -> list[InitErrorDetails]:
@@ -186,8 +186,13 @@ def relayed(error: ValidationError) -> list[InitErrorDetails]:
     ]
 
 
-def _by_location(error: ValidationError, kind: type[BaseModel] | None = None) -> dict[tuple[int | str, ...], str]:
-    """Messages by location in the settings; those for the branches of a union are joined into one."""
+def by_location(error: ValidationError, kind: type[BaseModel] | None = None) -> dict[tuple[int | str, ...], str]:
+    """Pydantic's messages by location in the settings; those for the branches of a union are joined into one.
+
+    Args:
+        error: with the messages.
+        kind: of the settings, for suggestions where a key is unknown.
+    """
     texts: dict[tuple[int | str, ...], list[str]] = {}
     got: dict[tuple[int | str, ...], Any] = {}
     for issue in error.errors():
@@ -216,7 +221,7 @@ def _by_location(error: ValidationError, kind: type[BaseModel] | None = None) ->
 def _describe(kind: type[BaseModel], name: str, document: CommentedMap, error: ValidationError) -> list[str]:
     """Pydantic's errors as `file:line: key: what is wrong`, one line for each location in the file."""
     lines = []
-    for location, message in _by_location(error, kind).items():
+    for location, message in by_location(error, kind).items():
         line = _line(document, location)
         where = ".".join(str(part) or "''" for part in location)
         prefix = f"{name}:{line}" if line else name

@@ -1,8 +1,8 @@
 """Settings of the reference task: plain text in every language, or a labelled task instead."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from adamergex import language_tags
 from adamergex.data.settings import Source, is_language
@@ -90,6 +90,12 @@ class Reference(Objective):
         if self.positions is not None and self.objective not in (None, "causal"):
             raise ValueError("positions belong to the causal objective; remove them")
         return self
+
+    @model_serializer(mode="wrap")
+    def _what_belongs_together(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What is of a corpus is left out beside a labelled task, where it would be refused."""
+        written: dict[str, Any] = fields(self)
+        return written if self.task is None else {key: written[key] for key in ("task", "heldout") if key in written}
 
     @property
     def budget(self) -> Budget:
