@@ -6,7 +6,6 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from study import RESULTS
 
 from adamergex.scoring.calibration import GUESSED, GUESSED_AGAIN, batch_bias, prior_bias, shares
 from adamergex.scoring.label_metrics import metrics
@@ -15,8 +14,8 @@ from adamergex.selection.rule import Reading, merging_pays
 
 # Stands for the system that is delivered by default in a cell.
 RULE = "rule"
-# What study_refined.py leaves.
-REFINED = RESULTS / "refined"
+# Beside a cell's file, what study_refined.py leaves.
+REFINED = "refined"
 
 # Calibration → how the tables call it. "true" takes labels, and is here to show what the others lack.
 CALIBRATIONS = {
@@ -90,7 +89,7 @@ def load(folder: Path) -> list[Cell]:
 
 def _cell(path: Path) -> Cell:
     name, _, seed = path.stem.rpartition("-")
-    refined = REFINED / path.name
+    refined = path.parent / REFINED / path.name
     more = np.load(refined) if refined.exists() else {}
     with np.load(path) as file:
         split, count = file["split"], len(file["labels"])

@@ -83,12 +83,12 @@ def main() -> None:
     parser.add_argument("--cells", nargs="+", choices=CELLS, default=CELLS)
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=["refined"])
     options = parser.parse_args()
-    REFINED.mkdir(exist_ok=True)
+    (RESULTS / REFINED).mkdir(exist_ok=True)
     for variant in options.variants:
         there = {cell.name: cell for cell in load(RESULTS)}
         for cell in (there[name] for name in options.cells if name in there):
             if variant not in cell.scores:
-                path = REFINED / f"{cell.name}-{cell.seed}.npz"
+                path = RESULTS / REFINED / f"{cell.name}-{cell.seed}.npz"
                 kept = dict(np.load(path)) if path.exists() else {}
                 made = refined(cell, variant, options.data, options.work)
                 kept |= {f"{what} {variant}": value for what, value in made.items()}

@@ -27,8 +27,9 @@ PAGE = (ROOT / "docs" / "merging.md").read_text()
 
 
 def options(*names: str) -> set[str]:
-    command = typer.main.get_command(main.app)
-    return {option for name in names for p in command.commands[name].params for option in p.opts}  # type: ignore[attr-defined]
+    found = [typer.main.get_command(main.app).commands[name] for name in names]  # type: ignore[attr-defined]
+    found += [one for command in found for one in getattr(command, "commands", {}).values()]
+    return {option for command in found for p in command.params for option in p.opts}
 
 
 def test_every_option_it_names_exists() -> None:
@@ -97,5 +98,5 @@ def test_every_key_of_the_training_page_exists() -> None:
     named = re.findall(r"`(train|reference|task)\.([a-z_]+)", page)
     assert len(named) > 8
     assert [(section, key) for section, key in named if key not in schema[sections[section]]["properties"]] == []
-    rates = {"lora": "2e-4", "ia3": "3e-3", "prefix": "3e-2"}
+    rates = {"lora": "2e-4", "ia3": "3e-2", "prefix": "3e-1"}
     assert all(float(text) == LEARNING_RATES[structure] and text in page for structure, text in rates.items())

@@ -188,7 +188,7 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path: Path, options: list[object
         command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, cwd=tmp_path, env=environment
     )
     deadline = time.monotonic() + 60
-    while not list(tmp_path.glob(".partial-*/windows.npy")) and time.monotonic() < deadline:
+    while not list(tmp_path.glob(".partial-*/new/windows.npy")) and time.monotonic() < deadline:
         time.sleep(0.05)
     running.send_signal(signal.SIGINT)
     _, err = running.communicate(timeout=60)

@@ -122,7 +122,8 @@ def test_what_is_in_adapters_is_a_document_with_the_keys_of_the_page(tmp_path: P
 
 
 def test_every_key_that_the_page_names_for_adapters_is_one() -> None:
-    source = (Path(__file__).parents[2] / "src/adamergex/merging/inspection.py").read_text()
+    package = Path(__file__).parents[2] / "src/adamergex"
+    source = (package / "merging/inspection.py").read_text() + (package / "cli/merge.py").read_text()
     table = PAGE.split("**`inspect`**")[1].split("| key | |")[1].split("`together` has")[0]
     first = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
     for key in (key for cell in first for key in re.findall(r"`([a-z_0-9]+)`", cell)):

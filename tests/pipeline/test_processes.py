@@ -61,7 +61,9 @@ def test_two_processes_train_what_one_trains_with_the_doubled_batch(
     assert texts[0] == texts[1]
 
 
-def test_a_kill_at_any_step_of_a_training_changes_no_byte(own_data: Callable[..., Path]) -> None:
+def test_a_kill_at_any_step_of_a_training_changes_no_byte(
+    own_data: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """SIGKILL as soon as a training has left a checkpoint, until the run comes to its end."""
     train = {
         "learning_rate": 1e-2,
@@ -71,6 +73,7 @@ def test_a_kill_at_any_step_of_a_training_changes_no_byte(own_data: Callable[...
     path = own_data(train=train | {"checkpoint_seconds": 0}, evaluate={})
     home = path.parent / "home"
     home.mkdir()
+    monkeypatch.delenv("MPLCONFIGDIR", raising=False)
     undisturbed = launch(path, 1, "whole", HOME=str(home), ADAMERGEX_CACHE=str(path.parent / "cache"))
     assert undisturbed.wait(timeout=100) == 0
     # Nor is anything written elsewhere.

@@ -81,7 +81,7 @@ AdapterSettings = Annotated[
 ]
 
 
-LEARNING_RATES = {"lora": 2e-4, "ia3": 3e-3, "prefix": 3e-2}
+LEARNING_RATES = {"lora": 2e-4, "ia3": 3e-2, "prefix": 3e-1}
 
 
 def virtual_tokens(settings: AdapterSettings) -> int:

@@ -31,7 +31,7 @@ class Train(Section):
     """AdamW with warm-up and decay; the defaults are the paper's."""
 
     learning_rate: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="2e-4 for LoRA, the paper's; 3e-3 for (IA)³, 3e-2 for prefixes"
+        None, gt=0, allow_inf_nan=False, description="2e-4 for LoRA, the paper's; 3e-2 for (IA)³, 3e-1 for prefixes"
     )
     schedule: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
     warmup_ratio: float = Field(0.05, ge=0, le=1)
