@@ -69,6 +69,12 @@ ON_ADAPTERS = [
 ]
 
 
+def _of_nobody(adapter: Path) -> Path:
+    """An adapter of a run as one that came from elsewhere: whatever a run did not write, it refuses."""
+    (adapter / "stage.json").unlink()
+    return adapter
+
+
 def _adapter_config(draw: Random, folder: Path) -> str:
     command = draw.choice(ON_ADAPTERS)
     if command.startswith("convert"):
@@ -76,18 +82,18 @@ def _adapter_config(draw: Random, folder: Path) -> str:
             folder / "run/adapters/task-en/adapter_model-00001-of-00001.safetensors"
         )
     name = "delivered/es" if command.startswith("predict") else "adapters/task-en"
-    mutations.json_file(draw, folder / "run" / name / "adapter_config.json")
+    mutations.json_file(draw, _of_nobody(folder / "run" / name) / "adapter_config.json")
     return command
 
 
 def _adapter_header(draw: Random, folder: Path) -> str:
     command = draw.choice(ON_ADAPTERS[:4])
-    mutations.header(draw, folder / "run/adapters/task-en/adapter_model.safetensors")
+    mutations.header(draw, _of_nobody(folder / "run/adapters/task-en") / "adapter_model.safetensors")
     return command
 
 
 def _usage(draw: Random, folder: Path) -> str:
-    mutations.json_file(draw, folder / "run/delivered/es/adamergex.json")
+    mutations.json_file(draw, _of_nobody(folder / "run/delivered/es") / "adamergex.json")
     return draw.choice(["predict run rows.jsonl --output out.jsonl", "fuse run --output out"])
 
 
