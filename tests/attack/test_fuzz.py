@@ -65,7 +65,7 @@ ON_ADAPTERS = [
     _EVALUATE,
     "fuse run/adapters/task-en --output out",
     "convert run/adapters/task-en --output out",
-    "predict run rows.jsonl --output out.jsonl",
+    "predict run data/test.es.jsonl --output out.jsonl",
 ]
 
 
@@ -94,7 +94,7 @@ def _adapter_header(draw: Random, folder: Path) -> str:
 
 def _usage(draw: Random, folder: Path) -> str:
     mutations.json_file(draw, _of_nobody(folder / "run/delivered/es") / "adamergex.json")
-    return draw.choice(["predict run rows.jsonl --output out.jsonl", "fuse run --output out"])
+    return draw.choice(["predict run data/test.es.jsonl --output out.jsonl", "fuse run --output out"])
 
 
 _CORPUS = "corpus data/text.es.txt --language es --tokenizer model --tokens 200 --window 16 --output out"

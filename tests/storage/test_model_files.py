@@ -1,12 +1,14 @@
 """Configurations of base models that others wrote."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from adamergex.errors import ModelError
+from adamergex.models.families import load_tokenizer
 from adamergex.storage import checkpoints, model_files
 
 
@@ -39,3 +41,11 @@ def test_it_is_refused_before_weights_are_hashed(tiny_model: Path, tmp_path: Pat
     (tmp_path / "generation_config.json").write_text("[]")
     with pytest.raises(ModelError, match="its generation_config.json is no object with keys"):
         model_files.generation(tmp_path, "it")
+
+
+def test_a_tokenizer_that_loads_and_encodes_nothing_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    settings = json.loads((folder / "tokenizer_config.json").read_bytes())
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"model_max_length": ["x"]}))
+    with pytest.raises(ModelError, match="its tokenizer does not load: '>' not supported between instances of"):
+        load_tokenizer(checkpoints.resolve(str(folder)))

@@ -137,6 +137,8 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             checkpoint.folder, trust_remote_code=checkpoint.trust_remote_code
         )
+        # Settings of another kind load, and end the first text.
+        tokenizer("a")
     except Exception as error:  # transformers passes on all kinds of errors
         raise does_not_load(checkpoint, "its tokenizer does not load", error) from error
     if end_of_sequence(tokenizer) is None:
