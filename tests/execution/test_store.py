@@ -159,6 +159,27 @@ def test_what_no_run_uses_goes_when_asked(
     assert all(opened.damage(key) is None for key in kept)
 
 
+def test_a_list_of_files_that_cannot_be_read_now_is_not_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be whole, and a run that is named may use it; one that is broken goes, whoever uses it."""
+    monkeypatch.setattr("adamergex.execution.store._YOUNG", timedelta(0))
+    opened = Store(str(tmp_path / "store"))
+    run(tmp_path / "one", opened)
+    kept, broken = RunFolder(tmp_path / "one", make=False).keys(), key_of(tmp_path / "one", "both")
+
+    def refuse(path: str, **more: Any) -> bytes:
+        raise PermissionError(13, "Permission denied", path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(opened._files, "cat_file", refuse)
+        with pytest.raises(StorageError, match="no permission"):
+            opened.prune(kept)
+    assert all(opened.damage(key) is None for key in kept)
+    opened._put(b"{", opened._of_stage(broken))
+    assert opened.prune(kept)[0] == [broken]
+
+
 def test_a_store_that_fails_in_the_middle_costs_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = Store(str(tmp_path / "store"))
     asked = []
