@@ -88,7 +88,7 @@ def states(
             record = folder.record(stage.id)
             assert record is not None  # Its state was read from it.
             digests[stage.id] = record.digest
-        elif store is not None and (name := key(description)) in stored:
+        elif store is not None and stage.params.is_known and (name := key(description)) in stored:
             # What a result's readers depend on stands in its list of files: nothing is fetched for it.
             with suppress(StorageError):
                 digests[stage.id] = store.entry(name).record.digest
