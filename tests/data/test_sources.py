@@ -13,6 +13,7 @@ import pytest
 from adamergex.data import sources
 from adamergex.data.settings import Source
 from adamergex.errors import DataError
+from adamergex.pipeline.stages.items import ItemsParams
 from adamergex.tasks.items import Item, read_items
 from adamergex.tasks.task import Task
 
@@ -269,6 +270,25 @@ def test_a_row_that_does_not_fit_is_named(tmp_path: Path, row: dict[str, object]
 def test_an_empty_file_holds_no_items(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.jsonl: holds no items"):
         items(tmp_path, task(), [])
+
+
+def test_what_a_version_that_the_hub_does_not_say_holds_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    class Hub:
+        def dataset_info(self, *asked: Any, **options: Any) -> Any:
+            raise ConnectionError
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
+    sources._dataset_version.cache_clear()
+    known = {}
+    for revision in (None, "c" * 40):
+        source = Source(dataset="user/offline", split="train", revision=revision)
+        content = sources.fingerprint(source, Path(), "en")
+        about = {"content": content, "language": "en", "scored": False, "folder": Path()}
+        known[revision] = ItemsParams(task=task(), source=source, **about).is_known
+    assert known == {None: False, "c" * 40: True}
+    sources._dataset_version.cache_clear()
 
 
 def test_a_branch_of_a_data_set_is_what_its_commit_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,8 +4,9 @@ import json
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Event
+from threading import Barrier, Event
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from adamergex.errors import DataError, NetworkError, StorageError
 from adamergex.execution.executor import execute, states
 from adamergex.execution.run_folder import MARK, RunFolder, State
 from adamergex.execution.stage import Inputs, Kind, Params, Place, Plan, Stage, described, key, ordered
+from adamergex.execution.store import Store
 from adamergex.progress import Display, Silent
 
 
@@ -49,6 +51,26 @@ class Hand:
 
     def in_thread(self, display: Display, stop: Event) -> "Hand":
         return Hand(display)
+
+
+class OneOfTwo(Processes):
+    """One of two processes that are threads here; what does not come to the same place within seconds never does."""
+
+    def __init__(self, rank: int, meeting: Barrier, first: list[Any]):
+        super().__init__()
+        self.count, self.rank = 2, rank
+        self._meeting, self._first = meeting, first
+
+    def wait(self) -> None:
+        self._meeting.wait(timeout=5)
+
+    def agreed(self, value: Any) -> Any:
+        if self.is_first:
+            self._first[:] = [value]
+        self.wait()
+        (found,) = self._first
+        self.wait()
+        return found
 
 
 def write(params: Text, inputs: Inputs, output: Path, scratch: Path, worker: Any) -> None:
@@ -384,3 +406,26 @@ def test_two_runs_do_not_work_in_one_folder(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     with folder.held(), pytest.raises(StorageError, match="another run"), RunFolder(tmp_path).held():
         pass
+
+
+@pytest.mark.parametrize("is_stored", [False, True])
+def test_several_processes_take_the_same_way_where_the_first_one_has_looked(tmp_path: Path, is_stored: bool) -> None:
+    """What the first one read, or took from a store, the others do not look at alone."""
+    store = Store(str(tmp_path / "store")) if is_stored else None
+    run(tmp_path / "one", plan(), store=store)
+    meeting, first, displays = Barrier(2), list[Any](), (Recorder(), Recorder())
+
+    def work(rank: int) -> None:
+        hand = Hand(displays[rank])
+        hand.processes = OneOfTwo(rank, meeting, first)
+        folder = RunFolder(tmp_path / ("two" if is_stored else "one"))
+        try:
+            execute(plan(by="-"), KINDS, folder, hand, read=["data/a", "data/b"], store=store)
+        except BaseException:
+            meeting.abort()
+            raise
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(work, (0, 1)))
+    ways = [[said.removesuffix(", from the store") for said in of.said if "warn" not in said] for of in displays]
+    assert ways[0] == ways[1] == ["skip data/a", "skip data/b", "make both", "make last"]

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from adamergex.errors import StorageError
-from adamergex.execution.executor import execute
-from adamergex.execution.run_folder import RunFolder
+from adamergex.execution.executor import execute, states
+from adamergex.execution.run_folder import RunFolder, State
+from adamergex.execution.stage import Kind, Stage
 from adamergex.execution.store import Store
 from adamergex.storage.record import MARK
-from tests.execution.test_execution import KINDS, Hand, Recorder, plan
+from tests.execution.test_execution import KINDS, Hand, Recorder, Text, plan, write
 
 
 def run(folder: Path, store: Store | None, stages: Any = None, kinds: Any = KINDS) -> list[str]:
@@ -157,6 +158,48 @@ def test_what_no_run_uses_goes_when_asked(
     monkeypatch.setattr("adamergex.execution.store._YOUNG", timedelta(0))
     assert opened.prune(kept)[1] > 0
     assert all(opened.damage(key) is None for key in kept)
+
+
+def test_what_is_made_of_something_unknown_is_not_taken(tmp_path: Path) -> None:
+    """Offline the version of a data set on the hub is unknown, and another machine may have another one at hand."""
+
+    class Unknown(Text):
+        @property
+        def is_known(self) -> bool:
+            return self.text != "a"
+
+    kinds = KINDS | {"write": Kind(Unknown, write, revision=1, notes=("seconds",))}
+    stages = plan() | {"data/a": Stage("data/a", "write", Unknown(text="a"))}
+    opened = Store(str(tmp_path / "store"))
+    run(tmp_path / "one", opened, stages, kinds)
+    assert run(tmp_path / "two", opened, stages, kinds) == [
+        "make data/a",
+        "skip data/b, from the store",
+        "skip both, from the store",
+        "skip last, from the store",
+    ]
+    assert states(stages, kinds, RunFolder(tmp_path / "three"), opened)["data/a"] == State("absent")
+
+
+def test_a_list_of_files_that_cannot_be_read_now_is_not_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be whole, and a run that is named may use it; one that is broken goes, whoever uses it."""
+    monkeypatch.setattr("adamergex.execution.store._YOUNG", timedelta(0))
+    opened = Store(str(tmp_path / "store"))
+    run(tmp_path / "one", opened)
+    kept, broken = RunFolder(tmp_path / "one", make=False).keys(), key_of(tmp_path / "one", "both")
+
+    def refuse(path: str, **more: Any) -> bytes:
+        raise PermissionError(13, "Permission denied", path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(opened._files, "cat_file", refuse)
+        with pytest.raises(StorageError, match="no permission"):
+            opened.prune(kept)
+    assert all(opened.damage(key) is None for key in kept)
+    opened._put(b"{", opened._of_stage(broken))
+    assert opened.prune(kept)[0] == [broken]
 
 
 def test_a_store_that_fails_in_the_middle_costs_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

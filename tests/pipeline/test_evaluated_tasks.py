@@ -1,6 +1,7 @@
 """The task of a recipe in `adamergex evaluate`: its folder and its source language go with it, and its name is its own."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -71,12 +72,20 @@ def test_tasks_of_one_name_do_not_take_each_others_place(
 
 
 def test_a_run_is_a_recipe_wherever_it_is_named_from(
-    own_data: Callable[..., Path], elsewhere: Path, tiny_model: Path, tmp_path: Path
+    own_data: Callable[..., Path],
+    elsewhere: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    path = own_data(evaluate={"methods": ["base", "source-adapter"]})
+    near = os.path.relpath(tiny_model, tmp_path)
+    path = own_data(evaluate={"methods": ["base", "source-adapter"]}, base_model=near)
     assert path.parent == tmp_path
-    assert CliRunner().invoke(app, ["run", str(path), "--output", str(tmp_path / "run")]).exit_code == 0
-    assert loading.load(str(tmp_path / "run")).folder == ".."
+    with monkeypatch.context() as patch:
+        patch.chdir(tmp_path)
+        assert CliRunner().invoke(app, ["run", str(path), "--output", str(tmp_path / "run")]).exit_code == 0
+    made = loading.load(str(tmp_path / "run"))
+    assert (made.folder, made.base_model) == ("..", str(tiny_model.resolve()))
     for name in (tmp_path / "run", tmp_path / "run/recipe.yaml"):
         evaluate(
             "--task", f"t={name}", "--language", "es", "--base-model", str(tiny_model), "--output", f"out-{name.stem}"

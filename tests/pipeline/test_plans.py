@@ -19,6 +19,7 @@ from adamergex.pipeline.resolve import Contents, Wanted
 from adamergex.pipeline.run import run
 from adamergex.pipeline.stages.base_model import BaseModel
 from adamergex.pipeline.stages.checks import OverlapParams
+from adamergex.pipeline.stages.choose import ChooseParams
 from adamergex.recipes import loading
 from adamergex.tasks.task import Task
 
@@ -213,3 +214,17 @@ def test_a_look_at_overlap_that_refuses_has_the_key_that_it_had() -> None:
     refusing = OverlapParams(language="es", where={"dev": "dev"})
     assert refusing.identity() == {"language": None, "where": None}
     assert OverlapParams(language="es", allowed=True).identity()["allowed"] is True
+
+
+def test_a_choice_by_written_answers_depends_on_their_length_and_on_how_they_are_compared() -> None:
+    def choice(**about: Any) -> Any:
+        task = Task.model_validate({"prompt": "{q}", "answer": "a", "train": "train.jsonl", "dev": "dev.jsonl"} | about)
+        return ChooseParams(model=MODEL, task=task, evaluate=evaluate, candidates=(), labels=("fr",)).identity()
+
+    evaluate = Evaluate()
+    text, label = choice(), choice(choices=["a", "b"])
+    assert text != choice(kind="extraction")
+    evaluate = Evaluate(max_new_tokens=3)
+    assert text != choice()
+    # Labels are not written.
+    assert label == choice(choices=["a", "b"])

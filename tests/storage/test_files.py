@@ -8,7 +8,7 @@ import pytest
 
 from adamergex import errors
 from adamergex.errors import NetworkError, StorageError
-from adamergex.storage.files import storage
+from adamergex.storage.files import relative, storage
 from adamergex.storage.outputs import beside
 
 
@@ -50,3 +50,14 @@ def test_errors_survive_pickling() -> None:
         error = kind(["one", "two"]) if kind is errors.RecipeError else kind("what, where, how")
         back = pickle.loads(pickle.dumps(error))
         assert (type(back), str(back), vars(back)) == (kind, str(error), vars(error))
+
+
+def test_a_way_back_from_a_folder_behind_a_link_leads_back(tmp_path: Path) -> None:
+    """`runs` is often a link to a larger disk."""
+    (tmp_path / "disk/far").mkdir(parents=True)
+    (tmp_path / "home/data").mkdir(parents=True)
+    runs = tmp_path / "home/runs"
+    runs.symlink_to(tmp_path / "disk/far")
+    (runs / "lab").mkdir()
+    assert (runs / "lab" / relative(tmp_path / "home", runs / "lab") / "data").is_dir()
+    assert relative(tmp_path / "home", tmp_path / "home/data") == ".."

@@ -135,6 +135,11 @@ def fingerprint(source: Source, folder: Path, language: str) -> dict[str, Any]:
     return described
 
 
+def is_known(content: Mapping[str, Any]) -> bool:
+    """Whether what `fingerprint` returned determines the rows: not of a data set whose version the hub did not say."""
+    return content.get("content", "") is not None
+
+
 @cache
 def _dataset_version(dataset: str, revision: str | None) -> str | None:
     """The commit of a data set on the hub (of its main branch, or of a branch or tag), or a hash of a local folder.

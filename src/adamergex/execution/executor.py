@@ -88,7 +88,7 @@ def states(
             record = folder.record(stage.id)
             assert record is not None  # Its state was read from it.
             digests[stage.id] = record.digest
-        elif store is not None and (name := key(description)) in stored:
+        elif store is not None and stage.params.is_known and (name := key(description)) in stored:
             # What a result's readers depend on stands in its list of files: nothing is fetched for it.
             with suppress(StorageError):
                 digests[stage.id] = store.entry(name).record.digest
@@ -161,9 +161,8 @@ class _Execution:
 
     def read(self, id: str) -> None:
         """Check an input against its hashes before it is read, and make it again if it is damaged."""
-        if id in self.verified:
-            return
-        damage = self.worker.processes.first_does(lambda: self.folder.damage(id))
+        # What was verified is the first process's to say: the others do not see it look.
+        damage = self.worker.processes.first_does(lambda: None if id in self.verified else self.folder.damage(id))
         if damage is not None:
             self._make_again(self.plan[id], id, State("damaged", damage))
         self.verified.add(id)

@@ -28,7 +28,7 @@ class Shared:
 
     def take(self, stage: Stage, kind: Kind, description: Mapping[str, Any]) -> bool:
         """Put a stage's result into the run folder if the store has it; whether it did."""
-        if self._store is None or not self._answers:
+        if self._store is None or not self._answers or not stage.params.is_known:
             return False
         name = key(description)
         try:

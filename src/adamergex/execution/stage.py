@@ -55,6 +55,11 @@ class Params(BaseModel):
         left_out = self.optional if info.context == _KEY else ()
         return {name: value for name, value in row.items() if name not in left_out or value is not None}
 
+    @property
+    def is_known(self) -> bool:
+        """Whether the key says all that determines the result, so that what others made under it is the same."""
+        return True
+
     def identity(self) -> dict[str, Any]:
         """The parameters that a key depends on, without paths and other `Unkeyed` ones; plain JSON."""
         return self.model_dump(mode="json", context=_KEY)

@@ -93,6 +93,13 @@ class Store:
 
     def entry(self, key: str) -> Entry:
         """What is said of a stage. Raises StorageError where it is not there, or what is said is no whole list of files."""
+        found = self._read(key)
+        if found is None:
+            raise StorageError(f"{self.place}: {key}: its list of files is not what was written")
+        return found
+
+    def _read(self, key: str) -> Entry | None:
+        """What is said of a stage; None where that is no whole list of files. Raises StorageError where it cannot be read."""
         with self._asking():
             content = self._files.cat_file(self._of_stage(key))
         try:
@@ -101,7 +108,7 @@ class Store:
                 return Entry(key, str(mark["id"]), str(mark["made_of"]["kind"]), listed(mark))
         except (ValueError, KeyError, TypeError, AttributeError):
             pass
-        raise StorageError(f"{self.place}: {key}: its list of files is not what was written")
+        return None
 
     def fetch(self, key: str, output: Path) -> None:
         """Write the files of a stage into an empty folder.
@@ -161,24 +168,24 @@ class Store:
 
         Returns:
             The keys that go, and how many bytes of files do.
+
+        Raises:
+            NetworkError: the store does not answer.
+            StorageError: what is said of a stage that stays cannot be read, or something cannot be removed.
         """
         kept, gone, used = set(keep), list[str](), set[str]()
         for key in sorted(self.keys()):
-            try:
-                shas = {sha for _, sha in self.entry(key).record.files.values()}
-            except StorageError:
-                # Nobody can use it, so that nobody keeps it.
+            # A list that is broken nobody can use, so that nobody keeps it; one that cannot be read now may be whole.
+            found = self._read(key) if key in kept else None
+            if found is None:
                 gone.append(key)
-                continue
-            if key in kept:
-                used |= shas
             else:
-                gone.append(key)
+                used |= {sha for _, sha in found.record.files.values()}
         with self._asking():
-            found = self._files.find(f"{self._root}/files", detail=True)
+            there = self._files.find(f"{self._root}/files", detail=True)
             files = {
                 path: info["size"]
-                for path, info in found.items()
+                for path, info in there.items()
                 if _stem(path) not in used and not self._is_young(path)
             }
             if not dry:

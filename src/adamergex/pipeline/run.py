@@ -127,7 +127,7 @@ def finish(
             run_folder.remove(*FILES, *(below(task) + name for task in planned.tasks for name in FILES))
 
         if processes.is_first and run_folder.write(
-            OF_RUN, dump(pinned(whole, planned, folder, run_folder.path)).encode()
+            OF_RUN, dump(pinned(whole, checkpoint.name, planned, folder, run_folder.path)).encode()
         ):
             forget()
         execute(
@@ -213,11 +213,13 @@ def planned_run(
     return checkpoint, parts, plan(parts, model, found_there, folder, processes.count, taken)
 
 
-def pinned(recipe: Recipe, planned: Planned, folder: Path, place: Path) -> Recipe:
-    """The recipe as it is written into its run's folder: with the commits of what it takes from the hub, and the way to its data.
+def pinned(recipe: Recipe, model: str, planned: Planned, folder: Path, place: Path) -> Recipe:
+    """The recipe as it is written into its run's folder: with the commits of the adapters that it takes from the hub, and the
+    way to its data and its base model from wherever it is run.
 
     Args:
         recipe: of the run.
+        model: the base model, as its adapters call it.
         planned: its plan.
         folder: what its relative paths are relative to.
         place: the folder of the run.
@@ -232,6 +234,6 @@ def pinned(recipe: Recipe, planned: Planned, folder: Path, place: Path) -> Recip
         for one in (f"task-{sections.get('source', recipe.source)}",)
         if f"{name}/{one}" in places and "adapters" in sections
     }
-    found: dict[str, Any] = {"adapters": recipe.adapters.at(shared, recipe.source)}
+    found: dict[str, Any] = {"base_model": model, "adapters": recipe.adapters.at(shared, recipe.source)}
     found |= {"overrides": recipe.overrides | overrides, "folder": relative(folder, place)}
     return recipe.model_copy(update=found)

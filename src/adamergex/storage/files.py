@@ -154,7 +154,8 @@ def expanded(name: str | Path) -> Path:
 def relative(path: Path, folder: Path) -> str:
     """A path as it is written in a folder: relative to it, or absolute where no way leads there, as between drives."""
     try:
-        return Path(os.path.relpath(path, folder)).as_posix()
+        # Where the folder is reached by a link, `..` leads on from where it lies.
+        return Path(os.path.relpath(os.path.realpath(path), os.path.realpath(folder))).as_posix()
     except ValueError:
         return str(path.absolute())
 

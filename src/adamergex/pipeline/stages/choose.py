@@ -66,6 +66,8 @@ class ChooseParams(Params):
             described["asked"] = self.task.wording(self.labels[0]).model_dump(
                 include={"prompt", "separator", "choices"}
             )
+            if not self.task.choices:
+                described["written"] = {"kind": self.task.answer_kind, "max_new_tokens": self.evaluate.max_new_tokens}
             if self.task.answer_kind == "number":
                 markers = [self.task.wording(language).marker for language in self.labels]
                 described["read"] = {"markers": markers, "answer_format": self.task.answer_format}

@@ -36,6 +36,11 @@ class CorpusParams(Params):
     seed: int
     folder: Place
 
+    @property
+    def is_known(self) -> bool:
+        """See Params; offline two machines may have other versions of a data set at hand."""
+        return sources.is_known(self.content)
+
     def identity(self) -> dict[str, Any]:
         """See Params; of the source counts what it holds, and of the model its tokenizer."""
         described = super().identity()

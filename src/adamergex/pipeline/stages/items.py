@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from adamergex.data import sources
 from adamergex.data.settings import Source
 from adamergex.execution.stage import Inputs, Kind, Params, Place, Stage
 from adamergex.scoring.calibration import FEWEST
@@ -50,6 +51,11 @@ class ItemsParams(Params):
     part: Literal["all", "apart", "rest"] = "all"
     most: int | None = None
     seed: int = 0
+
+    @property
+    def is_known(self) -> bool:
+        """See Params; offline two machines may have other versions of a data set at hand."""
+        return sources.is_known(self.content)
 
     def identity(self) -> dict[str, Any]:
         """See Params; of the source counts what it holds, of the task how a row becomes an item."""
