@@ -142,6 +142,15 @@ def test_an_input_that_is_made_again_with_the_same_contents_makes_nothing_else_a
     assert seconds != (tmp_path / "data/a/seconds").read_text()
 
 
+def test_what_no_run_wrote_into_a_result_is_kept_when_that_is_made_again(tmp_path: Path) -> None:
+    run(tmp_path, plan())
+    (tmp_path / "both/mine").mkdir()
+    (tmp_path / "both/mine/model.gguf").write_text("x")
+    run(tmp_path, plan(by="-"))
+    assert sorted(path.name for path in (tmp_path / "both").iterdir()) == ["stage.json", "text"]
+    assert (tmp_path / "set-aside/both/mine/model.gguf").read_text() == "x"
+
+
 def test_equal_contents_under_another_id_are_the_same_input(tmp_path: Path) -> None:
     run(tmp_path, plan())
     moved = plan()

@@ -622,6 +622,10 @@ def test_a_folder_says_what_it_lacks(make: Make, tiny_model: Path, tmp_path: Pat
     with pytest.raises(AdapterError, match="has no adapter for 'fr'; it has es, sw"):
         adamergex.predictor(tmp_path, language="fr")
     assert delivered.find(tmp_path, "spa") == tmp_path / "delivered/es"
+    # Its recipe has other tasks now, of which nothing is there.
+    (tmp_path / "recipe.yaml").write_text("targets: [es, sw]\ntasks: {topics: {}}\n")
+    with pytest.raises(AdapterError, match="the run has no adapters in delivered/ yet"):
+        adamergex.predictor(tmp_path, language="es")
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,18 @@ class RunFolder:
         (self.path / name).rename(kept)
         say(f"{self.path / name}: is not what a run wrote there; it was moved to {kept}", error=True)
 
+    def _set_aside_others(self, id: str) -> None:
+        """Move away the files in the folder of a result that no run wrote there."""
+        found = self.record(id)
+        if found is None:
+            # Which these are cannot be read.
+            return
+        place = self.place(id)
+        for path in sorted(place.rglob("*")):
+            name = path.relative_to(place).as_posix()
+            if name not in found.files and name != MARK and (path.is_symlink() or not path.is_dir()):
+                self._set_aside(f"{id}/{name}")
+
     def make(self, stage: Stage, kind: Kind, description: Mapping[str, Any], build: Callable[[Path], None]) -> None:
         """Build a stage's result and replace the previous one, if any.
 
@@ -177,7 +189,9 @@ class RunFolder:
             build(partial)
             facts = {"stage": stage.as_json(), "key": key(description), "made_of": description}
             record.written(partial, kind.notes, facts)
-            if not os.path.lexists(self.place(stage.id) / MARK):
+            if os.path.lexists(self.place(stage.id) / MARK):
+                self._set_aside_others(stage.id)
+            else:
                 self._set_aside(stage.id)
         remove(work)
         # Including checkpoints of the same stage with other parameters, which will not be resumed now.

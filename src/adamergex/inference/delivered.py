@@ -1,5 +1,6 @@
 """Delivered adapters: where those of a run or of a repository are, by task and language. Imports no torch."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +46,12 @@ def of_run(run: Path) -> dict[Pair, Path]:
     }
 
 
+def _has_tasks(run: Path) -> bool:
+    """Whether a folder is that of a run with several tasks, of which nothing may be there yet."""
+    place = run / _RECIPE
+    return place.is_file() and re.search("^tasks:", yaml_model.read(place), re.MULTILINE) is not None
+
+
 def find(place: str | Path, language: str | None = None, task: str | None = None) -> Path:
     """The folder of an adapter with its `adamergex.json`: the place itself, or one that a run delivers.
 
@@ -67,7 +74,7 @@ def find(place: str | Path, language: str | None = None, task: str | None = None
         raise AdapterError(
             f"{place}: no such folder; expected the folder of a run or of an adapter, or user/name on the Hugging Face hub"
         )
-    known = (of_run(folder) if (folder / TASKS).is_dir() else {}) or _below(folder / DELIVERED)
+    known = of_run(folder) if _has_tasks(folder) else _below(folder / DELIVERED)
     if not known:
         if (folder / _RECIPE).is_file():
             raise AdapterError(f"{folder}: the run has no adapters in {DELIVERED}/ yet; run its recipe to the end")
