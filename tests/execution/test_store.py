@@ -227,6 +227,25 @@ def test_a_store_that_fails_in_the_middle_costs_no_run(tmp_path: Path, monkeypat
     assert (tmp_path / "one/last/text").read_text() == "a+b!a+b"
 
 
+def test_a_full_disk_is_not_taken_for_a_store_that_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = Store(str(tmp_path / "store"))
+    run(tmp_path / "one", opened)
+    key = key_of(tmp_path / "one", "data/a")
+
+    def full(*given: Any, **more: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("adamergex.execution.store.sha256", full)
+        with pytest.raises(OSError, match="No space left on device"):
+            opened.fetch(key, tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr(opened._files, "put_file", full)
+        with pytest.raises(StorageError, match="refuses: .*No space left"):
+            opened.publish(tmp_path / "one/data/a", replace=True)
+    assert not [path for path in (tmp_path / "store").rglob("*") if "partial" in path.name]
+
+
 def test_a_place_that_there_is_no_way_to(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="Protocol not known: nope"):
         Store("nope://x")
