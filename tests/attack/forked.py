@@ -50,6 +50,18 @@ def started(
         return child
     status = 1
     try:
+        status = _called(arguments, folder, shown, before, stdin)
+    except BaseException:
+        # A signal that comes late must not end in a second pytest.
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def _called(arguments: Sequence[str], folder: Path, shown: Path, before: Callable[[], object], stdin: bytes) -> int:
+    """The exit status of a command in this process, whose streams are no longer pytest's."""
+    status = 1
+    try:
         os.chdir(folder)
         output = os.open(shown, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         for number in (1, 2):
@@ -71,7 +83,7 @@ def started(
         traceback.print_exc()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(status)
+    return status
 
 
 def ended(process: int) -> int:

@@ -142,6 +142,18 @@ def test_an_input_that_is_made_again_with_the_same_contents_makes_nothing_else_a
     assert seconds != (tmp_path / "data/a/seconds").read_text()
 
 
+def test_what_a_kill_right_after_a_stage_left_of_it_is_removed(tmp_path: Path) -> None:
+    run(tmp_path, plan())
+    folder = RunFolder(tmp_path)
+    description = folder.record("data/a").description  # type: ignore[union-attr]
+    assert description is not None
+    (folder.scratch("data/a", description) / "journal").write_text("x")
+    # Of other parameters, with which it may go on.
+    (other := folder.scratch("data/a", {}) / "journal").write_text("x")
+    run(tmp_path, plan())
+    assert [path for path in (tmp_path / ".work").rglob("*") if path.is_file()] == [other]
+
+
 def test_what_no_run_wrote_into_a_result_is_kept_when_that_is_made_again(tmp_path: Path) -> None:
     run(tmp_path, plan())
     (tmp_path / "both/mine").mkdir()

@@ -185,9 +185,11 @@ class _Execution:
 
     def _state(self, stage: Stage) -> State:
         verify = stage.id in self.verify and stage.id not in self.verified
-        state = self.folder.state(stage.id, _description(stage, self.kinds, self.folder), verify=verify)
-        if state.status == "done" and verify:
-            self.verified.add(stage.id)
+        description = _description(stage, self.kinds, self.folder)
+        state = self.folder.state(stage.id, description, verify=verify)
+        if state.status == "done":
+            self.folder.forget(stage.id, description)
+            self.verified |= {stage.id} if verify else set()
         return state
 
     def _take(self, stage: Stage, description: Mapping[str, Any]) -> bool:

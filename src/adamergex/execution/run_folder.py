@@ -204,6 +204,12 @@ class RunFolder:
             folder.mkdir(parents=True, exist_ok=True)
         return folder
 
+    def forget(self, id: str, description: Mapping[str, Any]) -> None:
+        """Remove what is left to survive an interruption of a stage that is done: it was killed right after that."""
+        if (left := self._scratch(id) / key(description)[:16]).exists():
+            with storage(left):
+                remove(left)
+
     def _scratch(self, id: str) -> Path:
         # Ids are paths, and one may be below another; the `@` keeps their scratch folders separate.
         return self.path / _WORK / "scratch" / f"{id}@"
