@@ -51,6 +51,9 @@ def started(
     status = 1
     try:
         status = _called(arguments, folder, shown, before, stdin)
+    except KeyboardInterrupt:
+        # As the interpreter ends where one comes after all else.
+        status = 128 + signal.SIGINT
     except BaseException:
         # A signal that comes late must not end in a second pytest.
         traceback.print_exc()
@@ -79,6 +82,8 @@ def _called(arguments: Sequence[str], folder: Path, shown: Path, before: Callabl
         status = 0
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 1
+    except KeyboardInterrupt:
+        raise
     except BaseException:
         traceback.print_exc()
     sys.stdout.flush()

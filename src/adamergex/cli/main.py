@@ -1,6 +1,7 @@
 """The command line. A user's mistake ends with one line for each problem and exit status 2."""
 
 import os
+import signal
 import sys
 import warnings
 from typing import Annotated
@@ -76,6 +77,9 @@ def main() -> None:
                 said = f"{os.fsdecode(error.filename)}: {error.strerror or error}"
             say(f"error: {said}", error=True)
             sys.exit(2)
+        except KeyboardInterrupt:
+            # A second one, while the first one was being obeyed.
+            sys.exit(128 + signal.SIGINT)
         except MemoryError:
             say("error: there is not enough memory for this", error=True)
             sys.exit(2)
