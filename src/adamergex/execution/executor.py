@@ -172,7 +172,8 @@ class _Execution:
         processes, display = self.worker.processes, self.worker.display
         for id in stage.reads:
             self.read(id)
-        if processes.first_does(lambda: self._take(stage, _description(stage, self.kinds, self.folder))):
+        description = processes.first_does(lambda: _description(stage, self.kinds, self.folder))
+        if processes.first_does(lambda: self._take(stage, description)):
             display.skip(f"{name}{_FROM_STORE}")
             return
         display.stage(name)
@@ -180,7 +181,7 @@ class _Execution:
             display.warn(f"{'damaged, ' * (state.status == 'damaged')}made again: {state.why}")
         if self.ahead is not None:
             processes.first_does(self.ahead.check)
-        self._make(stage)
+        self._make(stage, description)
         display.end()
 
     def _state(self, stage: Stage) -> State:
@@ -195,21 +196,20 @@ class _Execution:
     def _take(self, stage: Stage, description: Mapping[str, Any]) -> bool:
         """Take a stage's result from the store, if it is there; whether it was."""
         self._begin()
-        if self.shared.take(stage, self.kinds[stage.kind], description):
+        is_taken = self.shared.take(stage, self.kinds[stage.kind], description)
+        if is_taken:
             self.taken.add(stage.id)
             self.verified.add(stage.id)
-        return stage.id in self.taken
+        return is_taken
 
     def _begin(self) -> None:
         if not self._begun:
             self._begun = True
             self.before_first()
 
-    def _make(self, stage: Stage) -> None:
+    def _make(self, stage: Stage, description: Mapping[str, Any]) -> None:
         """Make a stage: all processes together, or the first one while the others wait."""
         processes, kind = self.worker.processes, self.kinds[stage.kind]
-        description = processes.first_does(lambda: _description(stage, self.kinds, self.folder))
-        processes.first_does(self._begin)
         if not kind.together or processes.count == 1:
             processes.first_does(lambda: self._build(stage, description, self.worker))
         elif processes.is_first:
