@@ -7,7 +7,9 @@ AdaMergeXError          anything below; the command line prints a line for each 
 ├── AdapterError        an adapter folder that cannot be read or written as it stands
 ├── MergeError          adapters that cannot be merged with each other
 ├── StorageError        the run folder: no space, no permission, or in use by another run
-└── NetworkError        the hub or another server does not answer
+├── NetworkError        the hub or another server does not answer
+├── ExecutorError       the workers that make stages cannot be had, or differ
+└── IncompleteError     some stages failed and the others were made; the command line exits with status 1
 
 All of them survive pickling, so that one process can tell another.
 
@@ -72,3 +74,11 @@ class StorageError(AdaMergeXError):
 
 class NetworkError(AdaMergeXError):
     """The hub or another server does not answer; what was done stays done."""
+
+
+class ExecutorError(AdaMergeXError):
+    """An executor is unknown, does not answer, or has workers that differ from this process."""
+
+
+class IncompleteError(AdaMergeXError):
+    """Some stages failed, and those that need nothing of them were made all the same."""

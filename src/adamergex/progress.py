@@ -38,6 +38,10 @@ class Display(Protocol):
         """The stage is done."""
         ...
 
+    def lane(self) -> "Display":
+        """A display beside this one, for a stage that is made at the same time."""
+        ...
+
 
 def _of_stage(name: str, text: str) -> str:
     """A warning behind the name of its stage; as it is before the first one."""
@@ -99,6 +103,10 @@ class Live:
             Text.assemble(("✓", "green"), f" {self._name} ", (f"({seconds:.0f} s{loss})", "dim"))
         )
 
+    def lane(self) -> "Live":
+        """See Display."""
+        return Live(self._progress)
+
 
 class Lines:
     """For logs: one line when a stage begins and ends, and every half minute in between; warnings go to standard error."""
@@ -136,6 +144,10 @@ class Lines:
         loss = f", loss {self._clock.loss:.3f}" if self._clock.loss is not None else ""
         self._print(f"{self._name}: done in {time.monotonic() - self._clock.began:.0f} s{loss}")
 
+    def lane(self) -> "Lines":
+        """See Display."""
+        return Lines(self._console)
+
     def _print(self, text: str) -> None:
         self._console.print(text, soft_wrap=True)
 
@@ -157,6 +169,10 @@ class Silent:
 
     def end(self) -> None:
         """See Display."""
+
+    def lane(self) -> "Silent":
+        """See Display."""
+        return self
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import typer
 from adamergex import __version__
 from adamergex.cli import convert, corpus, doctor, evaluate, fuse, init, merge, predict, publish, recipes, run, store
 from adamergex.cli.documents import lines
-from adamergex.errors import AdaMergeXError
+from adamergex.errors import AdaMergeXError, IncompleteError
 from adamergex.storage.files import cache_folder, full
 from adamergex.terminal import say, standard_streams
 
@@ -69,7 +69,7 @@ def main() -> None:
         except AdaMergeXError as error:
             for line in lines(error):
                 say(f"error: {line}", error=True)
-            sys.exit(2)
+            sys.exit(1 if isinstance(error, IncompleteError) else 2)
         except OSError as error:
             if (said := full(error)) is None:
                 if error.filename is None:

@@ -42,6 +42,20 @@ def run(
         bool, typer.Option("--verify", help="Compare all results that are there with their hashes.")
     ] = False,
     store: StoreOption = None,
+    executor: Annotated[
+        str,
+        typer.Option(
+            metavar="EXECUTOR",
+            help="Who makes it: local, this process; local:N, N processes, each with its GPU or its share of the cores; "
+            "ray, the workers of a Ray cluster.",
+        ),
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the Ray cluster, such as auto or HOST:6379.  [default: one on this machine]", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Train, merge, evaluate and report; what is done already is not done again."""
     from adamergex.distributed import Processes
@@ -54,7 +68,8 @@ def run(
     output = output or (Path(recipe) if is_run(recipe) else None)
     console = Terminal()
     with interruptible("run the same command again to go on"), display(console) as shown:
-        finished = finish(loaded, folder_of(recipe, loaded), output, shown, verify=verify, store=store)
+        place = folder_of(recipe, loaded)
+        finished = finish(loaded, place, output, shown, verify=verify, store=store, executor=executor, address=address)
     if not Processes().is_first:
         return
     if isinstance(finished.shown, matrix.Matrix):

@@ -3,7 +3,8 @@
 RUN/ID/              a stage's result, with `stage.json`: its key, what determines it, its files with sizes and hashes
 RUN/set-aside/       what lay in the place of a result and was none
 RUN/.work/scratch/   what survives an interruption: checkpoints, journals
-RUN/.work/partial/   what is being written; put in its place when it is complete
+RUN/.work/partial/   what is being written, by whom; put in its place when it is complete
+RUN/.work/failed/    how stages failed, of the last run
 RUN/.files.json      what the run wrote beside its results, with hashes
 RUN/.lock            locked by the process that works in the folder
 """
@@ -12,6 +13,7 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +29,7 @@ from adamergex.storage.outputs import beside, refuse_link
 from adamergex.storage.record import MARK, UNREADABLE, Record
 from adamergex.terminal import say
 
-_WORK, _ASIDE, _FILES = ".work", "set-aside", ".files.json"
+_WORK, _ASIDE, _FILES, _FAILED = ".work", "set-aside", ".files.json", "failed"
 Status = Literal["done", "absent", "outdated", "damaged", "stored"]
 
 
@@ -58,6 +60,8 @@ class RunFolder:
 
     def __init__(self, path: Path, *, make: bool = True):
         self.path = path
+        # Several processes may write at once, and one that should be dead, too.
+        self._mine = secrets.token_hex(4)
         if not make:
             return
         refuse_link(path)
@@ -82,12 +86,18 @@ class RunFolder:
         try:
             if (work := self.path / _WORK).is_symlink() or (work.exists() and not work.is_dir()):
                 raise StorageError(f"{work} is not a folder; move it away, or choose another --output")
-            remove(work / "partial")
+            remove(self.partial)
+            remove(work / _FAILED)
             yield
         finally:
-            remove(work / "partial")
+            remove(self.partial)
             self._prune()
             lock.release()
+
+    @property
+    def partial(self) -> Path:
+        """The folder of what is being written; nothing of it outlives the run."""
+        return self.path / _WORK / "partial"
 
     def _prune(self) -> None:
         """Remove empty folders below `.work`."""
@@ -184,7 +194,7 @@ class RunFolder:
         Raises:
             StorageError: the disk is full or the folder cannot be written; nothing is left behind.
         """
-        work = self.path / _WORK / "partial" / stage.id
+        work = self.partial / self._mine / stage.id
         with beside(self.place(stage.id), work) as partial:
             build(partial)
             facts = {"stage": stage.as_json(), "key": key(description), "made_of": description}
@@ -209,6 +219,14 @@ class RunFolder:
         if (left := self._scratch(id) / key(description)[:16]).exists():
             with storage(left):
                 remove(left)
+
+    def keep_details(self, id: str, text: str) -> Path:
+        """Keep what a failure of a stage looked like, until the next run begins; where it is."""
+        path = self.path / _WORK / _FAILED / f"{id}.txt"
+        with storage(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, "utf-8")
+        return path
 
     def _scratch(self, id: str) -> Path:
         # Ids are paths, and one may be below another; the `@` keeps their scratch folders separate.
@@ -247,7 +265,7 @@ class RunFolder:
                 remove(self.path / name)
 
     def _put(self, name: str, content: bytes) -> None:
-        partial = self.path / _WORK / "partial" / name
+        partial = self.partial / self._mine / name
         partial.parent.mkdir(parents=True, exist_ok=True)
         try:
             write_synced(partial, content)

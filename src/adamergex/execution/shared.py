@@ -18,17 +18,20 @@ class Shared:
         store: of finished stages; None for none.
         folder: of the run.
         display: where it is said that the store fails.
+
+    Attributes:
+        answers: whether it has always answered so far.
     """
 
     def __init__(self, store: Store | None, folder: RunFolder, display: Display):
         self._store, self._folder, self._display = store, folder, display
         self._broken: set[str] = set()
         # Once it did not answer, it is not asked again before the end: each time may take as long.
-        self._answers = True
+        self.answers = True
 
     def take(self, stage: Stage, kind: Kind, description: Mapping[str, Any]) -> bool:
         """Put a stage's result into the run folder if the store has it; whether it did."""
-        if self._store is None or not self._answers or not stage.params.is_known:
+        if self._store is None or not self.answers or not stage.params.is_known:
             return False
         name = key(description)
         try:
@@ -46,7 +49,7 @@ class Shared:
 
     def put(self, id: str) -> None:
         """Put a result that was made into the store."""
-        if self._store is None or not self._answers:
+        if self._store is None or not self.answers:
             return
         try:
             self._publish(self._store, id)
@@ -69,5 +72,5 @@ class Shared:
         store.publish(self._folder.place(id), replace=self._folder.key(id) in self._broken)
 
     def _fails(self, error: Exception) -> None:
-        self._answers = False
+        self.answers = False
         self._display.warn(f"{error}; what is missing is made here")

@@ -135,10 +135,12 @@ class Needs:
     Attributes:
         model: whether it computes with the base model, on a GPU where there is one.
         memory: bytes, roughly: the weights, where there is a model; 0 where it takes little.
+        resident: which model, and with what on it; a worker that made a stage with the same has it in memory.
     """
 
     model: bool = False
     memory: int = 0
+    resident: str = ""
 
 
 @dataclass(frozen=True)
@@ -183,12 +185,12 @@ def described(stage: Stage, kind: Kind, digests: Mapping[str, str]) -> dict[str,
         "revision": kind.revision,
         "params": stage.params.identity(),
         "inputs": {role: [digests[id] for id in ids] for role, ids in stage.inputs.items()},
-        "versions": {name: _version(name) for name in kind.packages(stage.params)},
+        "versions": {name: version(name) for name in kind.packages(stage.params)},
     }
 
 
-def _version(distribution: str) -> str | None:
-    """The installed version; None if it is not installed, which its user will report."""
+def version(distribution: str) -> str | None:
+    """The installed version of a distribution; None if it is not installed, which its user will report."""
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:

@@ -1,6 +1,7 @@
 """The device that a model runs on, and how its memory is allocated."""
 
 import ctypes
+import os
 import sys
 
 import torch
@@ -27,6 +28,13 @@ def device(name: DeviceName) -> torch.device:
 def default_device() -> torch.device:
     """This process's GPU where there is one, else the CPU."""
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def gpus() -> list[str]:
+    """This machine's GPUs as `CUDA_VISIBLE_DEVICES` calls them; of those that this process may see."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    count = torch.cuda.device_count()
+    return visible.split(",")[:count] if visible else [str(number) for number in range(count)]
 
 
 def keep_freed_memory() -> None:

@@ -7,8 +7,11 @@ from typing import Any
 
 from adamergex.distributed import Processes
 from adamergex.errors import NetworkError, RecipeError
+from adamergex.execution import scheduler
 from adamergex.execution.executor import execute, held, opened
 from adamergex.execution.run_folder import RunFolder
+from adamergex.pipeline import executors
+from adamergex.pipeline.executors import LOCAL
 from adamergex.pipeline.kinds import KINDS
 from adamergex.pipeline.planned import Planned
 from adamergex.pipeline.resolve import base_model, contents, given_adapters
@@ -16,6 +19,7 @@ from adamergex.pipeline.run_plan import plan
 from adamergex.pipeline.run_report import FILES, PAGE, SCORES
 from adamergex.pipeline.run_sources import sources
 from adamergex.pipeline.run_stages import COMPUTED
+from adamergex.pipeline.setup import Setup
 from adamergex.pipeline.stages.given import GivenParams
 from adamergex.pipeline.task_reports import below, write_reports
 from adamergex.pipeline.worker import Options, Worker
@@ -42,6 +46,8 @@ def run(
     display: Display | None = None,
     verify: bool = False,
     store: str | None = None,
+    executor: str = LOCAL,
+    address: str | None = None,
 ) -> Results:
     """Make the results of a run that are not there yet, and write its report.
 
@@ -57,6 +63,9 @@ def run(
         verify: compare all results that are there with their hashes, not those that are read alone.
         store: a folder or a URL, such as `s3://bucket/path`, that finished stages are taken from and put to, beside the run
             folder; runs and people share it.
+        executor: who makes it: `local`, this process; `local:N`, N processes of this machine, each with its GPU or its share of
+            the cores; `ray`, the workers of a Ray cluster.
+        address: of the Ray cluster, such as `auto` or `10.0.0.1:6379`; one on this machine by default.
 
     Returns:
         A sequence of rows, one for each system and target language (and task, where there are several), of means where there are
@@ -65,13 +74,15 @@ def run(
 
     Raises:
         AdaMergeXError: a problem that the user can fix; finished stages stay done.
+        IncompleteError: with several workers, some stages failed; all others were made.
     """
     if not isinstance(recipe, Recipe):
         name = str(recipe)
         recipe, output = load(name), output or (name if is_run(name) else None)
         folder = folder or folder_of(name, recipe)
     folder = folder or Path(recipe.folder or "")
-    done = finish(recipe, folder, Path(output) if output else None, display, verify=verify, store=store)
+    place = Path(output) if output else None
+    done = finish(recipe, folder, place, display, verify=verify, store=store, executor=executor, address=address)
     return Results.of(done.shown, done.page.parent, done.page.name, done.delivered)
 
 
@@ -105,9 +116,12 @@ def finish(
     *,
     verify: bool = False,
     store: str | None = None,
+    executor: str = LOCAL,
+    address: str | None = None,
 ) -> Finished:
     """Make the results of a run that are not there yet; see `run`."""
     processes = Processes()
+    executors.check(executor, address, processes)
     looked: Looked = processes.first_does(lambda: check(whole, folder))
     if looked.unreachable:
         raise NetworkError("; ".join(looked.unreachable))
@@ -130,16 +144,14 @@ def finish(
             OF_RUN, dump(pinned(whole, checkpoint.name, planned, folder, run_folder.path)).encode()
         ):
             forget()
-        execute(
-            planned.stages,
-            KINDS,
-            run_folder,
-            worker,
-            read=planned.read,
-            verify=verify,
-            before_first=forget,
-            store=shared,
-        )
+        settings: dict[str, Any] = {"verify": verify, "before_first": forget, "store": shared}
+        if executor == LOCAL:
+            execute(planned.stages, KINDS, run_folder, worker, read=planned.read, **settings)
+        else:
+            setup = _setup(whole, checkpoint, run_folder)
+            needed = scheduler.packages(planned.stages, KINDS)
+            with executors.opened(executor, address, run_folder, setup, needed, store, whole.device) as pool:
+                scheduler.execute(planned.stages, KINDS, run_folder, pool, shown, read=planned.read, **settings)
 
         def report() -> Report | Matrix:
             # A report that is there already was tracked when it was written.
@@ -154,7 +166,20 @@ def finish(
         return Finished(processes.first_does(report), run_folder.path / PAGE, delivered)
 
 
-def _options(recipe: Recipe, trackers: Trackers) -> Options:
+def _setup(recipe: Recipe, checkpoint: Checkpoint, folder: RunFolder) -> Setup:
+    """What workers elsewhere are started with."""
+    return Setup(
+        recipe.base_model,
+        checkpoint.fingerprint,
+        recipe.trust_remote_code,
+        _options(recipe, None),
+        tuple(recipe.track),
+        recipe.name,
+        folder.path.absolute(),
+    )
+
+
+def _options(recipe: Recipe, trackers: Trackers | None) -> Options:
     return Options(
         batch_size=recipe.evaluate.batch_size,
         device=recipe.device,

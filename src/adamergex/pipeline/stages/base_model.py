@@ -44,4 +44,4 @@ class BaseModel(Params):
     @property
     def needs(self) -> Needs:
         """What computing with it takes."""
-        return Needs(model=True, memory=self.weight_bytes)
+        return Needs(True, self.weight_bytes, f"{self.fingerprint} {self.dtype} {self.quantization}")

@@ -1,0 +1,242 @@
+"""Gives the missing stages of a plan to the workers of a pool, and survives their death."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from adamergex.errors import AdaMergeXError, ExecutorError, IncompleteError, NetworkError, StorageError
+from adamergex.execution.jobs import Hello, Job, Outcome, Step, versions
+from adamergex.execution.pool import Died, Ended, Event, Pool, Ready, Seat, Told
+from adamergex.execution.ready import Ready as ReadyStages
+from adamergex.execution.run_folder import RunFolder, State
+from adamergex.execution.shared import Shared
+from adamergex.execution.stage import Kinds, Plan, described
+from adamergex.execution.store import Store
+from adamergex.progress import Display
+
+# A stage that fails so often fails for good; a user's own mistake fails at once.
+ATTEMPTS = 3
+# Seconds between two looks at the pool where nothing happens.
+_LOOK = 1.0
+
+
+@dataclass
+class Scheduler:
+    """One call of `execute` with a pool.
+
+    Args:
+        plan: the stages.
+        kinds: the table of kinds.
+        folder: the run folder, locked by the caller.
+        pool: who makes them.
+        display: where progress is shown.
+        shared: what is taken from the store, and put there.
+        packages: distributions that have to be the same on all workers.
+        verify: ids of stages whose contents are checked against their hashes.
+        before_first: called once, before anything is made.
+    """
+
+    plan: Plan
+    kinds: Kinds
+    folder: RunFolder
+    pool: Pool
+    display: Display
+    shared: Shared
+    packages: tuple[str, ...]
+    verify: frozenset[str] = frozenset()
+    before_first: Callable[[], None] = lambda: None
+    digests: dict[str, str] = field(default_factory=dict)
+    descriptions: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    blocked: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._ready = ReadyStages(self.plan, self.kinds)
+        self._numbers = {id: number for number, id in enumerate(self._ready.order, 1)}
+        self._seats: dict[str, Seat] = {}
+        self._at_work: dict[str, str] = {}
+        self._shown: dict[str, Display] = {}
+        self._attempts: Counter[str] = Counter()
+        self._begun = False
+        self._versions = versions(self.kinds, self.packages)
+
+    def run(self) -> None:
+        """Make all stages.
+
+        Raises:
+            ExecutorError: no worker is left, or they differ from this process.
+            IncompleteError: some stages failed; all others were made that could be.
+        """
+        for id in self._ready.first():
+            self._look(id)
+        while self._is_open():
+            for event in self.pool.events(_LOOK):
+                self._happened(event)
+            self._give()
+        if self.failed:
+            raise IncompleteError(*self.failed.values())
+
+    def _is_open(self) -> bool:
+        return len(self.digests) + len(self.failed) + len(self.blocked) < len(self.plan)
+
+    def _look(self, id: str) -> None:
+        """A stage waits for nothing: it is done already, and then so may be what waited for it; or it is to be made."""
+        waiting = [id]
+        while waiting:
+            stage = self.plan[one := waiting.pop()]
+            description = described(stage, self.kinds[stage.kind], self.digests)
+            state = self.folder.state(one, description, verify=one in self.verify)
+            self.descriptions[one] = description
+            if state.status == "done":
+                self.folder.forget(one, description)
+                record = self.folder.record(one)
+                assert record is not None  # Its state was read from it.
+                self.digests[one] = record.digest
+                self.display.skip(self._name(one))
+                waiting += self._ready.done(one)
+            else:
+                self._missing(one, state)
+
+    def _missing(self, id: str, state: State) -> None:
+        if state.why:
+            self.display.warn(f"{id}: {'damaged, ' * (state.status == 'damaged')}made again: {state.why}")
+        if not self._begun:
+            self._begun = True
+            self.before_first()
+        self._ready.offer(id)
+
+    def _name(self, id: str) -> str:
+        return f"[{self._numbers[id]}/{len(self.plan)}] {id}"
+
+    def _give(self) -> None:
+        """Give every worker that waits a stage."""
+        for name, seat in self._seats.items():
+            if name in self._at_work or (id := self._ready.take(seat)) is None:
+                continue
+            stage = self.plan[id]
+            inputs = {one: (self.plan[one], self.descriptions[one]) for one in stage.reads}
+            digests = {one: self.digests[one] for one in stage.reads}
+            self._at_work[name] = id
+            self._shown[name].stage(f"{self._name(id)} · {name}")
+            self.pool.submit(name, Job(stage, self.descriptions[id], digests, {} if seat.sees_folder else inputs))
+
+    def _happened(self, event: Event) -> None:
+        if isinstance(event, Ready):
+            self._check(event.seat, event.hello)
+            self._seats[event.seat.name] = event.seat
+            self._shown.setdefault(event.seat.name, self.display.lane())
+        elif isinstance(event, Told):
+            shown, news = self._shown[event.worker], event.news
+            if isinstance(news, Step):
+                shown.step(news.done, news.total, news.tokens, news.loss)
+            else:
+                shown.warn(news.text)
+        elif isinstance(event, Ended):
+            self._at_work.pop(event.worker)
+            self._ended(event.worker, event.outcome)
+        else:
+            self._died(event)
+
+    def _check(self, seat: Seat, hello: Hello) -> None:
+        """Raise ExecutorError where a worker has other versions than this process."""
+        for name, version in self._versions.items():
+            if (other := hello.versions.get(name)) != version:
+                raise ExecutorError(
+                    f"{seat.name} has {name} {other or 'not'}, this process {version or 'not'}; "
+                    "results depend on it: install the same versions everywhere"
+                )
+
+    def _ended(self, worker: str, outcome: Outcome) -> None:
+        id, shown = outcome.id, self._shown[worker]
+        if outcome.status in ("made", "stored"):
+            if not self._seats[worker].sees_folder and not self._brought(id):
+                return
+            shown.end()
+            self.digests[id] = outcome.digest
+            for reader in self._ready.done(id):
+                self._look(reader)
+        elif outcome.status == "damaged":
+            self._ready.undone(outcome.input, id)
+            del self.digests[outcome.input]
+            self._missing(outcome.input, State("damaged", str(outcome.problem)))
+        else:
+            assert outcome.problem is not None  # It says why a stage failed.
+            self._fails(id, outcome.problem, outcome.details)
+
+    def _brought(self, id: str) -> bool:
+        """Bring what was made elsewhere into the run folder, from the store."""
+        stage = self.plan[id]
+        if self.shared.take(stage, self.kinds[stage.kind], self.descriptions[id]):
+            return True
+        self._fails(id, StorageError("it was made, and did not come back through the store"))
+        return False
+
+    def _died(self, event: Died) -> None:
+        self._seats.pop(event.worker, None)
+        if event.problem is not None:
+            raise event.problem
+        id = self._at_work.pop(event.worker, None)
+        self.display.warn(f"{event.worker}: {event.why}{f'; {id} is made again' if id else ''}")
+        if id is not None:
+            self._fails(id, ExecutorError(f"{event.worker} {event.why}"))
+
+    def _fails(self, id: str, problem: Exception, details: str = "") -> None:
+        """A stage failed: it is tried again, or all that wait for it are not made."""
+        self._attempts[id] += 1
+        is_users = isinstance(problem, AdaMergeXError) and not isinstance(
+            problem, NetworkError | StorageError | ExecutorError
+        )
+        line = " ".join(str(problem).split())
+        if not is_users and self._attempts[id] < ATTEMPTS:
+            self.display.warn(f"{id}: tried again: {line}")
+            self._ready.offer(id)
+            return
+        more = f" ({self.folder.keep_details(id, details)} says where)" if details else ""
+        times = "" if is_users else f" ({ATTEMPTS} times)"
+        self.failed[id] = f"{id} failed{times}: {line}{more}"
+        self.display.warn(self.failed[id])
+        self.blocked |= set(self._ready.behind(id)) - self.failed.keys() - self.digests.keys()
+
+
+def packages(plan: Plan, kinds: Kinds) -> tuple[str, ...]:
+    """The distributions whose versions may change a result of the plan."""
+    return tuple(dict.fromkeys(name for stage in plan.values() for name in kinds[stage.kind].packages(stage.params)))
+
+
+def execute(
+    plan: Plan,
+    kinds: Kinds,
+    folder: RunFolder,
+    pool: Pool,
+    display: Display,
+    *,
+    read: Iterable[str] = (),
+    verify: bool = False,
+    before_first: Callable[[], None] = lambda: None,
+    store: Store | None = None,
+) -> None:
+    """Make the stages of a plan that are missing, outdated or damaged, several at a time.
+
+    Args:
+        plan: the stages.
+        kinds: the table of kinds.
+        folder: the run folder, locked by the caller (`RunFolder.held`).
+        pool: who makes them.
+        display: where progress is shown.
+        read: ids of stages that the caller will read: their contents are checked against their hashes.
+        verify: check the contents of all stages against their hashes, not only of those that are read.
+        before_first: called once, before anything is made.
+        store: where finished stages are taken from and put, beside the run folder.
+
+    Raises:
+        ExecutorError: no worker is left, or they differ from this process.
+        IncompleteError: some stages failed; all others were made that could be.
+    """
+    shared = Shared(store, folder, display)
+    checked = frozenset(plan if verify else read)
+    scheduler = Scheduler(plan, kinds, folder, pool, display, shared, packages(plan, kinds), checked, before_first)
+    try:
+        scheduler.run()
+    finally:
+        shared.put_all(scheduler.digests)

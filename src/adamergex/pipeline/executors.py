@@ -1,0 +1,103 @@
+"""Executors by name: this process, several of this machine, or those of a Ray cluster."""
+
+import os
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from adamergex.distributed import Processes
+from adamergex.errors import ExecutorError
+from adamergex.execution.jobs import Place, Setup
+from adamergex.execution.pool import Pool
+from adamergex.execution.run_folder import RunFolder
+from adamergex.models.device_names import DeviceName
+from adamergex.storage.files import storage
+
+LOCAL = "local"
+_LOCAL, _RAY = re.compile(r"local:([1-9]\d{0,3})"), "ray"
+
+
+def check(executor: str, address: str | None, processes: Processes) -> None:
+    """Check an executor's name before anything else is done.
+
+    Raises:
+        ExecutorError: there is none of that name, or it does not go with what was given beside it.
+    """
+    if executor not in (LOCAL, _RAY) and not _LOCAL.fullmatch(executor):
+        raise ExecutorError(
+            f"--executor {executor}: expected local (this process), local:N (N processes of this machine) or ray"
+        )
+    if address is not None and executor != _RAY:
+        raise ExecutorError(f"--address {address}: goes with --executor ray, not with --executor {executor}")
+    if executor != LOCAL and processes.count > 1:
+        raise ExecutorError(
+            f"--executor {executor}: not under accelerate launch, whose {processes.count} processes train one adapter "
+            "together; leave one of both away"
+        )
+
+
+@contextmanager
+def opened(
+    executor: str,
+    address: str | None,
+    folder: RunFolder,
+    setup: Setup,
+    packages: tuple[str, ...],
+    store: str | None,
+    device: DeviceName,
+) -> Iterator[Pool]:
+    """Within this context the workers of an executor are there, other than this process.
+
+    Args:
+        executor: its name.
+        address: of a Ray cluster.
+        folder: of the run, locked.
+        setup: who makes stages.
+        packages: distributions whose versions have to be the same everywhere.
+        store: of finished stages.
+        device: where models compute.
+
+    Raises:
+        ExecutorError: there are not enough GPUs, Ray is not installed, or no cluster answers.
+    """
+    place = Place(folder.path.absolute(), secrets.token_hex(8), Path.cwd(), store, packages)
+    with storage(folder.path):
+        place.probe.parent.mkdir(parents=True, exist_ok=True)
+        place.probe.touch()
+    pool = _pool(executor, address, place, setup, device)
+    try:
+        yield pool
+    finally:
+        pool.close()
+
+
+def _pool(executor: str, address: str | None, place: Place, setup: Setup, device: DeviceName) -> Pool:
+    if found := _LOCAL.fullmatch(executor):
+        from adamergex.execution.local_pool import LocalPool
+
+        return LocalPool(place, setup, environments(int(found[1]), device))
+    from adamergex.execution.ray_pool import RayPool
+
+    return RayPool(place, setup, address)
+
+
+def environments(count: int, device: DeviceName) -> dict[str, Mapping[str, str]]:
+    """What each of several processes has of this machine: a GPU, or its share of the cores.
+
+    Raises:
+        ExecutorError: there are GPUs, and fewer than processes.
+    """
+    from adamergex.models.device import gpus
+
+    names = gpus() if device in ("auto", "cuda") else []
+    if names and count > len(names):
+        raise ExecutorError(
+            f"--executor local:{count}: this machine has {len(names)} GPUs; one process for each at most"
+        )
+    if names:
+        return {f"GPU {names[number]}": {"CUDA_VISIBLE_DEVICES": names[number]} for number in range(count)}
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = os.environ.get("OMP_NUM_THREADS", str(max(1, cores // count)))
+    return {f"process {number}": {"OMP_NUM_THREADS": threads} for number in range(1, count + 1)}
