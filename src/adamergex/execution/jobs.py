@@ -15,6 +15,8 @@ from adamergex.execution.stage import Kind, Kinds, Stage, Worker, version
 from adamergex.execution.store import Store
 from adamergex.progress import Display, Silent
 
+# Seconds that workers wait for a store which is their only way to the run.
+PATIENCE = 300.0
 # What a pool starts its workers with: who makes stages, and the table of kinds. It travels between processes.
 Setup = Callable[[Display], tuple[Kinds, Worker]]
 
@@ -162,7 +164,7 @@ class Maker:
                 "or a --store that all of them reach"
             )
         self._folder = RunFolder(own if own is not None and not sees else place.folder)
-        self._shared = Shared(store, self._folder, self._worker.display)
+        self._shared = Shared(store, self._folder, self._worker.display, 0.0 if sees else PATIENCE)
         self._is_apart = not sees
         self._verified: set[tuple[str, str]] = set()
         self.hello = Hello(sees, versions(self._kinds, place.packages))

@@ -169,7 +169,8 @@ class RayPool:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         member = self._ray.remote(_Member)
-        for place in _places([node for node in self._ray.nodes() if node["Alive"]]):
+        nodes = [node for node in self._ray.nodes() if node["Alive"]]
+        for place in _places(nodes, self._ray.get_runtime_context().get_node_id()):
             if place.seat.name in self._places:
                 continue
             strategy = NodeAffinitySchedulingStrategy(place.node, soft=False)
@@ -188,8 +189,13 @@ class RayPool:
             self._ray.shutdown()
 
 
-def _places(nodes: list[dict[str, Any]]) -> list[_Place]:
-    """One for each GPU and one more for each machine with GPUs, for what needs none; one for each machine without."""
+def _places(nodes: list[dict[str, Any]], here: str) -> list[_Place]:
+    """One for each GPU, one for each machine without, and one more for what needs no model where there are GPUs.
+
+    Args:
+        nodes: that are alive, as Ray describes them.
+        here: the id of this process's, where the user's data are: something works there, too.
+    """
     hosts = Counter(node["NodeManagerHostname"] for node in nodes)
     places = []
     for node in nodes:
@@ -198,7 +204,7 @@ def _places(nodes: list[dict[str, Any]]) -> list[_Place]:
         gpus, cpus = int(node["Resources"].get("GPU", 0)), node["Resources"].get("CPU", 0)
         for number in range(gpus):
             places.append(_Place(Seat(f"{name}, GPU {number}"), id, {"num_gpus": 1, "num_cpus": 0}))
-        if gpus:
+        if gpus or (id == here and not cpus):
             places.append(_Place(Seat(f"{name}, CPU", computes=False), id, {"num_gpus": 0, "num_cpus": 0}))
         elif cpus:
             places.append(_Place(Seat(name), id, {"num_cpus": cpus}))

@@ -1,12 +1,13 @@
 """Gives the missing stages of a plan to the workers of a pool, and survives their death."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from adamergex.errors import AdaMergeXError, ExecutorError, IncompleteError, NetworkError, StorageError
-from adamergex.execution.jobs import Hello, Job, Outcome, Step, versions
+from adamergex.execution.jobs import PATIENCE, Hello, Job, Outcome, Step, versions
 from adamergex.execution.pool import Died, Ended, Event, Pool, Ready, Seat, Told
 from adamergex.execution.ready import Ready as ReadyStages
 from adamergex.execution.run_folder import RunFolder, State
@@ -19,6 +20,8 @@ from adamergex.progress import Display
 ATTEMPTS = 3
 # Seconds between two looks at the pool where nothing happens.
 _LOOK = 1.0
+# Seconds without a worker for what can be made until the run ends.
+IDLE = 60.0
 
 
 @dataclass
@@ -59,6 +62,8 @@ class Scheduler:
         self._shown: dict[str, Display] = {}
         self._attempts: Counter[str] = Counter()
         self._begun = False
+        self._sent: set[str] = set()
+        self._idle_since = time.monotonic()
         self._versions = versions(self.kinds, self.packages)
 
     def run(self) -> None:
@@ -110,21 +115,43 @@ class Scheduler:
         return f"[{self._numbers[id]}/{len(self.plan)}] {id}"
 
     def _give(self) -> None:
-        """Give every worker that waits a stage."""
+        """Give every worker that waits a stage.
+
+        Raises:
+            ExecutorError: for a minute nobody was there for what can be made.
+        """
         for name, seat in self._seats.items():
             if name in self._at_work or (id := self._ready.take(seat)) is None:
                 continue
             stage = self.plan[id]
             inputs = {one: (self.plan[one], self.descriptions[one]) for one in stage.reads}
             digests = {one: self.digests[one] for one in stage.reads}
+            if not seat.sees_folder:
+                self._send(stage.reads)
             self._at_work[name] = id
             self._shown[name].stage(f"{self._name(id)} · {name}")
             self.pool.submit(name, Job(stage, self.descriptions[id], digests, {} if seat.sees_folder else inputs))
+        if self._at_work or not self._ready or not self._seats:
+            self._idle_since = time.monotonic()
+        elif time.monotonic() - self._idle_since > IDLE:
+            raise ExecutorError(
+                f"none of {', '.join(self._seats)} can make what is left: data are read where the run folder is, and what needs a "
+                "model takes a GPU where machines have some; start a worker on this machine, too"
+            )
+
+    def _send(self, ids: Iterable[str]) -> None:
+        """Put results into the store for a worker that finds them there alone."""
+        for id in ids:
+            if id not in self._sent:
+                self.shared.put(id)
+                self._sent.add(id)
 
     def _happened(self, event: Event) -> None:
         if isinstance(event, Ready):
             self._check(event.seat, event.hello)
             self._seats[event.seat.name] = event.seat
+            if not event.seat.sees_folder:
+                self.shared.patience = PATIENCE
             self._shown.setdefault(event.seat.name, self.display.lane())
         elif isinstance(event, Told):
             shown, news = self._shown[event.worker], event.news
@@ -157,12 +184,20 @@ class Scheduler:
             for reader in self._ready.done(id):
                 self._look(reader)
         elif outcome.status == "damaged":
-            self._ready.undone(outcome.input, id)
-            del self.digests[outcome.input]
-            self._missing(outcome.input, State("damaged", str(outcome.problem)))
+            self._damaged(outcome.input, id, str(outcome.problem))
         else:
             assert outcome.problem is not None  # It says why a stage failed.
             self._fails(id, outcome.problem, outcome.details)
+
+    def _damaged(self, wrong: str, reader: str, why: str) -> None:
+        """What a stage reads is not what was written: it is made again first."""
+        if wrong in self.failed:
+            self.blocked |= {reader, *self._ready.behind(reader)} - self.failed.keys() - self.digests.keys()
+            return
+        self._ready.undone(wrong, reader)
+        # Another reader may have found it out before.
+        if self.digests.pop(wrong, None) is not None:
+            self._missing(wrong, State("damaged", why))
 
     def _brought(self, id: str) -> bool:
         """Bring what was made elsewhere into the run folder, from the store."""
@@ -175,7 +210,9 @@ class Scheduler:
     def _died(self, event: Died) -> None:
         self._seats.pop(event.worker, None)
         if event.problem is not None:
-            raise event.problem
+            if isinstance(event.problem, AdaMergeXError):
+                raise event.problem
+            raise ExecutorError(f"{event.worker} {event.why}: {event.problem}")
         id = self._at_work.pop(event.worker, None)
         self.display.warn(f"{event.worker}: {event.why}{f'; {id} is made again' if id else ''}")
         if id is not None:

@@ -1,14 +1,17 @@
 """What a run takes from a store, and puts there. A store that fails costs time, never a run."""
 
-from collections.abc import Collection, Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from adamergex.errors import NetworkError, StorageError
 from adamergex.execution.run_folder import RunFolder
 from adamergex.execution.stage import Kind, Stage, key
 from adamergex.execution.store import Store
 from adamergex.progress import Display
+
+T = TypeVar("T")
 
 
 class Shared:
@@ -18,13 +21,14 @@ class Shared:
         store: of finished stages; None for none.
         folder: of the run.
         display: where it is said that the store fails.
+        patience: seconds to wait for a store that does not answer, where there is no way without it.
 
     Attributes:
         answers: whether it has always answered so far.
     """
 
-    def __init__(self, store: Store | None, folder: RunFolder, display: Display):
-        self._store, self._folder, self._display = store, folder, display
+    def __init__(self, store: Store | None, folder: RunFolder, display: Display, patience: float = 0.0):
+        self._store, self._folder, self._display, self.patience = store, folder, display, patience
         self._broken: set[str] = set()
         # Once it did not answer, it is not asked again before the end: each time may take as long.
         self.answers = True
@@ -35,9 +39,10 @@ class Shared:
             return False
         name = key(description)
         try:
-            if not self._store.has(name):
+            if not self._patiently(partial(self._store.has, name)):
                 return False
-            self._folder.make(stage, kind, description, partial(self._store.fetch, name))
+            fetch = partial(self._folder.make, stage, kind, description, partial(self._store.fetch, name))
+            self._patiently(fetch)
         except NetworkError as error:
             self._fails(error)
             return False
@@ -52,7 +57,7 @@ class Shared:
         if self._store is None or not self.answers:
             return
         try:
-            self._publish(self._store, id)
+            self._patiently(partial(self._publish, self._store, id))
         except (NetworkError, StorageError) as error:
             self._fails(error)
 
@@ -70,6 +75,18 @@ class Shared:
 
     def _publish(self, store: Store, id: str) -> None:
         store.publish(self._folder.place(id), replace=self._folder.key(id) in self._broken)
+
+    def _patiently(self, ask: Callable[[], T]) -> T:
+        """What the store answers, if it does within the time that there is."""
+        began, pause = time.monotonic(), 1.0
+        while True:
+            try:
+                return ask()
+            except NetworkError:
+                if time.monotonic() - began > self.patience:
+                    raise
+            time.sleep(pause)
+            pause = min(2 * pause, 10.0)
 
     def _fails(self, error: Exception) -> None:
         self.answers = False

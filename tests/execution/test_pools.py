@@ -1,0 +1,347 @@
+"""Plans that several workers make: what they make, what the death of one costs, and what fails without the others."""
+
+import os
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adamergex.errors import ExecutorError, IncompleteError, NetworkError
+from adamergex.execution import executor, scheduler
+from adamergex.execution.jobs import Job, Maker, News, Place
+from adamergex.execution.local_pool import LocalPool
+from adamergex.execution.pool import Died, Ended, Event, Pool, Ready, Seat, Told
+from adamergex.execution.ready import Ready as ReadyStages
+from adamergex.execution.run_folder import RunFolder
+from adamergex.execution.stage import Stage, version
+from adamergex.execution.store import Store
+from adamergex.progress import Silent
+from tests.execution.toy import KINDS, Hand, setup, stage
+
+ROOT = Path(__file__).parents[2]
+# Two languages, and what is made of both.
+PLAN = [stage("a"), stage("b"), stage("a/c", "", "a"), stage("d", "", "a/c", "b")]
+
+
+class Bench:
+    """A pool in this process, whose workers make their stages while the scheduler waits.
+
+    Args:
+        place: where things are.
+        seats: its workers.
+        own: a folder for those that do not see the run's.
+    """
+
+    def __init__(self, place: Place, seats: Iterable[Seat] = (Seat("one"), Seat("two")), own: Path | None = None):
+        self.news: list[News] = []
+        self.makers: dict[str, Maker] = {}
+        self.waiting: deque[Event] = deque()
+        self.given: list[tuple[str, str]] = []
+        for seat in seats:
+            at = place if seat.sees_folder else replace(place, token="of another machine")
+            maker = Maker(at, setup, self.news.append, None if seat.sees_folder else own)
+            self.makers[seat.name] = maker
+            self.waiting.append(Ready(replace(seat, sees_folder=maker.hello.sees_folder), maker.hello))
+
+    def submit(self, worker: str, job: Job) -> None:
+        self.given.append((worker, job.stage.id))
+        outcome = self.makers[worker].make(job)
+        self.waiting += [*(Told(worker, one) for one in self.news), Ended(worker, outcome)]
+        self.news.clear()
+
+    def events(self, seconds: float) -> list[Event]:
+        found = list(self.waiting)
+        self.waiting.clear()
+        return found
+
+    def close(self) -> None:
+        pass
+
+
+class Shown(Silent):
+    """What was said, by whichever worker."""
+
+    def __init__(self, said: list[str] | None = None):
+        self.said: list[str] = [] if said is None else said
+
+    def lane(self) -> "Shown":
+        return Shown(self.said)
+
+    def stage(self, name: str) -> None:
+        self.said.append(name)
+
+    def skip(self, name: str) -> None:
+        self.said.append(f"skip {name}")
+
+    def warn(self, text: str) -> None:
+        self.said.append(f"warn {text}")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    found = Place(tmp_path / "run", "token", ROOT, packages=("numpy",))
+    found.probe.parent.mkdir(parents=True)
+    found.probe.touch()
+    return found
+
+
+def run(place: Place, stages: Iterable[Stage], pool: Pool, **options: Any) -> list[str]:
+    shown = Shown()
+    try:
+        scheduler.execute({one.id: one for one in stages}, KINDS, RunFolder(place.folder), pool, shown, **options)
+    finally:
+        pool.close()
+    return [said for said in shown.said if said != "warn half done"]
+
+
+def processes(place: Place, count: int = 2, **variables: str) -> LocalPool:
+    names = [f"process {number}" for number in range(1, count + 1)]
+    environment = {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]), **variables}
+    return LocalPool(place, setup, dict.fromkeys(names, environment))
+
+
+def text(place: Place, id: str) -> str:
+    return (place.folder / id / "text").read_text()
+
+
+def test_two_processes_make_what_one_makes(place: Place, tmp_path: Path) -> None:
+    run(place, PLAN, processes(place))
+    folder = RunFolder(tmp_path / "alone")
+    worker: Any = Hand(Silent())
+    executor.execute({one.id: one for one in PLAN}, KINDS, folder, worker)
+    assert text(place, "d") == "acbd"
+    for one in PLAN:
+        assert (made := RunFolder(place.folder).record(one.id)) is not None
+        assert (alone := folder.record(one.id)) is not None
+        assert (made.digest, made.description) == (alone.digest, alone.description)
+    assert int((place.folder / "d/pid").read_text()) != os.getpid()
+    assert run(place, PLAN, Bench(place)) == [
+        "skip [1/4] a",
+        "skip [3/4] a/c",
+        "skip [2/4] b",
+        "skip [4/4] d",
+    ]
+
+
+def test_a_process_that_dies_loses_its_stage_alone_and_that_goes_on_where_it_was(place: Place) -> None:
+    said = run(place, [stage("a", "dies once"), stage("b", "", "a"), stage("c")], processes(place))
+    # Its scratch folder was what the first attempt had left.
+    assert (text(place, "a"), text(place, "b"), text(place, "c")) == ("a+", "a+b", "c")
+    (died,) = {line.removeprefix("warn ") for line in said if "was ended" in line and "made again" in line}
+    assert died[:8] == "process "
+    assert died[9:] == ": was ended by SIGKILL; a is made again"
+    assert not [path for path in (place.folder / ".work/scratch").rglob("*") if path.is_file()]
+
+
+def test_a_stage_that_kills_three_workers_fails_and_no_other_branch(place: Place) -> None:
+    plan = [stage("a", "dies"), stage("a/c", "", "a"), stage("b"), stage("d", "", "b"), stage("e", "", "a/c", "d")]
+    with pytest.raises(IncompleteError) as caught:
+        run(place, plan, processes(place))
+    (line,) = caught.value.problems
+    assert line[:37] == "a failed (3 times): process 1 was end"[:37] or line[:30] == "a failed (3 times): process 2 "
+    assert line.endswith("was ended by SIGKILL")
+    assert text(place, "d") == "bd"
+    assert not (place.folder / "e").exists()
+    assert not (place.folder / "a/c").exists()
+
+
+def test_a_users_mistake_is_tried_once_and_a_defect_three_times(place: Place) -> None:
+    pool = Bench(place)
+    with pytest.raises(IncompleteError) as caught:
+        run(place, [stage("a", "wrong"), stage("b", "defect"), stage("c", "", "b"), stage("d")], pool)
+    details = place.folder / ".work/failed/b.txt"
+    assert caught.value.problems == [
+        "a failed: rows.csv:3: no label",
+        f"b failed (3 times): ValueError: of nothing ({details} says where)",
+    ]
+    assert 'raise ValueError("of nothing")' in details.read_text()
+    assert sorted(id for _, id in pool.given) == ["a", "b", "b", "b", "d"]
+    with RunFolder(place.folder).held():
+        assert not details.exists()
+
+
+def test_a_damaged_input_is_made_again_before_it_is_read(place: Place) -> None:
+    run(place, PLAN[:3], Bench(place))
+    (place.folder / "a/c/text").write_text("??")
+    assert run(place, PLAN, Bench(place)) == [
+        "skip [1/4] a",
+        "skip [3/4] a/c",
+        "skip [2/4] b",
+        "[4/4] d · one",
+        "warn a/c: damaged, made again: text is not what was written",
+        "[3/4] a/c · one",
+        "[4/4] d · one",
+    ]
+    assert text(place, "d") == "acbd"
+
+
+def test_two_readers_of_a_damaged_input_wait_for_it(place: Place) -> None:
+    plan = [stage("a"), stage("b", "", "a"), stage("c", "", "a")]
+    run(place, plan[:1], Bench(place))
+    (place.folder / "a/text").write_text("?")
+    pool = Bench(place)
+    run(place, plan, pool)
+    assert (text(place, "b"), text(place, "c")) == ("ab", "ac")
+    assert [id for _, id in pool.given] == ["b", "c", "a", "b", "c"]
+
+
+def test_nobody_for_what_is_left_ends_the_run(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduler, "IDLE", 0.0)
+    with pytest.raises(
+        ExecutorError, match="^none of CPU can make what is left: .* start a worker on this machine, too$"
+    ):
+        run(place, [stage("a", model="m")], Bench(place, [Seat("CPU", computes=False)]))
+
+
+def test_what_is_read_at_the_end_is_verified(place: Place) -> None:
+    run(place, PLAN, Bench(place))
+    (place.folder / "d/text").write_text("????")
+    assert run(place, PLAN, Bench(place), read=["d"])[-2:] == [
+        "warn d: damaged, made again: text is not what was written",
+        "[4/4] d · one",
+    ]
+    assert text(place, "d") == "acbd"
+
+
+def test_news_of_a_worker_are_shown(place: Place) -> None:
+    shown = Shown()
+    scheduler.execute({"a": stage("a")}, KINDS, RunFolder(place.folder), Bench(place), shown)
+    assert shown.said == ["[1/1] a · one", "warn half done"]
+
+
+def test_workers_that_differ_are_refused(place: Place) -> None:
+    pool = Bench(place)
+    hello = pool.makers["one"].hello
+    pool.waiting[0] = Ready(Seat("one"), replace(hello, versions={**hello.versions, "numpy": "1.0"}))
+    with pytest.raises(ExecutorError) as caught:
+        run(place, PLAN, pool)
+    assert str(caught.value) == (
+        f"one has numpy 1.0, this process {version('numpy')}; results depend on it: install the same versions everywhere"
+    )
+    assert not (place.folder / "a").exists()
+
+
+def test_a_worker_elsewhere_takes_and_brings_everything_through_the_store(place: Place, tmp_path: Path) -> None:
+    at = replace(place, store=str(tmp_path / "store"))
+    # `a` was made before there was a store; its reader's worker sees the store alone.
+    run(place, [stage("a")], Bench(place))
+    seats = [Seat("here", computes=False), Seat("there", sees_folder=False)]
+    plan = [stage("a"), stage("b"), stage("a/c", "", "a", model="m"), stage("d", "", "a/c", "b", model="m")]
+    pool = Bench(at, seats, tmp_path / "own")
+    run(at, plan, pool, store=Store(str(tmp_path / "store")))
+    assert pool.given == [("here", "b"), ("there", "a/c"), ("there", "d")]
+    assert text(place, "d") == "acbd"
+    assert sorted(path.name for path in (tmp_path / "own").iterdir() if path.name[0] != ".") == ["a", "b", "d"]
+
+
+def test_a_worker_elsewhere_waits_for_a_store_that_does_not_answer(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = iter([True, True, False, True, False])
+    fetch = Store.fetch
+
+    def unsure(self: Store, key: str, output: Path) -> None:
+        if next(failures, False):
+            raise NetworkError("no route to the store")
+        fetch(self, key, output)
+
+    slept: list[float] = []
+    monkeypatch.setattr(Store, "fetch", unsure)
+    monkeypatch.setattr(time, "sleep", slept.append)
+    at = replace(place, store=str(tmp_path / "store"))
+    seats = [Seat("here", computes=False), Seat("there", sees_folder=False)]
+    plan = [stage("a"), stage("b", "", "a", model="m")]
+    run(at, plan, Bench(at, seats, tmp_path / "own"), store=Store(str(tmp_path / "store")))
+    assert text(place, "b") == "ab"
+    # Once for the input, and once for what comes back.
+    assert slept == [1.0, 2.0, 1.0]
+
+
+def test_a_worker_elsewhere_is_refused_without_a_store(place: Place) -> None:
+    with pytest.raises(
+        ExecutorError, match="does not see .*/run: give a run folder that all machines share, or a --store"
+    ):
+        Maker(replace(place, token="other"), setup, print, place.folder / "own")
+
+
+def test_processes_end_with_the_one_that_started_them(place: Place) -> None:
+    pool = processes(place, 1)
+    while not isinstance((events := pool.events(10))[0], Ready):
+        assert not isinstance(events[0], Died)
+    (process,) = pool._processes.values()
+    process.is_closing = True
+    # As when this process is gone: nobody is at the other end.
+    socket.socket(fileno=os.dup(process.connection.fileno())).shutdown(socket.SHUT_RDWR)
+    assert process.child.wait(timeout=10) == 1
+
+
+def test_processes_that_cannot_begin_are_no_endless_loop(place: Place) -> None:
+    with pytest.raises(ExecutorError, match=r"^process 1 ended with status 1 before it could begin$"):
+        run(place, PLAN, processes(place, 1, PYTHONPATH="/nowhere", PYTHONSAFEPATH="1"))
+
+
+def test_ctrl_c_leaves_processes_to_the_one_that_started_them(place: Place) -> None:
+    pool = processes(place, 1)
+    while not isinstance(pool.events(10)[0], Ready):
+        pass
+    (process,) = pool._processes.values()
+    process.child.send_signal(signal.SIGINT)
+    run(place, [stage("a")], _Begun(pool))
+    assert text(place, "a") == "a"
+
+
+class _Begun:
+    """A pool whose only worker has said already that it is there."""
+
+    def __init__(self, pool: LocalPool):
+        self._pool, self._first = pool, True
+        self.submit, self.close = pool.submit, pool.close
+
+    def events(self, seconds: float) -> list[Event]:
+        if self._first:
+            self._first = False
+            from adamergex.execution.jobs import Hello, versions
+
+            return [Ready(Seat("process 1"), Hello(True, versions(KINDS, ("numpy",))))]
+        return self._pool.events(seconds)
+
+
+@pytest.mark.parametrize(
+    ("seat", "wanted"),
+    [
+        # First a model, then what shares it, then another one, then what needs none.
+        (Seat("GPU 0"), ["t1", "t3", "t2", "light", "late"]),
+        (Seat("CPU", computes=False), ["light", "late"]),
+    ],
+)
+def test_a_worker_stays_with_its_model(seat: Seat, wanted: list[str]) -> None:
+    plan = [stage("light"), stage("t1", model="m"), stage("t2", model="n"), stage("t3", model="m"), stage("late")]
+    ready = ReadyStages({one.id: one for one in plan}, KINDS)
+    for id in ready.first():
+        ready.offer(id)
+    taken = []
+    while (one := ready.take(seat)) is not None:
+        taken.append(one)
+    assert taken == wanted
+
+
+def test_what_reads_the_users_data_is_made_where_they_are() -> None:
+    plan: Mapping[str, Stage] = {one.id: one for one in PLAN}
+    ready = ReadyStages(plan, KINDS)
+    for id in ready.first():
+        ready.offer(id)
+    assert ready.take(Seat("there", sees_folder=False)) is None
+    ready.offer("a/c")
+    assert ready.take(Seat("there", sees_folder=False)) == "a/c"
+
+
+def test_stages_behind_another() -> None:
+    ready = ReadyStages({one.id: one for one in PLAN}, KINDS)
+    assert (ready.first(), ready.behind("a"), ready.behind("b")) == (["a", "b"], ["a/c", "d"], ["d"])
+    assert (ready.done("b"), ready.done("a"), ready.done("a/c")) == ([], ["a/c"], ["d"])
