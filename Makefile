@@ -7,10 +7,10 @@ quickstart: setup  ## the whole main job on a real model, English → Slovene
 	$(BIN)/adamergex run quickstart
 
 test: setup        ## the tests, offline, on tiny models; one process for each core
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not attack" -n auto --maxprocesses 8
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not attack and not cluster" -n auto --maxprocesses 8
 
-slow: setup        ## the real quickstart, cut down to a few steps; strange files, kills, full disks and damage
-	$(BIN)/python -m pytest -m "slow or attack"
+slow: setup        ## the real quickstart, cut down to a few steps; strange files, kills, full disks and damage; a Ray cluster
+	$(BIN)/python -m pytest -m "slow or attack or cluster"
 
 check: setup       ## lint, format and types
 	$(BIN)/ruff check

@@ -81,4 +81,10 @@ class ExecutorError(AdaMergeXError):
 
 
 class IncompleteError(AdaMergeXError):
-    """Some stages failed, and those that need nothing of them were made all the same."""
+    """Some stages failed, and those that need nothing of them were made all the same.
+
+    Attributes:
+        missing: the ids of the stages that failed, and of those that wait for them.
+    """
+
+    missing: tuple[str, ...] = ()

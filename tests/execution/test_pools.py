@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from adamergex.cli import main
+from adamergex.distributed import Processes
 from adamergex.errors import ExecutorError, IncompleteError, NetworkError
-from adamergex.execution import executor, scheduler
+from adamergex.execution import executor, ray_pool, scheduler
 from adamergex.execution.jobs import Job, Maker, News, Place
 from adamergex.execution.local_pool import LocalPool
 from adamergex.execution.pool import Died, Ended, Event, Pool, Ready, Seat, Told
@@ -21,6 +23,9 @@ from adamergex.execution.ready import Ready as ReadyStages
 from adamergex.execution.run_folder import RunFolder
 from adamergex.execution.stage import Stage, version
 from adamergex.execution.store import Store
+from adamergex.models import device
+from adamergex.pipeline import executors
+from adamergex.pipeline.planned import Cell, Planned, lacking
 from adamergex.progress import Silent
 from tests.execution.toy import KINDS, Hand, setup, stage
 
@@ -345,3 +350,100 @@ def test_stages_behind_another() -> None:
     ready = ReadyStages({one.id: one for one in PLAN}, KINDS)
     assert (ready.first(), ready.behind("a"), ready.behind("b")) == (["a", "b"], ["a/c", "d"], ["d"])
     assert (ready.done("b"), ready.done("a"), ready.done("a/c")) == ([], ["a/c"], ["d"])
+
+
+@pytest.mark.parametrize(
+    ("executor", "address", "processes", "message"),
+    [
+        (
+            "slurm",
+            None,
+            1,
+            "--executor slurm: expected local (this process), local:N (N processes of this machine) or ray",
+        ),
+        (
+            "local:0",
+            None,
+            1,
+            "--executor local:0: expected local (this process), local:N (N processes of this machine) or ray",
+        ),
+        ("local:2", "auto", 1, "--address auto: goes with --executor ray, not with --executor local:2"),
+        (
+            "ray",
+            None,
+            2,
+            "--executor ray: not under accelerate launch, whose 2 processes train one adapter together; leave one of both away",
+        ),
+    ],
+)
+def test_executors_that_there_are_not(executor: str, address: str | None, processes: int, message: str) -> None:
+    several = Processes()
+    several.count = processes
+    with pytest.raises(ExecutorError) as caught:
+        executors.check(executor, address, several)
+    assert str(caught.value) == message
+
+
+def test_each_process_has_a_gpu_or_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "gpus", lambda: ["2", "5"])
+    assert executors.environments(2, "auto") == {
+        "GPU 2": {"CUDA_VISIBLE_DEVICES": "2"},
+        "GPU 5": {"CUDA_VISIBLE_DEVICES": "5"},
+    }
+    with pytest.raises(
+        ExecutorError, match="^--executor local:3: this machine has 2 GPUs; one process for each at most$"
+    ):
+        executors.environments(3, "auto")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert executors.environments(3, "cpu") == {f"process {n}": {"OMP_NUM_THREADS": "2"} for n in (1, 2, 3)}
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert executors.environments(1, "cpu") == {"process 1": {"OMP_NUM_THREADS": "7"}}
+
+
+def test_places_of_a_cluster() -> None:
+    def node(id: str, host: str, **resources: float) -> dict[str, Any]:
+        return {"NodeID": id, "NodeManagerHostname": host, "Resources": resources}
+
+    nodes = [node("head-1", "head", CPU=4), node("gpu-1", "big", CPU=64, GPU=2), node("cpu-1", "cpu", CPU=8)]
+    found = [(place.seat.name, place.seat.computes, place.options) for place in ray_pool._places(nodes, "head-1")]
+    assert found == [
+        ("head", True, {"num_cpus": 4}),
+        ("big, GPU 0", True, {"num_gpus": 1, "num_cpus": 0}),
+        ("big, GPU 1", True, {"num_gpus": 1, "num_cpus": 0}),
+        ("big, CPU", False, {"num_gpus": 0, "num_cpus": 0}),
+        ("cpu", True, {"num_cpus": 8}),
+    ]
+    # A head that computes nothing still has the user's data; two of one name are told apart.
+    nodes = [node("abcdef-1", "vm"), node("bcdefa-2", "vm", CPU=1)]
+    found = [(place.seat.name, place.seat.computes, place.options) for place in ray_pool._places(nodes, "abcdef-1")]
+    assert found == [("vm abcdef, CPU", False, {"num_gpus": 0, "num_cpus": 0}), ("vm bcdefa", True, {"num_cpus": 1})]
+
+
+@pytest.mark.parametrize("address", ["nowhere", "host:", ":6379x"])
+def test_an_address_that_is_none(address: str) -> None:
+    with pytest.raises(ExecutorError, match=f"^--address {address}: expected auto or HOST:PORT$"):
+        ray_pool._reach(address)
+
+
+def test_what_a_run_lacks_is_said_by_task_and_language() -> None:
+    def of(task: str) -> Planned:
+        cell = Cell(task, "sw", "base", "base", "base", f"{task}/items", f"{task}/base", None)
+        return Planned({}, cells=(cell,), delivered={"es": f"{task}/es", "sw": f"{task}/sw"})
+
+    one, several = of("a"), Planned({}, tasks={"a": of("a"), "b": of("b")})
+    assert lacking(one, ["a/items"]) == ["sw"]
+    assert lacking(several, ["a/es", "b/base", "b/sw", "adapters/reference-sw"]) == ["a/es", "b/sw"]
+
+
+def test_a_run_that_lacks_something_has_exit_status_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails() -> None:
+        raise IncompleteError("a failed: b", "not made: es; all else is")
+
+    monkeypatch.setattr(main, "app", fails)
+    with pytest.raises(SystemExit) as caught:
+        main.main()
+    assert caught.value.code == 1
+    assert capsys.readouterr().err == "error: a failed: b\nerror: not made: es; all else is\n"

@@ -80,7 +80,9 @@ class Scheduler:
                 self._happened(event)
             self._give()
         if self.failed:
-            raise IncompleteError(*self.failed.values())
+            error = IncompleteError(*self.failed.values())
+            error.missing = (*self.failed, *self.blocked)
+            raise error
 
     def _is_open(self) -> bool:
         return len(self.digests) + len(self.failed) + len(self.blocked) < len(self.plan)

@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from threading import Event
 from typing import Annotated, Any, ClassVar, Protocol, Self
@@ -189,6 +190,7 @@ def described(stage: Stage, kind: Kind, digests: Mapping[str, str]) -> dict[str,
     }
 
 
+@cache
 def version(distribution: str) -> str | None:
     """The installed version of a distribution; None if it is not installed, which its user will report."""
     try:

@@ -3,16 +3,20 @@
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from adamergex.distributed import Processes
-from adamergex.errors import ExecutorError
+from adamergex.errors import ExecutorError, IncompleteError
+from adamergex.execution import scheduler
 from adamergex.execution.jobs import Place, Setup
 from adamergex.execution.pool import Pool
 from adamergex.execution.run_folder import RunFolder
 from adamergex.models.device_names import DeviceName
+from adamergex.pipeline.kinds import KINDS
+from adamergex.pipeline.planned import Planned, lacking
+from adamergex.progress import Display
 from adamergex.storage.files import storage
 
 LOCAL = "local"
@@ -38,37 +42,48 @@ def check(executor: str, address: str | None, processes: Processes) -> None:
         )
 
 
-@contextmanager
-def opened(
+def make(
+    planned: Planned,
+    folder: RunFolder,
     executor: str,
     address: str | None,
-    folder: RunFolder,
     setup: Setup,
-    packages: tuple[str, ...],
     store: str | None,
     device: DeviceName,
-) -> Iterator[Pool]:
-    """Within this context the workers of an executor are there, other than this process.
+    display: Display,
+    settings: Mapping[str, Any],
+) -> None:
+    """Make the stages of a plan that are missing on the workers of an executor.
 
     Args:
-        executor: its name.
-        address: of a Ray cluster.
+        planned: the plan.
         folder: of the run, locked.
+        executor: its name, other than `local`.
+        address: of a Ray cluster.
         setup: who makes stages.
-        packages: distributions whose versions have to be the same everywhere.
         store: of finished stages.
         device: where models compute.
+        display: where progress is shown.
+        settings: of `scheduler.execute`.
 
     Raises:
-        ExecutorError: there are not enough GPUs, Ray is not installed, or no cluster answers.
+        ExecutorError: there are not enough GPUs, Ray is not installed, no cluster answers, or its workers do not fit.
+        IncompleteError: some stages failed; all others were made that could be, and the last line says what is missing.
     """
-    place = Place(folder.path.absolute(), secrets.token_hex(8), Path.cwd(), store, packages)
+    needed = scheduler.packages(planned.stages, KINDS)
+    place = Place(folder.path.absolute(), secrets.token_hex(8), Path.cwd(), store, needed)
     with storage(folder.path):
         place.probe.parent.mkdir(parents=True, exist_ok=True)
         place.probe.touch()
     pool = _pool(executor, address, place, setup, device)
     try:
-        yield pool
+        scheduler.execute(planned.stages, KINDS, folder, pool, display, read=planned.read, **settings)
+    except IncompleteError as error:
+        names = ", ".join(lacking(planned, error.missing))
+        raise IncompleteError(
+            *error.problems,
+            f"not made: {names or 'what waits for them'}; all else is; the same command tries again what is missing",
+        ) from error
     finally:
         pool.close()
 

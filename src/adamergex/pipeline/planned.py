@@ -1,6 +1,6 @@
 """What planners return: stages, and which of them the report shows as what."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -113,6 +113,26 @@ class Planned:
             ids += table.values()
         ids += [id for other in (*self.further, *self.tasks.values()) for id in other.read]
         return list(dict.fromkeys(ids))
+
+
+def lacking(planned: Planned, missing: Collection[str]) -> list[str]:
+    """What a run does not come to without some stages: languages, or TASK/LANGUAGE where there are several tasks.
+
+    Args:
+        planned: the plan.
+        missing: ids of stages that were not made.
+    """
+    gone = set(missing)
+    found: dict[str, None] = {}
+    for task, one in (planned.tasks or {"": planned}).items():
+        needed = [(language, [id]) for language, id in one.delivered.items()]
+        needed += [
+            (cell.language, [id for id in (cell.items, cell.predictions, cell.calibration) if id is not None])
+            for of_seed in one.seeds
+            for cell in of_seed.cells
+        ]
+        found |= {f"{task}/{language}" if task else language: None for language, ids in needed if gone & {*ids}}
+    return list(found)
 
 
 # What is by language or by name, and is put together where a task was planned in several parts.

@@ -7,7 +7,6 @@ from typing import Any
 
 from adamergex.distributed import Processes
 from adamergex.errors import NetworkError, RecipeError
-from adamergex.execution import scheduler
 from adamergex.execution.executor import execute, held, opened
 from adamergex.execution.run_folder import RunFolder
 from adamergex.pipeline import executors
@@ -149,9 +148,7 @@ def finish(
             execute(planned.stages, KINDS, run_folder, worker, read=planned.read, **settings)
         else:
             setup = _setup(whole, checkpoint, run_folder)
-            needed = scheduler.packages(planned.stages, KINDS)
-            with executors.opened(executor, address, run_folder, setup, needed, store, whole.device) as pool:
-                scheduler.execute(planned.stages, KINDS, run_folder, pool, shown, read=planned.read, **settings)
+            executors.make(planned, run_folder, executor, address, setup, store, whole.device, shown, settings)
 
         def report() -> Report | Matrix:
             # A report that is there already was tracked when it was written.

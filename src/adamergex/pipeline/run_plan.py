@@ -77,10 +77,11 @@ def plan(
 def _planners(parts: Sequence[Part], found: Sequence[Found]) -> "tuple[list[list[_Planner]], dict[str, Stage]]":
     """For each part one for each of its seeds, all of which add to one table."""
     stages: dict[str, Stage] = {}
+    shared: dict[str, list[str]] = {}
     of_tasks: dict[tuple[str, int], _Planner] = {}
     planners = []
     for part, of in zip(parts, found, strict=True):
-        table = StageTable(part.task, stages=stages)
+        table = StageTable(part.task, stages=stages, shared=shared)
         own = []
         for number, recipe in enumerate(part.recipe.of_each_seed):
             add = RunStages(recipe, of, table.of_seed(recipe.seed) if number else table, part.recipe.seed)

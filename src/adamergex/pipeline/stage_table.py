@@ -18,19 +18,27 @@ class StageTable:
         task: whose stages are added; empty where a recipe has one task, whose ids begin with nothing.
         seed: what ids of stages that depend on the seed begin with; nothing for the first one.
         stages: id → stage, of all tasks and seeds.
+        shared: their ids, by what these are without a task.
 
     Attributes:
         below: what ids of the task's stages begin with.
     """
 
-    def __init__(self, task: str = "", seed: str = "", stages: dict[str, Stage] | None = None):
+    def __init__(
+        self,
+        task: str = "",
+        seed: str = "",
+        stages: dict[str, Stage] | None = None,
+        shared: dict[str, list[str]] | None = None,
+    ):
         self.task, self.seed = task, seed
         self.below = f"{TASKS}/{task}/" if task else ""
         self.stages: dict[str, Stage] = {} if stages is None else stages
+        self.shared: dict[str, list[str]] = {} if shared is None else shared
 
     def of_seed(self, seed: int) -> "StageTable":
         """The same table, from where another seed adds to it."""
-        return StageTable(self.task, f"seed-{seed}/", self.stages)
+        return StageTable(self.task, f"seed-{seed}/", self.stages, self.shared)
 
     def add(
         self,
@@ -59,6 +67,8 @@ class StageTable:
             self._place(Stage(id, kind, params, inputs)) if shared else f"{self.below}{id}", kind, params, inputs
         )
         present = self.stages.get(stage.id)
+        if present is None:
+            self.shared.setdefault(_OF_A_TASK.sub("", stage.id, count=1), []).append(stage.id)
         # Checks of all tasks come before what they share.
         before = dict.fromkeys((*(present.after if present is not None else ()), *after))
         self.stages[stage.id] = replace(_named(stage), after=tuple(before))
@@ -72,8 +82,8 @@ class StageTable:
         if not self.task:
             return stage.id
         # Tasks share, they do not take turns: the first one that has it names it.
-        for id, present in self.stages.items():
-            if _OF_A_TASK.sub("", id, count=1) == stage.id and _content(present) == _content(stage):
+        for id in self.shared.get(stage.id, ()):
+            if _content(self.stages[id]) == _content(stage):
                 return id
         return stage.id if stage.id not in self.stages else f"{self.below}{stage.id}"
 

@@ -246,7 +246,8 @@ class RecipeFields(Section):
     @property
     def trained_languages(self) -> list[str]:
         """The languages whose reference adapter is trained."""
-        return [code for code in self.read_languages if f"reference-{code}" not in self.given_adapters]
+        given = self.given_adapters
+        return [code for code in self.read_languages if f"reference-{code}" not in given]
 
     def reference_source(self, language: str) -> Source:
         """The corpus of one language, or the training data of the labelled task that stands in its place."""

@@ -35,6 +35,8 @@ class GivenAdapters(Section):
             languages: that have a reference adapter.
         """
         named = {} if self.task is None else {f"task-{source}": self.task}
+        if not self.reference:
+            return named
         tags = {code: language_tags.match(code, self.reference) for code in languages}
         return named | {f"reference-{code}": self.reference[tag] for code, tag in tags.items() if tag is not None}
 
