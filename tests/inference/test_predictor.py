@@ -604,7 +604,9 @@ def test_options_that_exclude_each_other_are_refused(predictor: Predictor, wish:
         Wish(calibrate=True).check(predictor.usage, again=False)
 
 
-def test_a_folder_says_what_it_lacks(make: Make, tiny_model: Path, tmp_path: Path) -> None:
+def test_a_folder_says_what_it_lacks(
+    make: Make, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = make()
     (folder / "adamergex.json").unlink()
     with pytest.raises(AdapterError, match=r"has no adamergex\.json.*the folders in a run's delivered/ have it"):
@@ -622,6 +624,14 @@ def test_a_folder_says_what_it_lacks(make: Make, tiny_model: Path, tmp_path: Pat
     with pytest.raises(AdapterError, match="has no adapter for 'fr'; it has es, sw"):
         adamergex.predictor(tmp_path, language="fr")
     assert delivered.find(tmp_path, "spa") == tmp_path / "delivered/es"
+    # Scores are written last, and go before anything is made anew.
+    unfinished = (
+        f"warning: {tmp_path}: its run is not finished, what it delivers may be of before; run the recipe to the end\n"
+    )
+    assert capsys.readouterr().err.endswith(unfinished)
+    (tmp_path / "scores.jsonl").touch()
+    assert delivered.find(tmp_path, "spa") == tmp_path / "delivered/es"
+    assert capsys.readouterr().err == ""
     # Its recipe has other tasks now, of which nothing is there.
     (tmp_path / "recipe.yaml").write_text("targets: [es, sw]\ntasks: {topics: {}}\n")
     with pytest.raises(AdapterError, match="the run has no adapters in delivered/ yet"):

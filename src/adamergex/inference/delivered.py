@@ -14,8 +14,11 @@ from adamergex.storage import hub, yaml_model
 from adamergex.storage.files import expanded
 from adamergex.storage.hub import HubName
 from adamergex.storage.yaml_model import did_you_mean
+from adamergex.terminal import say
 
 _RECIPE = "recipe.yaml"
+# Written last, and removed before anything is made anew.
+_SCORES = "scores.jsonl"
 # Task, empty where there is one alone, and language.
 Pair = tuple[str, str]
 
@@ -75,8 +78,14 @@ def find(place: str | Path, language: str | None = None, task: str | None = None
             f"{place}: no such folder; expected the folder of a run or of an adapter, or user/name on the Hugging Face hub"
         )
     known = of_run(folder) if _has_tasks(folder) else _below(folder / DELIVERED)
+    is_run = (folder / _RECIPE).is_file()
+    if known and is_run and not (folder / _SCORES).is_file():
+        say(
+            f"warning: {folder}: its run is not finished, what it delivers may be of before; run the recipe to the end",
+            error=True,
+        )
     if not known:
-        if (folder / _RECIPE).is_file():
+        if is_run:
             raise AdapterError(f"{folder}: the run has no adapters in {DELIVERED}/ yet; run its recipe to the end")
         known = {("", read(folder).language): folder}
     return known[chosen(str(place), list(known), language, task)]
