@@ -41,6 +41,7 @@ def run(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     usage.write(folder / "delivered/es", described)
     (folder / "recipe.yaml").write_text("")
+    (folder / "scores.jsonl").touch()
     return folder
 
 

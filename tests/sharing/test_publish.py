@@ -341,6 +341,10 @@ def test_what_cannot_be_published_is_said_before_anything_is_asked(hub: Hub, run
         prepared(run, "me/x", "sw", BASE)
     with pytest.raises(AdapterError, match="expected the folder of a run that was finished"):
         prepared(tmp_path, "me/x")
+    (run / "scores.jsonl").rename(tmp_path / "scores")
+    with pytest.raises(AdapterError, match="its run is not finished, what it delivers may be of before"):
+        prepared(run, "me/x", base_model=BASE)
+    (tmp_path / "scores").rename(run / "scores.jsonl")
     (run / "delivered/es/adamergex.json").write_text("{}")
     with pytest.raises(AdapterError, match="is not what the run made: adamergex.json has"):
         prepared(run, "me/x", base_model=BASE)

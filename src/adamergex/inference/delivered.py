@@ -55,6 +55,11 @@ def _has_tasks(run: Path) -> bool:
     return place.is_file() and re.search("^tasks:", yaml_model.read(place), re.MULTILINE) is not None
 
 
+def is_finished(run: Path) -> bool:
+    """Whether the last run in a folder came to its end: what it delivers may be of an earlier one otherwise."""
+    return (run / _SCORES).is_file()
+
+
 def find(place: str | Path, language: str | None = None, task: str | None = None) -> Path:
     """The folder of an adapter with its `adamergex.json`: the place itself, or one that a run delivers.
 
@@ -79,7 +84,7 @@ def find(place: str | Path, language: str | None = None, task: str | None = None
         )
     known = of_run(folder) if _has_tasks(folder) else _below(folder / DELIVERED)
     is_run = (folder / _RECIPE).is_file()
-    if known and is_run and not (folder / _SCORES).is_file():
+    if known and is_run and not is_finished(folder):
         say(
             f"warning: {folder}: its run is not finished, what it delivers may be of before; run the recipe to the end",
             error=True,

@@ -78,6 +78,10 @@ def prepared(
         raise AdapterError(
             f"{run}: has no adapters in {usage.DELIVERED}/; expected the folder of a run that was finished"
         )
+    if not delivered.is_finished(run):
+        raise AdapterError(
+            f"{run}: its run is not finished, what it delivers may be of before; run its recipe to the end"
+        )
     pairs = _chosen(run, list(places), language, task)
     several = [len({pair[which] for pair in pairs}) > 1 for which in (0, 1)]
     # With several tasks a subfolder says both, so that it stays where it is when a language is added.
