@@ -45,6 +45,8 @@ GROWS = ((1, 10), (2, 50), (5, 100), (10, 200))
 class Hand:
     """A worker without a model."""
 
+    device = "toy"
+
     def __init__(self, display: Display):
         self.processes, self.display = Processes(), display
 
@@ -138,7 +140,7 @@ def scheduled(stages: Plan, table: Kinds, pool: Pool, folder: Path) -> tuple[flo
     """Seconds from the first look to the last result, seconds on the processor, and MiB of memory as stages ended."""
     shown = Counting()
     wall, busy = time.perf_counter(), time.process_time()
-    scheduler.execute(stages, table, RunFolder(folder), pool, shown)
+    scheduler.execute(stages, table, RunFolder(folder), pool, shown, executor="local:2")
     return time.perf_counter() - wall, time.process_time() - busy, shown.memory
 
 

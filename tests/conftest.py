@@ -1,7 +1,11 @@
 """Tiny models made on the spot: no test needs a network or a download."""
 
+import atexit
 import json
+import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,12 +20,21 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from adamergex.models.adapter_settings import Lora
 from adamergex.models.resident import ResidentModel
 from adamergex.storage.checkpoints import Checkpoint
+from adamergex.storage.files import cache_folder
 from tests import stand_in_for_the_hub
 from tests.stand_in_for_the_hub import Hub
 
 # Shells start jobs in the background with interrupts ignored, and so would be the commands that tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long stages took on a developer's machine changes what a plan says: tests have a cache of their own, in which what
+# takes time to make is that of the user.
+_CACHE = Path(tempfile.mkdtemp(prefix="adamergex-tests-"))
+for _made in cache_folder().glob("*/"):
+    (_CACHE / _made.name).symlink_to(_made.absolute())
+os.environ["ADAMERGEX_CACHE"] = str(_CACHE)
+atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
 
 SETTINGS = Lora(r=2, alpha=4, target_modules=["q_proj", "v_proj", "down_proj"])
 
@@ -66,6 +79,12 @@ def save_model(model: torch.nn.Module, folder: Path) -> Path:
     model.save_pretrained(folder)  # type: ignore[operator]
     byte_tokenizer(model.get_input_embeddings().weight.shape[0]).save_pretrained(folder)  # type: ignore[operator]
     return folder
+
+
+@pytest.fixture(autouse=True)
+def nothing_measured() -> None:
+    """What one test's run took leads no other test to expect something."""
+    (_CACHE / "seconds.jsonl").unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="session")

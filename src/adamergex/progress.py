@@ -43,6 +43,15 @@ class Display(Protocol):
         ...
 
 
+def span(seconds: float, *, roughly: bool = False) -> str:
+    """A time in words, such as `45 s`, `11 min 30 s` or `2 h 5 min`; roughly, from two minutes on without seconds."""
+    whole = round(seconds / 60) * 60 if roughly and seconds >= 120 else round(seconds)
+    minutes, left = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = ((hours, "h"), (minutes, "min"), (0 if hours else left, "s"))
+    return " ".join(f"{number} {unit}" for number, unit in parts if number) or "0 s"
+
+
 def _of_stage(name: str, text: str) -> str:
     """A warning behind the name of its stage; as it is before the first one."""
     return f"{name}: {text}" if name else text

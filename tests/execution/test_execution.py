@@ -46,6 +46,8 @@ class Recorder(Silent):
 class Hand:
     """A worker without a model."""
 
+    device = "toy"
+
     def __init__(self, display: Display):
         self.processes, self.display = Processes(), display
 

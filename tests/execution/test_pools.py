@@ -22,6 +22,7 @@ from adamergex.execution.pool import Died, Ended, Event, Pool, Ready, Seat, Told
 from adamergex.execution.ready import Ready as ReadyStages
 from adamergex.execution.run_folder import RunFolder
 from adamergex.execution.stage import Stage, version
+from adamergex.execution.standing import Reader, Standing
 from adamergex.execution.store import Store
 from adamergex.models import device
 from adamergex.pipeline import executors
@@ -99,7 +100,9 @@ def place(tmp_path: Path) -> Place:
 def run(place: Place, stages: Iterable[Stage], pool: Pool, **options: Any) -> list[str]:
     shown = Shown()
     try:
-        scheduler.execute({one.id: one for one in stages}, KINDS, RunFolder(place.folder), pool, shown, **options)
+        scheduler.execute(
+            {one.id: one for one in stages}, KINDS, RunFolder(place.folder), pool, shown, executor="local:2", **options
+        )
     finally:
         pool.close()
     return [said for said in shown.said if said != "warn half done"]
@@ -216,7 +219,7 @@ def test_what_is_read_at_the_end_is_verified(place: Place) -> None:
 
 def test_news_of_a_worker_are_shown(place: Place) -> None:
     shown = Shown()
-    scheduler.execute({"a": stage("a")}, KINDS, RunFolder(place.folder), Bench(place), shown)
+    scheduler.execute({"a": stage("a")}, KINDS, RunFolder(place.folder), Bench(place), shown, executor="local:2")
     assert shown.said == ["[1/1] a · one", "warn half done"]
 
 
@@ -447,3 +450,40 @@ def test_a_run_that_lacks_something_has_exit_status_1(
         main.main()
     assert caught.value.code == 1
     assert capsys.readouterr().err == "error: a failed: b\nerror: not made: es; all else is\n"
+
+
+def told(place: Place) -> Standing | None:
+    return Reader(RunFolder(place.folder, make=False).events).look()
+
+
+def test_what_processes_make_can_be_seen_from_elsewhere(place: Place) -> None:
+    pool = processes(place)
+    submit, seen = pool.submit, list[tuple[str, str]]()
+
+    def looked_at(worker: str, job: Job) -> None:
+        standing = told(place)
+        assert standing is not None
+        assert standing.running[job.stage.id].worker == worker
+        assert standing.workers[worker]
+        assert set(job.stage.reads) <= standing.done
+        seen.append((job.stage.id, worker))
+        submit(worker, job)
+
+    pool.submit = looked_at  # type: ignore[method-assign]
+    run(place, [stage("a", "dies once"), stage("b", "", "a"), stage("c")], pool)
+    assert sorted(id for id, _ in seen) == ["a", "a", "b", "c"]
+    assert {worker for _, worker in seen} <= {"process 1", "process 2"}
+    assert told(place) is None
+
+
+def test_what_failed_is_told_until_the_next_run(place: Place) -> None:
+    with pytest.raises(IncompleteError):
+        run(place, [stage("a", "wrong"), stage("b", "", "a"), stage("c"), stage("d", "defect")], Bench(place))
+    found = told(place)
+    assert found is not None
+    assert (found.done, found.running, found.blocked, found.ended) == ({"c"}, {}, ["b"], "failed")
+    details = place.folder / ".work/failed/d.txt"
+    assert found.failed == {"a": "rows.csv:3: no label", "d": f"ValueError: of nothing ({details} says where)"}
+    assert (found.workers, found.began.executor) == ({"one": True, "two": True}, "local:2")
+    run(place, [stage("a"), stage("b", "", "a"), stage("c"), stage("d")], Bench(place))
+    assert told(place) is None

@@ -23,6 +23,8 @@ class Does(Params):
 class Hand:
     """A worker without a model."""
 
+    device = "toy"
+
     def __init__(self, display: Display):
         self.processes, self.display = Processes(), display
 

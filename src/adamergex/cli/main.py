@@ -9,7 +9,21 @@ from typing import Annotated
 import typer
 
 from adamergex import __version__
-from adamergex.cli import convert, corpus, doctor, evaluate, fuse, init, merge, predict, publish, recipes, run, store
+from adamergex.cli import (
+    convert,
+    corpus,
+    doctor,
+    evaluate,
+    fuse,
+    init,
+    merge,
+    predict,
+    publish,
+    recipes,
+    run,
+    status,
+    store,
+)
 from adamergex.cli.documents import lines
 from adamergex.errors import AdaMergeXError, IncompleteError
 from adamergex.storage.files import cache_folder, full
@@ -45,6 +59,7 @@ app.command()(init.init)
 app.command()(run.run)
 app.command()(run.plan)
 app.command()(run.validate)
+app.command()(status.status)
 app.command()(recipes.schema)
 app.command()(corpus.corpus)
 app.command()(evaluate.evaluate)

@@ -60,7 +60,7 @@ def run(
     """Train, merge, evaluate and report; what is done already is not done again."""
     from adamergex.distributed import Processes
     from adamergex.pipeline.run import finish
-    from adamergex.progress import display
+    from adamergex.progress import display, span
     from adamergex.recipes.loading import folder_of, is_run
     from adamergex.reporting import matrix, report
 
@@ -79,6 +79,8 @@ def run(
     for language, path in finished.delivered.items():
         console.print(f"adapter for {language}: {path}", soft_wrap=True)
     console.print(f"report: {finished.page}", soft_wrap=True)
+    if (took := finished.took) is not None:
+        say(f"made in {span(took.seconds)}, {span(took.expected)} had been expected")
 
 
 def plan(

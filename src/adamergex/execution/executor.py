@@ -1,12 +1,16 @@
 """Makes the missing stages of a plan, one after the other, in this process or in several together."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from adamergex.distributed import Processes
 from adamergex.errors import StorageError
+from adamergex.execution.account import Account, Took
+from adamergex.execution.events import Noting
 from adamergex.execution.prefetch import Prefetch
 from adamergex.execution.run_folder import RunFolder, State
 from adamergex.execution.shared import Shared
@@ -45,7 +49,7 @@ def execute(
     verify: bool = False,
     before_first: Callable[[], None] = lambda: None,
     store: Store | None = None,
-) -> None:
+) -> Took | None:
     """Make the stages of a plan that are missing, outdated or damaged.
 
     Where several processes make stages together, all of them call this; the first one decides and writes.
@@ -60,15 +64,27 @@ def execute(
         before_first: called once, before anything is made.
         store: where finished stages are taken from and put, beside the run folder.
 
+    Returns:
+        How long it took, where one could expect something.
+
     Raises:
         AdaMergeXError: something that the user can mend; finished stages stay done.
     """
-    shared = Shared(store, folder, worker.display)
-    run = _Execution(plan, kinds, folder, worker, frozenset(plan if verify else read), before_first, shared)
-    with run.prefetch() as run.ahead:
-        for number, stage in enumerate(run.order, 1):
-            run.ensure(stage, f"[{number}/{len(run.order)}] {stage.id}")
-    worker.processes.first_does(lambda: shared.put_all(plan))
+    shown, is_first = worker.display, worker.processes.is_first
+    shared = Shared(store, folder, shown)
+    account = Account(plan, kinds, folder.events if is_first else None, "local")
+    run = _Execution(plan, kinds, folder, worker, frozenset(plan if verify else read), before_first, shared, account)
+    worker.display = run.noting
+    try:
+        with account.open():
+            run.look()
+            with run.prefetch() as run.ahead:
+                for number, stage in enumerate(run.order, 1):
+                    run.ensure(stage, f"[{number}/{len(run.order)}] {stage.id}")
+            worker.processes.first_does(lambda: shared.put_all(plan))
+            return account.took()
+    finally:
+        worker.display = shown
 
 
 def states(
@@ -113,6 +129,7 @@ class _Execution:
     Attributes:
         verify: ids of stages whose contents are checked against their hashes even where nothing is made of them.
         shared: what is taken from the store, and put there.
+        account: where it is told what happens.
         verified: ids of stages whose contents have been checked against their hashes.
         taken: ids of stages whose results were taken from the store.
     """
@@ -124,6 +141,7 @@ class _Execution:
     verify: frozenset[str]
     before_first: Callable[[], None]
     shared: Shared
+    account: Account
     verified: set[str] = field(default_factory=set)
     taken: set[str] = field(default_factory=set)
     ahead: Prefetch | None = None
@@ -131,6 +149,15 @@ class _Execution:
 
     def __post_init__(self) -> None:
         self.order = ordered(self.plan)
+        self.noting = Noting(self.worker.display, self.account.events)
+        self.device = cache(lambda: self.worker.device)
+
+    def look(self) -> None:
+        """Tell what is done already, before the first stage that is not."""
+        if self.worker.processes.is_first:
+            for id, state in states(self.plan, self.kinds, self.folder).items():
+                if isinstance(state, State) and state.status == "done":
+                    self.account.there(id)
 
     def prefetch(self) -> Prefetch:
         """A thread for the stages that need neither other stages nor a model."""
@@ -148,6 +175,7 @@ class _Execution:
     def ensure(self, stage: Stage, name: str) -> None:
         """Make a stage unless it is done."""
         processes, display = self.worker.processes, self.worker.display
+        self.noting.id = stage.id
         if processes.first_does(lambda: self.ahead is not None and stage.id in self.ahead):
             display.stage(name)
             processes.first_does(lambda: self.ahead.finish(stage.id) if self.ahead else None)
@@ -172,6 +200,7 @@ class _Execution:
         processes, display = self.worker.processes, self.worker.display
         for id in stage.reads:
             self.read(id)
+        self.noting.id = stage.id
         description = processes.first_does(lambda: _description(stage, self.kinds, self.folder))
         if processes.first_does(lambda: self._take(stage, description)):
             display.skip(f"{name}{_FROM_STORE}")
@@ -190,6 +219,7 @@ class _Execution:
         state = self.folder.state(stage.id, description, verify=verify)
         if state.status == "done":
             self.folder.forget(stage.id, description)
+            self.account.there(stage.id)
             self.verified |= {stage.id} if verify else set()
         return state
 
@@ -199,6 +229,7 @@ class _Execution:
         is_taken = self.shared.take(stage, self.kinds[stage.kind], description)
         if is_taken:
             self.taken.add(stage.id)
+            self.account.taken(stage.id)
             self.verified.add(stage.id)
         return is_taken
 
@@ -206,6 +237,7 @@ class _Execution:
         if not self._begun:
             self._begun = True
             self.before_first()
+            self.account.expect(self.device)
 
     def _make(self, stage: Stage, description: Mapping[str, Any]) -> None:
         """Make a stage: all processes together, or the first one while the others wait."""
@@ -223,12 +255,13 @@ class _Execution:
     def _build(self, stage: Stage, description: Mapping[str, Any], worker: Worker) -> None:
         kind: Kind = self.kinds[stage.kind]
         scratch = self.folder.scratch(stage.id, description)
-        self.folder.make(
-            stage,
-            kind,
-            description,
-            lambda output: kind.make(stage.params, self._inputs(stage), output, scratch, worker),
-        )
+        with self.account.making(stage.id, f"pid {os.getpid()}", self.device, is_whole=not any(scratch.iterdir())):
+            self.folder.make(
+                stage,
+                kind,
+                description,
+                lambda output: kind.make(stage.params, self._inputs(stage), output, scratch, worker),
+            )
         self.shared.put(stage.id)
 
     def _inputs(self, stage: Stage) -> dict[str, list[Any]]:

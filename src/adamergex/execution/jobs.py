@@ -74,6 +74,7 @@ class Outcome:
         input: the id of the input that is damaged.
         details: of a failure that is none of a user's, where in the code.
         seconds: that it took.
+        is_whole: whether it was made from its beginning, rather than from where an attempt before was cut off.
     """
 
     id: str
@@ -83,6 +84,7 @@ class Outcome:
     input: str = ""
     details: str = ""
     seconds: float = 0.0
+    is_whole: bool = True
 
 
 @dataclass(frozen=True)
@@ -92,10 +94,12 @@ class Hello:
     Attributes:
         sees_folder: whether it has the folder of the run; otherwise all goes through the store.
         versions: distribution → installed version, and kind of stage → its revision.
+        device: what it computes on.
     """
 
     sees_folder: bool
     versions: Mapping[str, str | None]
+    device: str = ""
 
 
 @dataclass(frozen=True)
@@ -167,11 +171,11 @@ class Maker:
         self._shared = Shared(store, self._folder, self._worker.display, 0.0 if sees else PATIENCE)
         self._is_apart = not sees
         self._verified: set[tuple[str, str]] = set()
-        self.hello = Hello(sees, versions(self._kinds, place.packages))
+        self.hello = Hello(sees, versions(self._kinds, place.packages), self._worker.device)
 
     def make(self, job: Job) -> Outcome:
         """Make a stage, or take it from the store. Raises nothing that a stage raises."""
-        began, stage = time.monotonic(), job.stage
+        began, stage, is_whole = time.monotonic(), job.stage, True
         kind = self._kinds[stage.kind]
         try:
             for id in stage.reads:
@@ -179,17 +183,25 @@ class Maker:
                     return Outcome(stage.id, "damaged", problem=StorageError(damage), input=id)
             is_taken = self._shared.take(stage, kind, job.description)
             if not is_taken:
-                self._build(stage, kind, job.description)
+                is_whole = self._build(stage, kind, job.description)
         except Exception as error:  # A stage of a user's own data and models may raise anything.
             details = "" if isinstance(error, AdaMergeXError) else traceback.format_exc()
             return Outcome(stage.id, "failed", problem=portable(error), details=details)
         record = self._folder.record(stage.id)
         assert record is not None  # It was written just now.
         self._verified.add((stage.id, record.digest))
-        return Outcome(stage.id, "stored" if is_taken else "made", record.digest, seconds=time.monotonic() - began)
+        return Outcome(
+            stage.id,
+            "stored" if is_taken else "made",
+            record.digest,
+            seconds=time.monotonic() - began,
+            is_whole=is_whole,
+        )
 
-    def _build(self, stage: Stage, kind: Kind, description: Mapping[str, Any]) -> None:
+    def _build(self, stage: Stage, kind: Kind, description: Mapping[str, Any]) -> bool:
+        """Make a stage; whether it was made from its beginning."""
         scratch = self._folder.scratch(stage.id, description)
+        is_whole = not any(scratch.iterdir())
         inputs = {role: [self._folder.place(id) for id in ids] for role, ids in stage.inputs.items()}
         self._folder.make(
             stage,
@@ -200,6 +212,7 @@ class Maker:
         self._shared.put(stage.id)
         if self._is_apart and not self._shared.answers:
             raise StorageError(f"the store took nothing of {stage.id}, and no other way leads back from here")
+        return is_whole
 
     def _damage(self, job: Job, id: str) -> str | None:
         """What is wrong with an input; looked at once for each of its contents."""

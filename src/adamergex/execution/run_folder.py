@@ -5,6 +5,7 @@ RUN/set-aside/       what lay in the place of a result and was none
 RUN/.work/scratch/   what survives an interruption: checkpoints, journals
 RUN/.work/partial/   what is being written, by whom; put in its place when it is complete
 RUN/.work/failed/    how stages failed, of the last run
+RUN/.work/events.jsonl   what the run at work tells (`adamergex.execution.events`), or the last one that did not end well
 RUN/.files.json      what the run wrote beside its results, with hashes
 RUN/.lock            locked by the process that works in the folder
 """
@@ -76,7 +77,8 @@ class RunFolder:
             StorageError: another process has the folder locked.
         """
         with storage(self.path):
-            lock = FileLock(self.path / ".lock", timeout=0)
+            # Longer than `is_locked` takes.
+            lock = FileLock(self.path / ".lock", timeout=0.2)
             try:
                 lock.acquire()
             except Timeout as error:
@@ -86,8 +88,8 @@ class RunFolder:
         try:
             if (work := self.path / _WORK).is_symlink() or (work.exists() and not work.is_dir()):
                 raise StorageError(f"{work} is not a folder; move it away, or choose another --output")
-            remove(self.partial)
-            remove(work / _FAILED)
+            for left in (self.partial, work / _FAILED, self.events):
+                remove(left)
             yield
         finally:
             remove(self.partial)
@@ -98,6 +100,11 @@ class RunFolder:
     def partial(self) -> Path:
         """The folder of what is being written; nothing of it outlives the run."""
         return self.path / _WORK / "partial"
+
+    @property
+    def events(self) -> Path:
+        """The file of what the run at work tells, or the last one that did not end well."""
+        return self.path / _WORK / "events.jsonl"
 
     def _prune(self) -> None:
         """Remove empty folders below `.work`."""

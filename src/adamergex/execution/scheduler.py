@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from adamergex.errors import AdaMergeXError, ExecutorError, IncompleteError, NetworkError, StorageError
+from adamergex.execution.account import Account, Took
 from adamergex.execution.jobs import PATIENCE, Hello, Job, Outcome, Step, versions
 from adamergex.execution.pool import Died, Ended, Event, Pool, Ready, Seat, Told
 from adamergex.execution.ready import Ready as ReadyStages
 from adamergex.execution.run_folder import RunFolder, State
 from adamergex.execution.shared import Shared
-from adamergex.execution.stage import Kinds, Plan, described
+from adamergex.execution.stage import Kinds, Plan, described, packages
 from adamergex.execution.store import Store
 from adamergex.progress import Display
 
@@ -35,6 +36,7 @@ class Scheduler:
         pool: who makes them.
         display: where progress is shown.
         shared: what is taken from the store, and put there.
+        account: where it is told what happens.
         packages: distributions that have to be the same on all workers.
         verify: ids of stages whose contents are checked against their hashes.
         before_first: called once, before anything is made.
@@ -46,6 +48,7 @@ class Scheduler:
     pool: Pool
     display: Display
     shared: Shared
+    account: Account
     packages: tuple[str, ...]
     verify: frozenset[str] = frozenset()
     before_first: Callable[[], None] = lambda: None
@@ -100,6 +103,7 @@ class Scheduler:
                 record = self.folder.record(one)
                 assert record is not None  # Its state was read from it.
                 self.digests[one] = record.digest
+                self.account.there(one)
                 self.display.skip(self._name(one))
                 waiting += self._ready.done(one)
             else:
@@ -131,6 +135,7 @@ class Scheduler:
             if not seat.sees_folder:
                 self._send(stage.reads)
             self._at_work[name] = id
+            self.account.events.begun(id, name)
             self._shown[name].stage(f"{self._name(id)} · {name}")
             self.pool.submit(name, Job(stage, self.descriptions[id], digests, {} if seat.sees_folder else inputs))
         if self._at_work or not self._ready or not self._seats:
@@ -154,11 +159,14 @@ class Scheduler:
             self._seats[event.seat.name] = event.seat
             if not event.seat.sees_folder:
                 self.shared.patience = PATIENCE
+            self.account.joined(event.seat.name, event.hello.device, computes=event.seat.computes)
             self._shown.setdefault(event.seat.name, self.display.lane())
         elif isinstance(event, Told):
             shown, news = self._shown[event.worker], event.news
             if isinstance(news, Step):
                 shown.step(news.done, news.total, news.tokens, news.loss)
+                if id := self._at_work.get(event.worker):
+                    self.account.events.step(id, news.done, news.total)
             else:
                 shown.warn(news.text)
         elif isinstance(event, Ended):
@@ -183,6 +191,7 @@ class Scheduler:
                 return
             shown.end()
             self.digests[id] = outcome.digest
+            self.account.ended(outcome, worker)
             for reader in self._ready.done(id):
                 self._look(reader)
         elif outcome.status == "damaged":
@@ -193,12 +202,14 @@ class Scheduler:
 
     def _damaged(self, wrong: str, reader: str, why: str) -> None:
         """What a stage reads is not what was written: it is made again first."""
+        self.account.undone(reader)
         if wrong in self.failed:
             self.blocked |= {reader, *self._ready.behind(reader)} - self.failed.keys() - self.digests.keys()
             return
         self._ready.undone(wrong, reader)
         # Another reader may have found it out before.
         if self.digests.pop(wrong, None) is not None:
+            self.account.undone(wrong)
             self._missing(wrong, State("damaged", why))
 
     def _brought(self, id: str) -> bool:
@@ -211,6 +222,7 @@ class Scheduler:
 
     def _died(self, event: Died) -> None:
         self._seats.pop(event.worker, None)
+        self.account.died(event.worker, event.why)
         if event.problem is not None:
             if isinstance(event.problem, AdaMergeXError):
                 raise event.problem
@@ -229,18 +241,15 @@ class Scheduler:
         line = " ".join(str(problem).split())
         if not is_users and self._attempts[id] < ATTEMPTS:
             self.display.warn(f"{id}: tried again: {line}")
+            self.account.undone(id)
             self._ready.offer(id)
             return
         more = f" ({self.folder.keep_details(id, details)} says where)" if details else ""
         times = "" if is_users else f" ({ATTEMPTS} times)"
         self.failed[id] = f"{id} failed{times}: {line}{more}"
+        self.account.failed(id, f"{line}{more}")
         self.display.warn(self.failed[id])
         self.blocked |= set(self._ready.behind(id)) - self.failed.keys() - self.digests.keys()
-
-
-def packages(plan: Plan, kinds: Kinds) -> tuple[str, ...]:
-    """The distributions whose versions may change a result of the plan."""
-    return tuple(dict.fromkeys(name for stage in plan.values() for name in kinds[stage.kind].packages(stage.params)))
 
 
 def execute(
@@ -250,11 +259,12 @@ def execute(
     pool: Pool,
     display: Display,
     *,
+    executor: str,
     read: Iterable[str] = (),
     verify: bool = False,
     before_first: Callable[[], None] = lambda: None,
     store: Store | None = None,
-) -> None:
+) -> Took | None:
     """Make the stages of a plan that are missing, outdated or damaged, several at a time.
 
     Args:
@@ -263,10 +273,14 @@ def execute(
         folder: the run folder, locked by the caller (`RunFolder.held`).
         pool: who makes them.
         display: where progress is shown.
+        executor: the pool's name, as `--executor` has it.
         read: ids of stages that the caller will read: their contents are checked against their hashes.
         verify: check the contents of all stages against their hashes, not only of those that are read.
         before_first: called once, before anything is made.
         store: where finished stages are taken from and put, beside the run folder.
+
+    Returns:
+        How long it took, where one could expect something.
 
     Raises:
         ExecutorError: no worker is left, or they differ from this process.
@@ -274,8 +288,13 @@ def execute(
     """
     shared = Shared(store, folder, display)
     checked = frozenset(plan if verify else read)
-    scheduler = Scheduler(plan, kinds, folder, pool, display, shared, packages(plan, kinds), checked, before_first)
-    try:
-        scheduler.run()
-    finally:
-        shared.put_all(scheduler.digests)
+    account = Account(plan, kinds, folder.events, executor)
+    scheduler = Scheduler(
+        plan, kinds, folder, pool, display, shared, account, packages(plan, kinds), checked, before_first
+    )
+    with account.open():
+        try:
+            scheduler.run()
+        finally:
+            shared.put_all(scheduler.digests)
+        return account.took()

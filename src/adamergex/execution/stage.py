@@ -111,15 +111,21 @@ Plan = Mapping[str, Stage]
 
 
 class Worker(Protocol):
-    """The resources of a process that makes stages."""
+    """The resources of a process that makes stages.
+
+    Attributes:
+        display: where progress is shown.
+    """
+
+    display: Display
 
     @property
     def processes(self) -> Processes:
         """The processes that make stages together."""
 
     @property
-    def display(self) -> Display:
-        """Where progress is shown."""
+    def device(self) -> str:
+        """What it computes on, by a name that tells those apart that take another time."""
 
     def in_thread(self, display: Display, stop: Event) -> "Worker":
         """A worker for another thread, with its own tokenizers and display, that stops when `stop` is set."""
@@ -158,6 +164,7 @@ class Kind:
         together: whether all processes make it together, or the first one alone.
         ahead: whether a thread may make it ahead, during an earlier stage: it needs neither inputs nor a model.
         needs: the resources that making it takes.
+        cost: what its seconds are comparable across, beside device and model; None where they are a few at most.
     """
 
     params: type[Params]
@@ -168,6 +175,7 @@ class Kind:
     together: bool = False
     ahead: bool = False
     needs: Callable[[Any], Needs] = lambda params: Needs()
+    cost: Callable[[Any], str] | None = None
 
 
 Kinds = Mapping[str, Kind]
@@ -188,6 +196,11 @@ def described(stage: Stage, kind: Kind, digests: Mapping[str, str]) -> dict[str,
         "inputs": {role: [digests[id] for id in ids] for role, ids in stage.inputs.items()},
         "versions": {name: version(name) for name in kind.packages(stage.params)},
     }
+
+
+def packages(plan: Plan, kinds: Kinds) -> tuple[str, ...]:
+    """The distributions whose versions may change a result of the plan."""
+    return tuple(dict.fromkeys(name for stage in plan.values() for name in kinds[stage.kind].packages(stage.params)))
 
 
 @cache

@@ -2,7 +2,9 @@
 
 import ctypes
 import os
+import platform
 import sys
+from pathlib import Path
 
 import torch
 
@@ -28,6 +30,27 @@ def device(name: DeviceName) -> torch.device:
 def default_device() -> torch.device:
     """This process's GPU where there is one, else the CPU."""
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def described(name: DeviceName) -> str:
+    """A device by what its speed depends on: the name of the GPU, or of the processor with the number of threads."""
+    try:
+        found = device(name)
+    except ModelError:
+        return name
+    if found.type == "cuda":
+        return torch.cuda.get_device_name(found)
+    return f"{_processor()}, {found.type}, {torch.get_num_threads()} threads"
+
+
+def _processor() -> str:
+    """The processor's name, or its architecture where the system does not tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def gpus() -> list[str]:

@@ -10,9 +10,11 @@ from typing import Any
 from adamergex.distributed import Processes
 from adamergex.errors import ExecutorError, IncompleteError
 from adamergex.execution import scheduler
+from adamergex.execution.account import Took
 from adamergex.execution.jobs import Place, Setup
 from adamergex.execution.pool import Pool
 from adamergex.execution.run_folder import RunFolder
+from adamergex.execution.stage import packages
 from adamergex.models.device_names import DeviceName
 from adamergex.pipeline.kinds import KINDS
 from adamergex.pipeline.planned import Planned, lacking
@@ -52,7 +54,7 @@ def make(
     device: DeviceName,
     display: Display,
     settings: Mapping[str, Any],
-) -> None:
+) -> Took | None:
     """Make the stages of a plan that are missing on the workers of an executor.
 
     Args:
@@ -66,18 +68,23 @@ def make(
         display: where progress is shown.
         settings: of `scheduler.execute`.
 
+    Returns:
+        How long it took, where one could expect something.
+
     Raises:
         ExecutorError: there are not enough GPUs, Ray is not installed, no cluster answers, or its workers do not fit.
         IncompleteError: some stages failed; all others were made that could be, and the last line says what is missing.
     """
-    needed = scheduler.packages(planned.stages, KINDS)
+    needed = packages(planned.stages, KINDS)
     place = Place(folder.path.absolute(), secrets.token_hex(8), Path.cwd(), store, needed)
     with storage(folder.path):
         place.probe.parent.mkdir(parents=True, exist_ok=True)
         place.probe.touch()
     pool = _pool(executor, address, place, setup, device)
     try:
-        scheduler.execute(planned.stages, KINDS, folder, pool, display, read=planned.read, **settings)
+        return scheduler.execute(
+            planned.stages, KINDS, folder, pool, display, executor=executor, read=planned.read, **settings
+        )
     except IncompleteError as error:
         names = ", ".join(lacking(planned, error.missing))
         raise IncompleteError(

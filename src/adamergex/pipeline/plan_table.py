@@ -1,9 +1,10 @@
 """`adamergex plan`: what a run consists of, and how much of it is there."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from adamergex.execution.durations import Durations, together
 from adamergex.execution.executor import states
 from adamergex.execution.run_folder import RunFolder, State
 from adamergex.execution.stage import Needs, Stage
@@ -11,7 +12,8 @@ from adamergex.execution.store import Store
 from adamergex.pipeline.kinds import KINDS
 from adamergex.pipeline.run import place, planned_run
 from adamergex.pipeline.stages.given import GivenParams
-from adamergex.progress import Silent
+from adamergex.pipeline.worker import Options, Worker
+from adamergex.progress import Silent, span
 from adamergex.recipes.preflight import check
 from adamergex.recipes.recipe import Recipe
 
@@ -22,6 +24,8 @@ _WORDS = {
     "damaged": "damaged, to do again",
     "stored": "in the store",
 }
+# What takes a few seconds at most.
+_THERE = ("done", "stored")
 
 
 @dataclass(frozen=True)
@@ -32,10 +36,15 @@ class Looked:
         folder: of the run; it may not exist yet.
         stages: in the order in which they are made, each with the state of its result, or the ids of the stages that it
             waits for.
+        seconds_left: what the missing ones will take in this process, by what stages took before on its device; None where
+            that is unknown of one of them.
+        measured: how many stages that were made before say so.
     """
 
     folder: Path
     stages: list[tuple[Stage, State | tuple[str, ...]]]
+    seconds_left: float | None = None
+    measured: int = 0
 
     @property
     def done(self) -> int:
@@ -60,7 +69,17 @@ def look(recipe: Recipe, folder: Path, output: Path | None = None, store: str | 
     run_folder = output or place(recipe)
     opened = None if store is None else Store(store)
     by_stage = states(planned.stages, KINDS, RunFolder(run_folder, make=False), opened)
-    return Looked(run_folder, [(planned.stages[id], state) for id, state in by_stage.items()])
+    looked = Looked(run_folder, [(planned.stages[id], state) for id, state in by_stage.items()])
+    return replace(looked, **_left(looked, recipe))
+
+
+def _left(looked: Looked, recipe: Recipe) -> dict[str, Any]:
+    """What is left to do in seconds, and by how many measurements."""
+    missing = [stage for stage, state in looked.stages if not isinstance(state, State) or state.status not in _THERE]
+    device = Worker({}, options=Options(device=recipe.device)).device
+    found = Durations().expected(missing, KINDS, device)
+    before = {stage.id: (*stage.reads, *stage.after) for stage in missing}
+    return {"seconds_left": together(found.seconds, before), "measured": found.measured}
 
 
 def table(looked: Looked) -> str:
@@ -68,7 +87,11 @@ def table(looked: Looked) -> str:
     rows = [(stage.id, stage.kind, _memory(stage), _status(state)) for stage, state in looked.stages]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = ["  ".join((*map(str.ljust, row[:3], widths), row[3])).rstrip() for row in rows]
-    return "\n".join([*lines, f"{looked.done} of {len(rows)} stages are done"]) + "\n"
+    lines.append(f"{looked.done} of {len(rows)} stages are done")
+    if looked.seconds_left and looked.measured:
+        by = f"{looked.measured} stage{'s' * (looked.measured > 1)} of before on this device"
+        lines.append(f"about {span(looked.seconds_left, roughly=True)} are left, by {by}")
+    return "\n".join(lines) + "\n"
 
 
 def document(looked: Looked) -> dict[str, Any]:
@@ -86,7 +109,8 @@ def document(looked: Looked) -> dict[str, Any]:
         }
         for stage, state in looked.stages
     ]
-    return {"folder": str(looked.folder), "done": looked.done, "stages": stages}
+    about = {"folder": str(looked.folder), "done": looked.done, "seconds_left": looked.seconds_left}
+    return about | {"stages": stages}
 
 
 def _is_done(state: State | tuple[str, ...]) -> bool:

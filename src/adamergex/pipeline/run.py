@@ -7,6 +7,7 @@ from typing import Any
 
 from adamergex.distributed import Processes
 from adamergex.errors import NetworkError, RecipeError
+from adamergex.execution.account import Took
 from adamergex.execution.executor import execute, held, opened
 from adamergex.execution.run_folder import RunFolder
 from adamergex.pipeline import executors
@@ -94,11 +95,13 @@ class Finished:
         page: the report as a file.
         delivered: language, or task/language where there are several tasks → the folder of the adapter that the run is for, with
             all that it takes to use it.
+        took: how long it took beside what was expected, where that was.
     """
 
     shown: Report | Matrix
     page: Path
     delivered: Mapping[str, Path]
+    took: Took | None = None
 
     @property
     def report(self) -> Report:
@@ -145,10 +148,10 @@ def finish(
             forget()
         settings: dict[str, Any] = {"verify": verify, "before_first": forget, "store": shared}
         if executor == LOCAL:
-            execute(planned.stages, KINDS, run_folder, worker, read=planned.read, **settings)
+            took = execute(planned.stages, KINDS, run_folder, worker, read=planned.read, **settings)
         else:
             setup = _setup(whole, checkpoint, run_folder)
-            executors.make(planned, run_folder, executor, address, setup, store, whole.device, shown, settings)
+            took = executors.make(planned, run_folder, executor, address, setup, store, whole.device, shown, settings)
 
         def report() -> Report | Matrix:
             # A report that is there already was tracked when it was written.
@@ -160,7 +163,7 @@ def finish(
             return written
 
         delivered = {name: run_folder.place(id) for name, id in planned.delivered.items()}
-        return Finished(processes.first_does(report), run_folder.path / PAGE, delivered)
+        return Finished(processes.first_does(report), run_folder.path / PAGE, delivered, took)
 
 
 def _setup(recipe: Recipe, checkpoint: Checkpoint, folder: RunFolder) -> Setup:

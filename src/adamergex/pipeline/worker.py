@@ -73,6 +73,14 @@ class Worker:
         self._vllm: dict[Hashable, Vllm] = {}
         self._done: dict[Hashable, Any] = {}
 
+    @property
+    def device(self) -> str:
+        """What it computes on, by a name that tells those apart that take another time."""
+        from adamergex.models.device import described
+
+        together = f"{self.processes.count} × " if self.processes.count > 1 else ""
+        return f"{together}{described(self.options.device)}"
+
     def in_thread(self, display: Display, stop: threading.Event) -> "Worker":
         """One for a thread beside this one: with a tokenizer of its own, which cannot do two things at once."""
         beside = Worker(self.checkpoints, self.processes, display, self.options)

@@ -71,6 +71,29 @@ def _below(folder: Path, name: Any) -> bool:
     return path.is_relative_to(parent) or parent.is_relative_to(path)
 
 
+def is_locked(path: Path) -> bool | None:
+    """Whether a process has locked a file (`filelock`), as far as this machine sees; None where that cannot be known.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    try:
+        with path.open("rb") as file:
+            # Shared, and for no longer than it takes to close it: whoever wants the lock tries more than once.
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError:
+        return None
+    return False
+
+
 def write_synced(path: Path, content: bytes | memoryview) -> None:
     """Write a file and flush it to the disk, so that a later rename never leaves an empty one."""
     with path.open("wb") as file:
@@ -161,5 +184,5 @@ def relative(path: Path, folder: Path) -> str:
 
 
 def cache_folder() -> Path:
-    """Where converted models and matplotlib's list of fonts are kept; it may not exist yet."""
+    """Where converted models, the seconds of stages and matplotlib's list of fonts are kept; it may not exist yet."""
     return Path(os.environ.get("ADAMERGEX_CACHE") or platformdirs.user_cache_path("adamergex"))

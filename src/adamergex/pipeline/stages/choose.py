@@ -223,4 +223,5 @@ KIND = Kind(
     packages=lambda params: (*params.model.packages, "scipy") if params.labels else (),
     together=True,
     needs=lambda params: params.model.needs,
+    cost=lambda params: f"{len(params.candidates)} candidates by {len(params.labels)} languages",
 )

@@ -87,4 +87,11 @@ def sentence(manifest: dict[str, Any]) -> str:
     return f"{where}{config}: {manifest['tokens']:,} tokens from {manifest['documents']:,} documents"
 
 
-KIND = Kind(CorpusParams, make, revision=3, packages=lambda params: corpus.PACKAGES, ahead=True)
+KIND = Kind(
+    CorpusParams,
+    make,
+    revision=3,
+    packages=lambda params: corpus.PACKAGES,
+    ahead=True,
+    cost=lambda params: f"{params.tokens} tokens, {params.characters} characters",
+)

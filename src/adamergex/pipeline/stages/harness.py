@@ -56,4 +56,5 @@ KIND = Kind(
     packages=lambda params: (*params.model.packages, "lm-eval"),
     together=True,
     needs=lambda params: params.model.needs,
+    cost=lambda params: ", ".join(params.tasks),
 )

@@ -145,4 +145,12 @@ def _packages(params: PredictParams) -> Sequence[str]:
     return (*params.model.packages, *SCORERS)
 
 
-KIND = Kind(PredictParams, make, revision=2, packages=_packages, together=True, needs=lambda params: params.model.needs)
+KIND = Kind(
+    PredictParams,
+    make,
+    revision=2,
+    packages=_packages,
+    together=True,
+    needs=lambda params: params.model.needs,
+    cost=lambda params: f"{params.task.answer_kind}, {params.asking}{', vllm' * (params.vllm is not None)}",
+)

@@ -101,4 +101,5 @@ KIND = Kind(
     notes=train.KIND.notes,
     together=True,
     needs=lambda params: params.model.needs,
+    cost=train.cost,
 )

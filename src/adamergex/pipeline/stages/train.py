@@ -203,6 +203,12 @@ def learned_nothing(heldout: dict[str, float]) -> bool:
     return not heldout["after"] < heldout["before"] - _LEARNED
 
 
+def cost(params: TrainParams) -> str:
+    """What the seconds of a training are comparable across, beside its model: the data are not known before."""
+    learned = "items" if params.objective is None else "text"
+    return f"{params.adapter.structure}, {learned}, {params.schedule.epochs} epochs"
+
+
 KIND = Kind(
     TrainParams,
     make,
@@ -211,4 +217,5 @@ KIND = Kind(
     notes=(LOG, FACTS),
     together=True,
     needs=lambda params: params.model.needs,
+    cost=cost,
 )
