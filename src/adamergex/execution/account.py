@@ -44,7 +44,7 @@ class Account:
         self._plan, self._kinds, self._tells = plan, kinds, path is not None
         self._durations = Durations()
         self._expected: Expected | None = None
-        self._made: list[str] = []
+        self._made: set[str] = set()
         self._there: set[str] = set()
         # Workers of a pool that make stages with a model, and what all of them compute on.
         self._workers: set[str] = set()
@@ -108,7 +108,7 @@ class Account:
     def made(self, id: str, seconds: float, device: str, *, is_whole: bool) -> None:
         """A stage was made; how long that took on which device, and whether from its beginning."""
         self._there.add(id)
-        self._made.append(id)
+        self._made.add(id)
         self.events.tell("done", stage=id, how="made", seconds=round(seconds, 2))
         if is_whole:
             self._durations.add(self._plan[id], self._kinds, device, seconds)
