@@ -51,6 +51,14 @@ def test_the_command_that_a_pickle_is_refused_with_makes_what_is_read(folder: Pa
     assert load(written).schema.structure == "LoRA"
 
 
+def test_a_pickle_that_git_lfs_left_out_is_not_told_to_be_converted(folder: Path) -> None:
+    (folder / "adapter_model.bin").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0")
+    with pytest.raises(
+        AdapterError, match=r"adapter_model.bin: is a Git LFS pointer and not the file itself; run `git lfs pull`"
+    ):
+        load(folder)
+
+
 @pytest.mark.parametrize("suffix", ["bin", "safetensors"])
 def test_shards_become_one_file(suffix: str, folder: Path, tmp_path: Path) -> None:
     tensors = safetensors.torch.load_file(tmp_path / WEIGHTS)

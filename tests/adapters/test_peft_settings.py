@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 
 from adamergex.adapters import adapter, peft_settings
@@ -39,6 +40,12 @@ def test_a_setting_of_another_kind_is_refused(key: str, value: Any, wanted: str)
     with pytest.raises(AdapterError) as caught:
         peft_settings.check(config)
     assert caught.value.problems == [f"adapter_config.json: {key} is {json.dumps(value)}; expected {wanted}"]
+
+
+def test_a_prefix_that_started_at_zero_passes() -> None:
+    peft_settings.check(
+        {"peft_type": "PREFIX_TUNING", "init_weights": peft.PrefixTuningConfig(init_weights="zero").init_weights}
+    )
 
 
 def test_every_configuration_of_peft_passes(folder: Path) -> None:

@@ -23,7 +23,7 @@ from adamergex.adapters.low_rank import LowRank
 from adamergex.adapters.peft_config import completed, supported
 from adamergex.adapters.schema import Product, TensorSchema, read
 from adamergex.adapters.stored_names import readable
-from adamergex.adapters.tensor_file import Spec, TensorFile
+from adamergex.adapters.tensor_file import Spec, TensorFile, refuse_pointer
 from adamergex.errors import AdapterError
 from adamergex.storage import record
 from adamergex.storage.files import from_json, sha256, small, storage
@@ -186,6 +186,8 @@ def load(folder: str | Path, *, lazy: bool = False) -> Adapter:
     config = configuration(folder, origin)
     weights = folder / WEIGHTS
     if not weights.exists() and (others := pickles(folder) or shards(folder)):
+        # Its conversion would end there.
+        refuse_pointer(others[0])
         what = (
             "a pickle, which may run any code when it is read"
             if others[0].suffix == ".bin"

@@ -7,7 +7,7 @@ ends with an error there, and a module that the configuration does not select is
 from collections.abc import Mapping
 from typing import Any
 
-from adamergex.adapters.peft_config import feeds_forward, parameters, pattern, targets, tokens
+from adamergex.adapters.peft_config import feeds_forward, is_saved_whole, parameters, pattern, targets, tokens
 from adamergex.adapters.schema import TensorSchema
 from adamergex.adapters.tensor_file import Spec
 from adamergex.errors import AdapterError
@@ -75,6 +75,11 @@ def _tokens(config: Mapping[str, Any], name: str, module: str, rows: int) -> Non
 def _targeted(config: Mapping[str, Any], module: str) -> None:
     if not parameters(module.replace(".base_layer", ""), config) and not targets(config, _own(module)):
         wanted = config.get("target_modules")
+        if is_saved_whole(config, _own(module)):
+            raise AdapterError(
+                f"module {module} has an adapter's tensors, and lies in a module that is trained whole (modules_to_save, or the head "
+                f"that PEFT saves with task_type {config.get('task_type')}), where PEFT sets no adapter: train it in one way"
+            )
         if isinstance(wanted, str) and module.endswith(f".{wanted}"):
             raise AdapterError(
                 f"module {module} is in the file, and target_modules in adapter_config.json is {wanted!r}, which PEFT takes for a "

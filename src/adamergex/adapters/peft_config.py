@@ -47,6 +47,7 @@ _DEFAULTS = {"LORA": {"r": 8, "lora_alpha": 8}}
 # Settings with which B @ A is not the update, so that the rule for it would be wrong.
 _NOT_AN_UPDATE = {
     "use_qalora": "QA-LoRA's A acts on pooled inputs",
+    "enable_lora": "up to PEFT 0.2 B acted on each part of a fused projection alone",
     "use_bdlora": "its factors are block-diagonal",
     "alora_invocation_tokens": "activated LoRA acts only after its invocation tokens",
     "arrow_config": "Arrow routes between adapters at run time",
@@ -72,7 +73,7 @@ def supported(config: Any) -> str:
     understood = {*_UNDERSTOOD[kind].split(), *_NOT_AN_UPDATE, *FOREIGN, "ensure_weight_tying"}
     refused += [f"{shown(key)} (not known)" for key in sorted(config) if config[key] and key not in understood]
     initial = config.get("init_lora_weights")
-    if isinstance(initial, str) and initial.startswith(_CHANGES_BASE):
+    if isinstance(initial, str) and initial.lower().startswith(_CHANGES_BASE):
         refused.append(
             f"init_lora_weights = {shown(initial)} (the update is relative to base weights that it changed; convert it with "
             "save_pretrained(path_initial_model_for_weight_conversion=…))"
@@ -181,9 +182,7 @@ def targets(config: Mapping[str, Any], module: str) -> bool:
         module: its name in the base model.
     """
     excluded, wanted = config.get("exclude_modules") or [], config.get("target_modules")
-    if _selects(excluded, module) or any(
-        re.match(rf"(^|.*\.){re.escape(name)}($|\..*)", module) for name in saved_modules(config)
-    ):
+    if _selects(excluded, module) or is_saved_whole(config, module):
         return False
     # Which modules these are, only the base model says.
     if wanted is None or wanted == "all-linear":
@@ -197,6 +196,11 @@ def targets(config: Mapping[str, Any], module: str) -> bool:
     found = (re.match(rf"(?:^|.*?\.){stack}\.(?P<layer>\d+)\.", module) for stack in stacks)
     match = next((match for match in found if match), None)
     return match is not None and int(match["layer"]) in (layers if isinstance(layers, list) else [layers])
+
+
+def is_saved_whole(config: Mapping[str, Any], module: str) -> bool:
+    """Whether a module is one that is trained as a whole, or lies in one: PEFT sets no adapter there."""
+    return any(re.match(rf"(^|.*\.){re.escape(name)}($|\..*)", module) for name in saved_modules(config))
 
 
 def _selects(names: str | list[str], module: str) -> bool:

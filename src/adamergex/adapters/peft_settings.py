@@ -66,7 +66,7 @@ def _is_object(value: Any) -> bool:
 
 # What is expected → the settings, separated by spaces.
 _KINDS: dict[tuple[Callable[[Any], bool], str], str] = {
-    (_is_switch, "true or false"): """fan_in_fan_out inference_mode init_ia3_weights init_weights lora_bias
+    (_is_switch, "true or false"): """fan_in_fan_out inference_mode init_ia3_weights lora_bias
         prefix_projection use_dora use_rslora ensure_weight_tying""",
     (_is_share, "a number from 0, less than 1"): "encoder_dropout lora_dropout",
     (
@@ -84,7 +84,10 @@ _KINDS: dict[tuple[Callable[[Any], bool], str], str] = {
     ): "encoder_hidden_size encoder_num_layers qalora_group_size",
     (lambda value: value in _BIASES, f"one of {', '.join(_BIASES)}"): "bias",
     (lambda value: value in _TASKS, f"one of {', '.join(_TASKS)}"): "task_type",
-    (lambda value: isinstance(value, bool | str), "true, false, or the name of a way"): "init_lora_weights",
+    (
+        lambda value: isinstance(value, bool | str),
+        "true, false, or the name of a way",
+    ): "init_lora_weights init_weights",
     (_is_layers, f"numbers of layers, less than {_MOST_LAYERS:,}"): "layers_to_transform",
     (_is_replication, f"a list of [first, end], of {_MOST_LAYERS:,} layers at most"): "layer_replication",
     (_is_tokens, "a list of tokens' numbers, or such lists by the names of embeddings"): "trainable_token_indices",
