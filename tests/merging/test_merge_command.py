@@ -384,6 +384,9 @@ def test_inspect_finds_what_is_meant_and_lists_what_may_be(
     assert inspected(tmp_path / "notes.txt")[1].startswith(f"error: {tmp_path}/notes.txt: not a folder; expected")
 
 
+BERT = "base_model.model.bert.encoder.layer.0.attention.self"
+
+
 def test_what_vllm_does_not_load_is_said() -> None:
     loaded = adamergex.load
     assert loaded is adamergex.adapters.adapter.load
@@ -391,4 +394,12 @@ def test_what_vllm_does_not_load_is_said() -> None:
     vectors = adamergex.adapters.adapter.Adapter(config, {"base_model.model.layers.0.k.ia3_l": torch.ones(3, 1)})
     assert for_vllm(adamergex.merge(vectors, vectors, vectors, scale=1.0)) == [
         "vLLM serves LoRA; this is (IA)³: load it with PEFT"
+    ]
+    head = {f"{BERT}.query.lora_A.weight": torch.ones(1, 3), f"{BERT}.query.lora_B.weight": torch.ones(3, 1)}
+    head["base_model.model.classifier.weight"] = torch.ones(2, 3)
+    # PEFT up to 0.5 wrote a head that task_type alone explains.
+    lora = {"peft_type": "LORA", "r": 1, "lora_alpha": 1, "target_modules": ["query"], "task_type": "SEQ_CLS"}
+    classifier = adamergex.adapters.adapter.Adapter(lora, head)
+    assert for_vllm(adamergex.merge(classifier, classifier, classifier, scale=1.0)) == [
+        "vLLM loads no trained biases, tokens and whole modules (modules_to_save): load it with PEFT"
     ]

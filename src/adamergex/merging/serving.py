@@ -12,7 +12,9 @@ def for_vllm(result: Merged) -> list[str]:
     config, notes = result.config, []
     if result.schema.structure != "LoRA":
         return [f"vLLM serves LoRA; this is {result.schema.structure}: load it with PEFT"]
-    if config.get("modules_to_save") or result.schema.values or result.schema.updates:
+    schema = result.schema
+    # A head may be there by the task_type alone.
+    if config.get("modules_to_save") or schema.heads or schema.values or schema.updates:
         notes.append("vLLM loads no trained biases, tokens and whole modules (modules_to_save): load it with PEFT")
     if config["r"] > _VLLM_RANKS[-1]:
         notes.append(f"r = {config['r']} is more than vLLM takes ({_VLLM_RANKS[-1]}); choose a --rank")
