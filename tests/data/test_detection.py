@@ -81,6 +81,8 @@ def test_a_table_without_names_has_numbered_columns(tmp_path: Path) -> None:
         ([["x" * 61, "pos"], ["bad", "neg"]], False),
         ([["x" * 60, "pos"], ["bad", "neg"]], True),
         ([["text", "label"]], True),
+        ([["yom_03034_01", "Sọ̀rọ̀"], ["yom_04310_02", "Àwa"], ["yom_04310_15", "Ẹ̀yin"]], False),
+        ([["text1", "label"], ["good", "pos"], ["bad", "neg"]], True),
     ],
 )
 def test_names_of_columns_are_told_from_values(rows: list[list[str]], expected: bool) -> None:
@@ -135,6 +137,7 @@ def test_what_is_not_utf8_is_in_the_code_page_of_its_language(
         ("a.csv", b"", r"a\.csv: holds nothing"),
         ("a.csv", b"\xef\xbb\xbf\r\n", r"a\.csv: holds nothing"),
         ("a.csv", b"text,label\n\x81\x8d,a\n", r"a\.csv: neither UTF-8 nor cp1252 text"),
+        ("a.csv", "text,label\nочень хорошо,a\n".encode("cp1251"), r"words such as 'åíü': it is of another code page"),
         ("a.txt.gz", b"no", r"a\.txt\.gz: cannot be read"),
     ],
 )

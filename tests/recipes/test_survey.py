@@ -117,6 +117,9 @@ def test_labels_that_cannot_be_learned_are_refused(labels: list[Any], says: str)
 def test_columns_that_are_not_there_are_refused() -> None:
     with pytest.raises(DataError, match="one column only, 'text'"):
         columns.answer_column(table([{"text": GOOD}, {"text": BAD}]), "text")
+    plain = Table(Path("a.txt"), Format(), [("a.txt:1", {"text": GOOD})], ["text"])
+    with pytest.raises(DataError, match=r"plain text has no columns: give a table its own ending, .csv or .tsv$"):
+        columns.answer_column(plain, "text")
     with pytest.raises(DataError, match="no column has several values; expected labels or answers in one of language"):
         columns.answer_column(table([{"text": GOOD, "language": "en"}, {"text": BAD, "language": "en"}]), "text")
     with pytest.raises(DataError, match="no column holds text"):
@@ -147,6 +150,26 @@ def test_columns_that_are_not_there_are_refused() -> None:
 )
 def test_well_known_layouts_are_known(row: dict[str, Any], found: tuple[str, tuple[str, ...], str] | None) -> None:
     assert columns.layout(table([row])) == found
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "more", "found"),
+    [
+        ("sent_A", "sent_B", {}, True),
+        ("#1 String", "#2 String", {"#1 ID": 70, "#2 ID": 71}, True),
+        ("Text1", "Text2", {"id": 4}, True),
+        ("option_a", "option_b", {"option_c": GOOD}, False),
+        ("choice1", "choice2", {"premise": BAD}, False),
+        ("text", "comment", {}, False),
+    ],
+)
+def test_two_texts_that_are_numbered_belong_together(
+    first: str, second: str, more: dict[str, Any], found: bool
+) -> None:
+    rows = [{**more, first: f"{GOOD} {i}", second: f"{BAD} {i}", "verdict": "yn"[i % 2]} for i in range(6)]
+    assert columns.layout(table(rows)) == ((first, (second,), "verdict") if found else None)
+    unlabelled = [{name: value for name, value in row.items() if name != "verdict"} for row in rows]
+    assert columns.layout(table(unlabelled)) is None
 
 
 def test_texts_that_belong_together_are_looked_at_together() -> None:

@@ -45,6 +45,9 @@ _SPREADSHEETS = {".xlsx", ".xls", ".xlsm", ".ods", ".numbers"}
 _NO_TABLES = ('[{"', '{"', "<html", "<!doctype", "<?xml", "<table")
 # A cell of this many characters is no name of a column.
 _LONGEST_NAME = 60
+_NUMBER = re.compile(r"\d+")
+# Words of three characters or more without one of ASCII.
+_FOREIGN = re.compile(r"\b[^\W\x00-\x7f_]{3,}\b")
 
 
 def detect(path: Path, language: str, delimiter: str | None = None, encoding: str | None = None) -> Format:
@@ -126,6 +129,8 @@ def encoding_of(path: Path, language: str) -> str:
             codecs.getincrementaldecoder(encoding)().decode(read, final=len(read) < _BYTES)
         except UnicodeDecodeError:
             continue
+        if encoding == "cp1252":
+            _refuse_other_script(path, read.decode(encoding, "replace"))
         return encoding
     raise DataError(f"{path}: neither UTF-8 nor {page} text; save it as UTF-8, or name its encoding (--encoding)")
 
@@ -145,6 +150,17 @@ def _refuse_mixed(path: Path, read: bytes) -> None:
         raise DataError(
             f"{path}:{bad[0]}: not UTF-8 text, in {len(bad):,} of {good + len(bad):,} lines that are not plain ASCII; the others are: "
             "save it in one encoding"
+        )
+
+
+def _refuse_other_script(path: Path, text: str) -> None:
+    """Check that a text is in Latin letters. Raises DataError where most of its words with others than ASCII have no other."""
+    words = [word for word in re.findall(r"\w{3,}", text) if not word.isascii()]
+    foreign = [word for word in words if _FOREIGN.fullmatch(word)]
+    if 2 * len(foreign) > len(words):
+        raise DataError(
+            f"{path}: not UTF-8, and as cp1252 it has words such as {foreign[0][:20]!r}: it is of another code page; save it as "
+            "UTF-8, or name its encoding (--encoding), such as cp1251 for Cyrillic"
         )
 
 
@@ -187,7 +203,8 @@ def _table(text: Sequence[str], separator: str) -> tuple[list[list[str]], bool]:
 def has_header(rows: Sequence[Sequence[str]]) -> bool:
     """Whether the first row of a table holds names of columns.
 
-    It does not where one of its cells is a number, longer than a name, or found again in its column, as a label is.
+    It does not where one of its cells is a number, longer than a name, found again in its column, as a label is, or differs from
+    all of its column in digits alone, as the number of a recording does.
     """
     if len(rows) < 2:
         return True
@@ -195,5 +212,7 @@ def has_header(rows: Sequence[Sequence[str]]) -> bool:
         below = {fields[number].strip() for fields in rows[1:] if number < len(fields)}
         value = cell.strip()
         if value and (value in below or len(value) > _LONGEST_NAME or re.fullmatch(r"[-+]?\d+([.,]\d+)?", value)):
+            return False
+        if re.search(r"\d", value) and {_NUMBER.sub("0", one) for one in below if one} == {_NUMBER.sub("0", value)}:
             return False
     return True

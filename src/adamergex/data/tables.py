@@ -42,6 +42,7 @@ def _records(path: Path, form: Format) -> Iterator[Callable[[], Row]]:
             if twice := [name for name, count in Counter(filter(None, names)).items() if count > 1]:
                 raise DataError(f"{path}:{number}: two columns are called {twice[0]!r}; rename one")
             if form.header:
+                _refuse_note(path, number, names)
                 _refuse_single(path, number, names, form)
                 continue
         yield partial(_record, path, number, names, fields, form)
@@ -190,3 +191,11 @@ def _refuse_single(path: Path, number: int, names: Sequence[str], form: Format) 
                     f"{path}:{number}: one column only, {names[0]!r}; if {called} are between fields, write delimiter: "
                     f'"{mark if mark != chr(9) else chr(92) + "t"}"'
                 )
+
+
+def _refuse_note(path: Path, number: int, names: Sequence[str]) -> None:
+    """Check that a first line is not what spreadsheets write for themselves. Raises DataError where it is."""
+    if names[0].lower().startswith("sep=") and not any(names[1:]):
+        raise DataError(
+            f"{path}:{number}: tells a spreadsheet what separates fields (sep=), and names no columns; remove this line"
+        )

@@ -68,6 +68,8 @@ _LAYOUTS = (
     (("instruction",), ("output", "response", "completion")),
     (("prompt",), ("completion", "response", "output")),
 )
+# What numbers the first of several texts in its name.
+_FIRST = re.compile(r"(?<!\d)1(?!\d)|(?<![A-Za-z])[aA]$")
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,30 @@ def layout(table: Table) -> tuple[str, tuple[str, ...], str] | None:
         answer = next((names[name] for name in answers if name in names), None)
         if answer is not None and {text, *others} <= names.keys():
             return names[text], tuple(names[name] for name in others), answer
+    return _pair(table)
+
+
+def _pair(table: Table) -> tuple[str, tuple[str, ...], str] | None:
+    """The same of two texts that are numbered, such as `sent_A` and `sent_B`, where there is no third and no other text."""
+    for name in table.columns if table.form.header else ():
+        second, third = (_numbered(name, by) for by in (1, 2))
+        if second not in table.columns or third in table.columns:
+            continue
+        try:
+            pick = text_column(table)
+            rest = Table(table.path, table.form, table.rows, [one for one in table.columns if one != second])
+            answer = answer_column(rest, name)
+        except DataError:
+            return None
+        if {pick.column, *pick.others} <= {name, second} and not answer.others:
+            return name, (second,), answer.column
     return None
+
+
+def _numbered(name: str, by: int) -> str | None:
+    """The name of a text after the first one, whose name is given; None where that has no number."""
+    mark = _FIRST.search(name)
+    return mark and name[: mark.start()] + chr(ord(mark[0]) + by) + name[mark.end() :]
 
 
 def class_names(table: Table, column: str) -> dict[str, str]:
@@ -190,6 +215,7 @@ def answer_column(table: Table, text: str) -> Pick:
     if not others:
         raise DataError(
             f"{table.path}: one column only, {text!r}; expected one with the text and one with the label or the answer"
+            + "; plain text has no columns: give a table its own ending, .csv or .tsv" * (kind(table.path) == ".txt")
             + "; other columns have no name: remove the lines above the names of the columns, if there are any"
             * any(not name.strip() and _text(value).strip() for _, row in table.rows for name, value in row.items())
         )
