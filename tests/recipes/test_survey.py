@@ -205,8 +205,17 @@ def test_errors_of_a_spreadsheet_s_formulas_are_no_labels() -> None:
 
 def test_what_is_chosen_from_is_missed_where_it_is_a_list() -> None:
     rows = [{"question": GOOD, "choices": ["a", "b"], "tags": ["c"], "answer": i % 2} for i in range(6)]
-    assert survey.lists_left_out(table(rows), ["question", "choices", "tags"]) == [
+    assert survey.left_out(table(rows), "answer", ["choices", "tags"]) == [
         "column 'choices' holds lists and is not in the prompt; if they are what is chosen from, name them in it, or as the words of "
         "choices: {choices[0]}"
     ]
-    assert survey.lists_left_out(table(rows), ["question"]) == []
+    assert survey.left_out(table(rows), "answer", []) == []
+
+
+def test_a_text_that_may_belong_to_the_prompt_is_said_to_be_left_out() -> None:
+    rows = [
+        {"column_1": GOOD, "column_2": BAD, "column_3": ["yes", "no"][i % 2], "column_4": f"a{i}"} for i in range(6)
+    ]
+    assert survey.left_out(table(rows), "column_3", ["column_2", "column_4"]) == [
+        "column 'column_2' holds text, too, and is not in the prompt; write {column_2} there if it belongs to it"
+    ]

@@ -172,7 +172,7 @@ class Interview:
         rows = len(table.rows)
         self.lines += [(str(table.path), f"{rows:,} rows, {columns.written(table)}")]
         others = [name for name in table.columns if name not in (*texts, answer)]
-        self.notes += survey.lists_left_out(table, others) if found.classes else []
+        self.notes += survey.left_out(table, answer, others) if found.classes else []
         self.lines.append(
             (
                 "columns",

@@ -9,7 +9,7 @@ from typing import Literal
 
 from adamergex.data import cleaning, nested
 from adamergex.errors import DataError
-from adamergex.recipes.columns import Table, most_classes
+from adamergex.recipes.columns import Table, most_classes, text_column
 from adamergex.scoring.languages import folded
 from adamergex.tasks.overlap import normalised
 
@@ -131,13 +131,25 @@ def described(found: Labelled, rows: int, language: str) -> list[tuple[str, str]
     ]
 
 
-def lists_left_out(table: Table, columns: Iterable[str]) -> list[str]:
-    """A note on the first of these columns that holds lists, as that of what is chosen from."""
-    lists = [name for name in columns if isinstance(nested.value(table.rows[0][1], name), list)]
+def left_out(table: Table, answer: str, columns: Iterable[str]) -> list[str]:
+    """Notes on columns that may belong to the prompt, and are not in it: the first that holds lists, as that of what is chosen
+    from, and those about as long as the text, as the second of a pair.
+
+    Args:
+        table: of the labelled rows.
+        answer: the column with the label.
+        columns: that are in neither.
+    """
+    given, pick = list(columns), text_column(table, answer)
+    lists = [name for name in given if isinstance(nested.value(table.rows[0][1], name), list)]
     return [
         f"column {name!r} holds lists and is not in the prompt; if they are what is chosen from, name them in it, or as the words "
         f"of choices: {{{name}[0]}}"
         for name in lists[:1]
+    ] + [
+        f"column {name!r} holds text, too, and is not in the prompt; write {{{name}}} there if it belongs to it"
+        for name in given
+        if name not in lists and name in (pick.column, *pick.others)
     ]
 
 
