@@ -31,6 +31,14 @@ def test_every_field_comes_back(tmp_path: Path, ending: str) -> None:
     assert [row for _, row in readers.rows(path)] == rows
 
 
+def test_columns_without_a_name_keep_their_values(tmp_path: Path) -> None:
+    content = "v1,v2,,,\nham,Go on,,,\nspam,Win,now,and,here\n"
+    (tmp_path / "a.csv").write_text(content)
+    rows = [row for _, row in readers.rows(tmp_path / "a.csv")]
+    assert [list(row.values()) for row in rows] == [["ham", "Go on", "", "", ""], ["spam", "Win", "now", "and", "here"]]
+    assert written(tmp_path / "b.csv", rows).read_text() == content
+
+
 def test_the_same_rows_are_the_same_bytes(tmp_path: Path) -> None:
     rows = [{"text": field} for field in FIELDS]
     for ending in WRITTEN[:-1]:

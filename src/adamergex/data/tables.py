@@ -38,7 +38,7 @@ def _records(path: Path, form: Format) -> Iterator[Callable[[], Row]]:
         if not any(fields):
             continue
         if not names:
-            names = fields if form.header else [f"column_{place}" for place in range(1, len(fields) + 1)]
+            names = _distinct(fields) if form.header else [f"column_{place}" for place in range(1, len(fields) + 1)]
             if twice := [name for name, count in Counter(filter(None, names)).items() if count > 1]:
                 raise DataError(f"{path}:{number}: two columns are called {twice[0]!r}; rename one")
             if form.header:
@@ -46,6 +46,11 @@ def _records(path: Path, form: Format) -> Iterator[Callable[[], Row]]:
                 _refuse_single(path, number, names, form)
                 continue
         yield partial(_record, path, number, names, fields, form)
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Names of columns, where those that are empty are told apart by spaces: each has values of its own."""
+    return [name or " " * names[:place].count("") for place, name in enumerate(names)]
 
 
 def _record(path: Path, number: int, names: Sequence[str], fields: Sequence[str], form: Format) -> Row:

@@ -114,7 +114,9 @@ def _table(file: BinaryIO, separator: str, columns: Sequence[str], mark: bool) -
     def line(values: Iterator[Any]) -> str:
         return separator.join(map(field, values)) + "\n"
 
-    file.write((_MARK * mark + line(iter(columns))).encode())
+    # Columns without a name are told apart by spaces.
+    names = (column if column.strip() else "" for column in columns)
+    file.write((_MARK * mark + line(names)).encode())
     return lambda rows: _write(file, "".join(line(row.get(column) for column in columns) for row in rows))
 
 
