@@ -94,6 +94,18 @@ def test_a_row_is_at_the_line_that_it_begins_on(tmp_path: Path) -> None:
     assert [place.rpartition(":")[2] for place, _ in located] == ["3", "6"]
     # Three rows with the header, on five lines that are not empty.
     assert tables.lines_in_quotes(tmp_path / "a.csv", Format()) == (3, 4)
+    (tmp_path / "b.csv").write_text("text,label\na,x\n,\n,\nb,y\n")
+    assert tables.lines_in_quotes(tmp_path / "b.csv", Format()) == (3, 3)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.txt", "a.txt.gz", "a.parquet"])
+def test_what_git_lfs_left_in_place_of_a_file_is_no_text(tmp_path: Path, name: str) -> None:
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+    with pytest.raises(DataError) as caught:
+        read(tmp_path, name, pointer)
+    assert caught.value.problems == [
+        f"{tmp_path}/{name}: is a Git LFS pointer and not the file itself; run `git lfs pull` in its repository, or download it again"
+    ]
 
 
 @pytest.mark.parametrize("packed", ["", *COMPRESSIONS])

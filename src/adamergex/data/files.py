@@ -23,6 +23,7 @@ from adamergex.errors import DataError
 # What decompression raises where a file is cut or damaged.
 DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError)
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+_LFS = b"version https://git-lfs.github.com/spec/"
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -75,11 +76,17 @@ def refuse_unknown(path: Path) -> None:
 
 
 def opened(path: Path) -> BufferedReader:
-    """Open a file for reading bytes. Raises DataError where that fails."""
+    """Open a file for reading bytes. Raises DataError where that fails, or where Git LFS left a pointer in its place."""
     try:
-        return path.open("rb")
+        file = path.open("rb")
+        if file.peek(len(_LFS)).startswith(_LFS):
+            file.close()
+            raise DataError(
+                f"{path}: is a Git LFS pointer and not the file itself; run `git lfs pull` in its repository, or download it again"
+            )
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    return file
 
 
 def unpacked(file: BufferedReader, path: Path) -> BufferedReader:

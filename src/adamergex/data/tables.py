@@ -68,7 +68,9 @@ def lines_in_quotes(path: Path, form: Format) -> tuple[int, int]:
     stand in quotes. Raises DataError as `rows`.
     """
     count = sum(1 for _, fields in _numbered(path, form) if any(fields))
-    return count, sum(1 for _, line in lines(path, form.encoding) if line.strip("\r\n"))
+    # Spreadsheets write separators alone where rows were emptied.
+    empty = f"\r\n{delimiter(path, form)}"
+    return count, sum(1 for _, line in lines(path, form.encoding) if line.strip(empty))
 
 
 def delimiter(path: Path, form: Format) -> str:
