@@ -26,6 +26,7 @@ def test_a_sentence_a_line_is_a_document_for_each_block_of_lines(tmp_path: Path)
     found = documents(tmp_path, "\n".join(LINES) + "\n\n")
     assert [len(text.splitlines()) for text in found] == [BLOCK, BLOCK, BLOCK, 5]
     assert "\n".join(found).splitlines() == LINES
+    assert documents(tmp_path, "\n\n" + "\n".join(LINES)) == found
     # One empty line says that there are paragraphs; so does a file that is no longer than a block.
     parts = documents(tmp_path, "\n".join([*LINES[:40], "", *LINES[40:]]))
     assert [len(text.splitlines()) for text in parts] == [40, 25]

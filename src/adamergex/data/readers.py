@@ -5,7 +5,8 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import BufferedReader
-from itertools import islice
+from itertools import dropwhile, islice
+from operator import not_
 from pathlib import Path
 from typing import cast
 
@@ -42,7 +43,9 @@ def corpus_format(source: Source, path: Path) -> Format:
     """
     form = format_of(source)
     if source.documents is None and kind(path) == ".txt":
-        looked_at = [line.strip() for _, line in islice(lines(path, form.encoding), _LOOKED_AT)]
+        stripped = (line.strip() for _, line in lines(path, form.encoding))
+        # Empty lines at the beginning part nothing.
+        looked_at = list(islice(dropwhile(not_, stripped), _LOOKED_AT))
         if len(looked_at) > BLOCK and all(looked_at[:-1]):
             return replace(form, documents="blocks")
     return form
