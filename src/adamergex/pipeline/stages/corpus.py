@@ -90,7 +90,7 @@ def sentence(manifest: dict[str, Any]) -> str:
 KIND = Kind(
     CorpusParams,
     make,
-    revision=3,
+    revision=4,
     packages=lambda params: corpus.PACKAGES,
     ahead=True,
     cost=lambda params: f"{params.tokens} tokens, {params.characters} characters",
