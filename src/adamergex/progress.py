@@ -111,6 +111,7 @@ class Live:
         self._progress.console.print(
             Text.assemble(("✓", "green"), f" {self._name} ", (f"({seconds:.0f} s{loss})", "dim"))
         )
+        self._name = ""
 
     def lane(self) -> "Live":
         """See Display."""
@@ -152,6 +153,7 @@ class Lines:
         """See Display."""
         loss = f", loss {self._clock.loss:.3f}" if self._clock.loss is not None else ""
         self._print(f"{self._name}: done in {time.monotonic() - self._clock.began:.0f} s{loss}")
+        self._name = ""
 
     def lane(self) -> "Lines":
         """See Display."""

@@ -98,7 +98,19 @@ def alone(recipe: Path) -> tuple[dict[str, str], float]:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
+def port() -> int:
+    """Where an S3 server will be; all machines of the cluster know it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        number: int = free.getsockname()[1]
+    about = {"ACCESS_KEY_ID": "any", "SECRET_ACCESS_KEY": "any", "DEFAULT_REGION": "us-east-1"}
+    about["ENDPOINT_URL"] = f"http://127.0.0.1:{number}"
+    ENVIRONMENT.update({f"AWS_{name}": value for name, value in about.items()})
+    return number
+
+
+@pytest.fixture(scope="module")
+def cluster(port: int) -> Iterator[Any]:
     """A head that makes nothing, and two machines with a core each."""
     from ray.cluster_utils import Cluster
 
@@ -176,7 +188,7 @@ def test_processes_of_a_run_that_ends_end_with_it(
 
 
 def test_a_machine_elsewhere_and_a_store_that_does_not_answer(
-    recipe: Path, cluster: Any, alone: tuple[dict[str, str], float], monkeypatch: pytest.MonkeyPatch
+    recipe: Path, cluster: Any, port: int, alone: tuple[dict[str, str], float]
 ) -> None:
     """The run is in a folder that its own machine alone sees; ten seconds long there is no way to the other one."""
     moto = pytest.importorskip("moto.server")
@@ -187,14 +199,8 @@ def test_a_machine_elsewhere_and_a_store_that_does_not_answer(
         or subprocess.run(["unshare", "-m", "true"], check=False).returncode
     ):
         pytest.skip("only root can mount")
-    server = moto.ThreadedMotoServer(port=0)
+    server = moto.ThreadedMotoServer(port=port, verbose=False)
     server.start()
-    port = server.get_host_and_port()[1]
-    variables = {"ACCESS_KEY_ID": "any", "SECRET_ACCESS_KEY": "any", "DEFAULT_REGION": "us-east-1"}
-    variables["ENDPOINT_URL"] = f"http://127.0.0.1:{port}"
-    for name, value in variables.items():
-        monkeypatch.setenv(f"AWS_{name}", value)
-        monkeypatch.setitem(ENVIRONMENT, f"AWS_{name}", value)
     s3fs.S3FileSystem.clear_instance_cache()
     s3fs.S3FileSystem().mkdir("lab")
     other = cluster.add_node(num_cpus=1)
@@ -204,7 +210,7 @@ def test_a_machine_elsewhere_and_a_store_that_does_not_answer(
     hidden, output, kept = (recipe.parent / name for name in ("hidden", "hidden/run", "seen"))
     hidden.mkdir()
     script = (
-        'mount -t tmpfs none "$0" && "$1" start --address="$2" --num-cpus=0 >/dev/null && shift 2 && "$@"; '
+        'mount -t tmpfs none "$0" && "$1" start --address="$2" --num-cpus=1 >/dev/null && shift 2 && "$@"; '
         f'status=$?; cp -r "{output}" "{kept}"; exit $status'
     )
     ray_command = str(Path(sys.executable).parent / "ray")
@@ -213,7 +219,7 @@ def test_a_machine_elsewhere_and_a_store_that_does_not_answer(
     until(lambda: len(s3fs.S3FileSystem(skip_instance_cache=True).find("lab/store/stages")) > 12, process)
     server.stop()
     time.sleep(10)
-    server = moto.ThreadedMotoServer(port=port)
+    server = moto.ThreadedMotoServer(port=port, verbose=False)
     server.start()
     try:
         ended(process)

@@ -14,7 +14,7 @@ import pytest
 
 from adamergex.cli import main
 from adamergex.distributed import Processes
-from adamergex.errors import ExecutorError, IncompleteError, NetworkError
+from adamergex.errors import ExecutorError, IncompleteError, NetworkError, StorageError
 from adamergex.execution import executor, ray_pool, scheduler
 from adamergex.execution.jobs import Job, Maker, News, Place
 from adamergex.execution.local_pool import LocalPool
@@ -269,6 +269,17 @@ def test_a_worker_elsewhere_waits_for_a_store_that_does_not_answer(
     assert text(place, "b") == "ab"
     # Once for the input, and once for what comes back.
     assert slept == [1.0, 2.0, 1.0]
+
+
+def test_a_worker_elsewhere_is_refused_where_it_cannot_write_the_store(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(self: Store) -> None:
+        raise StorageError("the store refuses: no credentials")
+
+    monkeypatch.setattr(Store, "check", refuses)
+    with pytest.raises(StorageError, match="^the store refuses: no credentials$"):
+        Maker(replace(place, token="other", store=str(tmp_path / "store")), setup, print, place.folder / "own")
 
 
 def test_a_worker_elsewhere_is_refused_without_a_store(place: Place) -> None:
