@@ -31,6 +31,11 @@ def table(separator: str, end: str = "\r\n") -> str:
         ("a.tsv", table("|").encode(), Format("|")),
         ("a.csv", table(";").encode("cp1252"), Format(";", "cp1252")),
         ("a.csv", table(",", "\r").encode("cp1252"), Format(encoding="cp1252")),
+        # The first line of some spreadsheets names the delimiter.
+        ("a.csv", ("sep=;\r\n" + table(";")).encode("cp1252"), Format(";", "cp1252")),
+        ("a.csv", ("sep=\t\r\n" + table("\t")).encode("utf-16"), Format("\t", "utf-16")),
+        ("a.csv", ("sep=^\n" + table("^")).encode("utf-8-sig"), Format("^")),
+        ("a.tsv", ("sep=\t\n" + table("\t")).encode(), Format()),
     ],
 )
 def test_a_table_is_read_as_it_was_found(tmp_path: Path, name: str, content: bytes, form: Format) -> None:

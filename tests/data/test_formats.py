@@ -108,6 +108,38 @@ def test_what_git_lfs_left_in_place_of_a_file_is_no_text(tmp_path: Path, name: s
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "found"),
+    [
+        ("a.csv", 'sep=;\r\ntext;label\r\n"one;\ntwo";a\r\n', [("one;\ntwo", "a")]),
+        ("a.csv", "SEP=\t\ntext\tlabel\none, two\ta\n", [("one, two", "a")]),
+        ("a.csv", '"sep=,"\ntext,label\none,a\n', [("one", "a")]),
+        ("a.csv", "\ufeffsep=|\rtext|label\rone|a\r", [("one", "a")]),
+        ("a.tsv", "sep=,\ntext,label\none,a\n", [("one", "a")]),
+        # One column, whose name has another character that may stand between fields.
+        ("a.csv", "sep=;\none|two\na\n", [("a",)]),
+        # Of two columns, the text of one.
+        ("a.csv", "text,label\nsep=;,a\n", [("sep=;", "a")]),
+    ],
+)
+def test_a_first_line_of_spreadsheets_names_the_delimiter(
+    tmp_path: Path, name: str, content: str, found: list[tuple[str, ...]]
+) -> None:
+    assert values(tmp_path, name, content) == found
+
+
+def test_a_line_that_names_the_delimiter_is_no_row_and_counts_as_a_line(tmp_path: Path) -> None:
+    text = "sep=;\ntext;label\nx;a\ny;b\n"
+    (tmp_path / "a.csv").write_text(text)
+    located = sources.rows(Source(files=["a.csv"]), tmp_path, "es")
+    assert [place.rpartition(":")[2] for place, _ in located] == ["3", "4"]
+    assert tables.lines_in_quotes(tmp_path / "a.csv", Format()) == (3, 3)
+    # What a recipe says goes first.
+    assert values(tmp_path, "b.csv", "sep=;\na|b\nx;|y\n", delimiter="|") == [("x;", "y")]
+    with pytest.raises(DataError, match=r"c\.csv:3: expected 2 columns, got 1"):
+        read(tmp_path, "c.csv", "sep=;\na;b\nx\n")
+
+
 @pytest.mark.parametrize("packed", ["", *COMPRESSIONS])
 @pytest.mark.parametrize(
     ("name", "content"),

@@ -142,11 +142,6 @@ def test_plain_text_of_a_data_set_is_read_in_a_drawn_order(tmp_path: Path) -> No
         ),
         ("a.csv", b"text,label\nx\n", r"a\.csv:2: expected 2 columns, got 1"),
         ("a.csv", b"text,text\nx,y\n", r"a\.csv:1: two columns are called 'text'"),
-        (
-            "a.csv",
-            b"sep=;\ntext;label\nx;y\n",
-            r"a\.csv:1: tells a spreadsheet what separates fields \(sep=\), and names no",
-        ),
         ("a.parquet", b"no", r"a\.parquet: cannot be read as Parquet"),
         ("a.xlsx", b"no", r"a\.xlsx: unknown format \.xlsx"),
     ],

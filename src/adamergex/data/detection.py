@@ -15,10 +15,10 @@ from typing import Any
 from langcodes import Language
 from pydantic import ValidationError
 
-from adamergex.data.files import DAMAGED, lines, opened, refuse_unknown, unpacked
+from adamergex.data.files import DAMAGED, opened, refuse_unknown, unpacked
 from adamergex.data.formats import Format, ending, kind
 from adamergex.data.settings import Source
-from adamergex.data.tables import parsed
+from adamergex.data.tables import named_delimiter, parsed, table_lines
 from adamergex.errors import DataError, RecipeError
 
 # Bytes that are looked at for the encoding; rows, and lines, for the delimiter.
@@ -76,12 +76,12 @@ def detect(path: Path, language: str, delimiter: str | None = None, encoding: st
     found = encoding or encoding_of(path, language)
     if kind(path) not in (".csv", ".tsv"):
         return Format(encoding=found)
-    text = [line for _, line in islice(lines(path, found), _LINES)]
+    text = list(islice(table_lines(path, found), _LINES))
     if (begun := "".join(text[:20]).lstrip().lower()).startswith(_NO_TABLES):
         what = "HTML or XML" if begun.startswith("<") else "JSON"
         raise DataError(f"{path}: begins as {what} does, and is no table; give it its own ending, or save it as CSV")
     default = "\t" if kind(path) == ".tsv" else ","
-    separator = delimiter or delimiter_of(text, default)
+    separator = delimiter or named_delimiter(path, found) or delimiter_of(text, default)
     header = has_header(_table(text, separator)[0])
     return Format(None if separator == default else separator, found, header)
 

@@ -4,6 +4,7 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from adamergex.errors import DataError
 _LOOKED_AT = 1 << 24
 # A document may be longer than the library's 131,072 characters.
 csv.field_size_limit(LONGEST_DOCUMENT)
+# What spreadsheets write ahead of a table, and read there: the character between its fields.
+_NAMED = re.compile(r'sep=([^\w"\r\n])|"sep=([^\w"\r\n])"', re.IGNORECASE)
 _CLOSED = re.compile(r'"(?:[^"]|"")*"', re.DOTALL)
 _HINT = "; quote a field that holds the separator"
 _OTHERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -33,6 +36,7 @@ def rows(path: Path, form: Format) -> Iterator[Row]:
 
 def _records(path: Path, form: Format) -> Iterator[Callable[[], Row]]:
     """A function for each row of a table, which raises DataError where it has more or fewer fields than there are columns."""
+    form = _as_named(path, form)
     names: list[str] = list(form.names)
     for number, fields in _numbered(path, form):
         if not any(fields):
@@ -42,7 +46,6 @@ def _records(path: Path, form: Format) -> Iterator[Callable[[], Row]]:
             if twice := [name for name, count in Counter(filter(None, names)).items() if count > 1]:
                 raise DataError(f"{path}:{number}: two columns are called {twice[0]!r}; rename one")
             if form.header:
-                _refuse_note(path, number, names)
                 _refuse_single(path, number, names, form)
                 continue
         yield partial(_record, path, number, names, fields, form)
@@ -67,15 +70,36 @@ def lines_in_quotes(path: Path, form: Format) -> tuple[int, int]:
     """How many rows of a table there are, the header among them, and on how many lines they stand: more where line breaks
     stand in quotes. Raises DataError as `rows`.
     """
+    form = _as_named(path, form)
     count = sum(1 for _, fields in _numbered(path, form) if any(fields))
     # Spreadsheets write separators alone where rows were emptied.
     empty = f"\r\n{delimiter(path, form)}"
-    return count, sum(1 for _, line in lines(path, form.encoding) if line.strip(empty))
+    return count, sum(1 for line in table_lines(path, form.encoding) if line.strip(empty))
 
 
 def delimiter(path: Path, form: Format) -> str:
     """What stands between the fields of a table."""
     return form.delimiter or ("\t" if kind(path) == ".tsv" else ",")
+
+
+def table_lines(path: Path, encoding: str) -> Iterator[str]:
+    """The lines of a table, with their ends; an empty one in the place of a first line that names the delimiter."""
+    for number, line in lines(path, encoding):
+        yield "\n" if number == 1 and _named(line) else line
+
+
+def named_delimiter(path: Path, encoding: str) -> str | None:
+    """The character that the first line of a table says to be between fields, as `sep=;` does; None where it says nothing."""
+    return next((_named(line) for _, line in lines(path, encoding)), None)
+
+
+def _as_named(path: Path, form: Format) -> Format:
+    return form if form.delimiter else replace(form, delimiter=named_delimiter(path, form.encoding))
+
+
+def _named(line: str) -> str | None:
+    found = _NAMED.fullmatch(line.rstrip("\r\n"))
+    return found and (found[1] or found[2])
 
 
 def parsed(text: Sequence[str], separator: str, most: int) -> tuple[list[list[str]], bool]:
@@ -153,17 +177,16 @@ def _is_whole(text: Sequence[str], separator: str, is_all: bool) -> bool:
 
 def _numbered(path: Path, form: Format) -> Iterator[tuple[int, list[str]]]:
     """Rows with the number of the line that they begin on."""
-    separator = delimiter(path, form)
+    separator = form.delimiter or ("\t" if kind(path) == ".tsv" else ",")
     quotes = form.quotes
     if quotes is None:
-        quotes = quoted((line for _, line in lines(path, form.encoding)), separator)
-    text = (line for _, line in lines(path, form.encoding))
+        quotes = quoted(table_lines(path, form.encoding), separator)
     if not quotes:
-        yield from _without_quotes(text, separator)
+        yield from _without_quotes(table_lines(path, form.encoding), separator)
         return
     number = 0
     try:
-        for number, fields in _with_quotes(text, separator):
+        for number, fields in _with_quotes(table_lines(path, form.encoding), separator):
             yield number, fields
     except csv.Error as error:
         reason = str(error)
@@ -198,11 +221,3 @@ def _refuse_single(path: Path, number: int, names: Sequence[str], form: Format) 
                     f"{path}:{number}: one column only, {names[0]!r}; if {called} are between fields, write delimiter: "
                     f'"{mark if mark != chr(9) else chr(92) + "t"}"'
                 )
-
-
-def _refuse_note(path: Path, number: int, names: Sequence[str]) -> None:
-    """Check that a first line is not what spreadsheets write for themselves. Raises DataError where it is."""
-    if names[0].lower().startswith("sep=") and not any(names[1:]):
-        raise DataError(
-            f"{path}:{number}: tells a spreadsheet what separates fields (sep=), and names no columns; remove this line"
-        )
