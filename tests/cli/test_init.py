@@ -216,6 +216,17 @@ def test_few_inputs_calibrate_and_are_not_learned_from(run: Run, tmp_path: Path)
         assert recipe.task.unlabelled.columns == {"Review text": "maoni"}
 
 
+def test_test_rows_that_were_labelled_out_of_the_inputs_are_taken_out_of_these(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(sheet(reviews(), ","))
+    inputs = [f"{SWAHILI[i % 2]}, namba {i}" for i in range(110)]
+    (tmp_path / "in.csv").write_text(sheet([(text,) for text in inputs], ",", ("maoni",)))
+    labelled = [(text, ("positive", "negative")[i % 2]) for i, text in enumerate(inputs[:8])]
+    (tmp_path / "test.csv").write_text(sheet(labelled, ",", ("maoni", "hisia")))
+    recipe = draft(run, "a.csv", "--inputs", "in.csv", "--test", "test.csv")
+    assert recipe.task.overlap == "drop"
+    assert draft(run, "a.csv", "--inputs", "in.csv").task.overlap == "refuse"
+
+
 def test_text_in_columns_and_in_a_wikipedia_of_another_code(run: Run, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(sheet(reviews(), ","))
     rows = [{"id": i, "body": body} for i, body in enumerate(prose(SWAHILI[0]).split("\n\n"))]

@@ -177,6 +177,9 @@ def _task(given: Draft) -> list[str]:
         lines.append(
             f"  unlabelled: {_source(given.inputs)}   # inputs in {given.target}, to calibrate on; none is scored"
         )
+    if given.inputs is not None and given.labels and given.test is not None:
+        # Test rows are labelled out of the inputs, most often.
+        lines.append("  overlap: drop   # inputs that are test rows, too, are neither calibrated on nor learned from")
     if given.test is not None:
         lines.append(f"  test: {_source(given.test)}   # labels in {given.target}, to see whether merging helped")
     else:
