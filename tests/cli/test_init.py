@@ -50,8 +50,8 @@ def run(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("COLUMNS", "200")
 
-    def call(command: str, *arguments: object) -> tuple[int, str, str]:
-        more = ["--model", str(tiny_model), "--target", "sw"] if command == "init" else []
+    def call(command: str, *arguments: object, model: object = tiny_model) -> tuple[int, str, str]:
+        more = ["--model", str(model), "--target", "sw"] if command == "init" else []
         monkeypatch.setattr(sys, "argv", ["adamergex", command, *map(str, arguments), *more])
         with pytest.raises(SystemExit) as caught:
             main.main()
@@ -225,6 +225,18 @@ def test_test_rows_that_were_labelled_out_of_the_inputs_are_taken_out_of_these(r
     recipe = draft(run, "a.csv", "--inputs", "in.csv", "--test", "test.csv")
     assert recipe.task.overlap == "drop"
     assert draft(run, "a.csv", "--inputs", "in.csv").task.overlap == "refuse"
+
+
+def test_a_model_in_a_folder_is_written_as_seen_from_the_recipe(
+    run: Run, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.csv").write_text(sheet(reviews(), ","))
+    (tmp_path / "my model").symlink_to(tiny_model, target_is_directory=True)
+    status, _, errors = run("init", "a.csv", "--output", "deep/recipe.yaml", model="my model")
+    assert status == 0, errors
+    assert loading.load("deep/recipe.yaml").base_model == "../my model"
+    monkeypatch.chdir("/")
+    assert run("validate", tmp_path / "deep/recipe.yaml")[0] == 0
 
 
 def test_text_in_columns_and_in_a_wikipedia_of_another_code(run: Run, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def call(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProces
         ("adapter.target_modules=[qkv]", r"qkv matches no module"),
         ("base_model=./absent", r"base_model \./absent: no such folder"),
         ("base_model=nobody/nothing", r"base_model nobody/nothing: cannot be had"),
-        ("base_model=data", r"base_model data: the folder has no config\.json"),
+        ("base_model=data", r"base_model /\S+/data: the folder has no config\.json"),
         ("task.train={package: nothing}", r"nothing: no such packaged source"),
     ],
 )

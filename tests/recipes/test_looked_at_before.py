@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from adamergex.errors import RecipeError, StorageError
-from adamergex.pipeline.run import finish
+from adamergex.pipeline.run import finish, planned_run
+from adamergex.progress import Silent
 from adamergex.recipes import loading
 from adamergex.recipes.preflight import check
 
@@ -39,6 +40,22 @@ def test_a_benchmark_is_known_before_it_is_fetched(
 def test_a_base_model_that_is_nowhere(name: str, own_data: Callable[..., Path]) -> None:
     [line] = problems(own_data(base_model=name))
     assert line.startswith(f"base_model {name}: no such folder; expected a Hugging Face id, a folder, or package:")
+
+
+def test_a_base_model_in_a_folder_is_seen_from_the_recipes(
+    own_data: Callable[..., Path], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = own_data(base_model="model")
+    (path.parent / "model").symlink_to(tiny_model, target_is_directory=True)
+    (tmp_path / "a/b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a/b")
+    recipe = loading.load(str(path))
+    assert check(recipe, path.parent) == check(loading.load(str(path), [f"base_model={tiny_model}"]), path.parent)
+    assert planned_run(recipe, path.parent, Silent())[0].name == str(tiny_model.resolve())
+    # Else from the current folder.
+    (tmp_path / "a/elsewhere").symlink_to(tiny_model, target_is_directory=True)
+    recipe = loading.load(str(path), ["base_model=../elsewhere"])
+    assert planned_run(recipe, path.parent, Silent())[0].name == str(tiny_model.resolve())
 
 
 @pytest.mark.parametrize(

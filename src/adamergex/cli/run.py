@@ -116,14 +116,17 @@ def validate(
     from adamergex.recipes.loading import folder_of
     from adamergex.recipes.preflight import check, task_sources
     from adamergex.recipes.sources_read import told
+    from adamergex.storage.checkpoints import seen_from
 
     with documents.problems_shown(as_json):
         loaded = _load(recipe, overrides, trust_remote_code)
-        looked = check(loaded, folder_of(recipe, loaded))
+        folder = folder_of(recipe, loaded)
+        looked = check(loaded, folder)
         parts = [part.recipe for part in loaded.parts]
-        notes = told([source for part in parts for source in task_sources(part)], folder_of(recipe, loaded))
+        notes = told([source for part in parts for source in task_sources(part)], folder)
+        model = seen_from(folder, loaded.base_model)
         asks_plainly = not any(part.task.chat for part in parts)
-        notes += [HINT] if asks_plainly and may_chat(loaded.base_model, loaded.trust_remote_code) else []
+        notes += [HINT] if asks_plainly and may_chat(model, loaded.trust_remote_code) else []
     for line in looked.unreachable:
         say(f"not looked at: {line}", error=True)
     for line in looked.warnings:

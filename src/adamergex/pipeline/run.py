@@ -32,7 +32,7 @@ from adamergex.reporting.matrix import Matrix
 from adamergex.reporting.metrics import tracked_scores
 from adamergex.reporting.report import Report
 from adamergex.reporting.results import Results
-from adamergex.storage.checkpoints import Checkpoint, resolve
+from adamergex.storage.checkpoints import Checkpoint, resolve, seen_from
 from adamergex.storage.files import relative
 from adamergex.storage.outputs import resolved
 from adamergex.training.trackers import Trackers
@@ -213,8 +213,9 @@ def planned_run(
     """
     processes = processes or Processes()
     display.stage(f"base model {recipe.base_model}")
+    name = seen_from(folder, recipe.base_model)
     # The first process downloads or converts; the others find it done.
-    checkpoint: Checkpoint = processes.first_does(lambda: resolve(recipe.base_model, recipe.trust_remote_code))
+    checkpoint: Checkpoint = processes.first_does(lambda: resolve(name, recipe.trust_remote_code))
     model = base_model(checkpoint, recipe.dtype, recipe.quantization)
     parts = recipe.parts
 

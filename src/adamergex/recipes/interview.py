@@ -99,7 +99,7 @@ class Interview:
             self.notes.append("answers are written, so that --inputs has no use; it is left out")
         test = self._test(names, label, found) if wanted.test is not None else None
         model = self._model()
-        chat = may_chat(model.name)
+        chat = may_chat(wanted.model or model.name)
         if chat:
             self.notes.append(HINT)
         stem = re.sub(r"[^A-Za-z0-9._-]+", "-", wanted.labelled.name.partition(".")[0]).strip("-._") or "task"
@@ -151,8 +151,7 @@ class Interview:
         if answer == text:
             raise DataError(f"{path}: column {text!r} cannot be both the text and the label; see --label-column")
         found = survey.look(table, text, answer, others)
-        source = self._language(found)
-        self._say(table, (text, *others), answer, found, source)
+        self._say(table, (text, *others), answer, found, source := self._language(found))
         return table, (text, *others), answer, found, source
 
     def _language(self, found: Labelled) -> str:
@@ -278,8 +277,9 @@ class Interview:
         )
 
     def _model(self) -> base_models.BaseModel:
-        if self.wanted.model is not None:
-            return base_models.BaseModel(self.wanted.model, 0, "")
+        if (named := self.wanted.model) is not None:
+            own = os.path.isdir(named) and not os.path.isabs(named)
+            return base_models.BaseModel(self._relative(Path(named)) if own else named, 0, "")
         packaged = importlib.util.find_spec(checkpoints.MODULE) is not None
         model = base_models.suggested(self._machine, packaged)
         where = self._machine.name or f"a CPU of {self._machine.cores} cores"

@@ -102,7 +102,7 @@ def _look(recipe: Recipe, folder: Path, once: _Once, problems: list[str]) -> Loo
         for look in overlaps.looks(recipe, read, _seen(recipe), _unlabelled(recipe)):
             attempt(look)
     unseen: list[str] = []
-    name = recipe.base_model
+    name = checkpoints.seen_from(folder, recipe.base_model)
     attempt(lambda: unseen.extend(filter(None, [once(("base model", name), lambda: checkpoints.missing(name))])))
     also = chats.files(recipe)
     model = once(("at hand", name, also), lambda: checkpoints.model_at_hand(name, recipe.trust_remote_code, also=also))

@@ -76,6 +76,17 @@ def resolve(base_model: str, trust_remote_code: bool = False) -> Checkpoint:
     return replace(checkpoint, fingerprint=fingerprint, trust_remote_code=True)
 
 
+def seen_from(folder: Path, base_model: str) -> str:
+    """A base model's name, where it is that of a folder which is relative to another one; else the name as it is.
+
+    Args:
+        folder: what it is relative to, such as the recipe's.
+        base_model: its name.
+    """
+    path = folder / expanded(base_model)
+    return str(path.absolute()) if os.path.isdir(path) else base_model
+
+
 def _locate(base_model: str, with_code: bool) -> Checkpoint:
     if base_model == PACKAGED:
         return _packaged()
