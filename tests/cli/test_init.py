@@ -239,6 +239,24 @@ def test_a_model_in_a_folder_is_written_as_seen_from_the_recipe(
     assert run("validate", tmp_path / "deep/recipe.yaml")[0] == 0
 
 
+def test_the_users_folder_is_found_where_the_shell_leaves_its_sign(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    (home / "ä b.csv").write_text(sheet(reviews(), ","))
+    status, _, errors = run("init", "~/ä b.csv", "--output=~/recipes/recipe.yaml")
+    assert status == 0, errors
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+    train = loading.load(str(home / "recipes/recipe.yaml")).task.train
+    assert train is not None
+    assert train.files == ["../ä b.csv"]
+    # Elsewhere it is a character.
+    assert "~ä.csv: no such file" in run("init", "~ä.csv")[2]
+
+
 def test_text_in_columns_and_in_a_wikipedia_of_another_code(run: Run, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(sheet(reviews(), ","))
     rows = [{"id": i, "body": body} for i, body in enumerate(prose(SWAHILI[0]).split("\n\n"))]

@@ -37,7 +37,13 @@ def run(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         base_model=str(tiny_model),
         weights=resolve(str(tiny_model)).fingerprint,
         dtype="float32",
-        calibration={"labels": ["pos", "neg"], "bias": [1.5, -1.5], "expected": [0.8, 0.2], "inputs": 60},
+        calibration={
+            "labels": ["pos", "neg"],
+            "bias": [1.5, -1.5],
+            "expected": [0.8, 0.2],
+            "inputs": 60,
+            "strength": 0.5,
+        },
     )
     usage.write(folder / "delivered/es", described)
     (folder / "recipe.yaml").write_text("")
@@ -67,7 +73,7 @@ def test_files_are_answered_beside_themselves(run: Path, tmp_path: Path) -> None
     # One model for all files, and a line for each about its bias.
     assert done.stderr.count("base model") == 2
     assert "a.predictions.jsonl: 120 rows; a bias per label was estimated on these rows" in done.stderr
-    assert "the label shares saved with the adapter: pos 80%, neg 20%" in done.stderr
+    assert "the label shares saved with the adapter: pos 80%, neg 20%; 50% of it was added\n" in done.stderr
     assert "b.predictions.csv: 2 rows; the bias saved with the adapter was added (of 60 other inputs)" in done.stderr
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "a.jsonl",

@@ -72,12 +72,19 @@ app.command()(fuse.fuse)
 app.command()(doctor.doctor)
 
 
+def _at_home(argument: str) -> str:
+    """An argument with the user's folder in place of `~`, where the shell left it: in quotes, and behind `--output=`."""
+    option, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    return option + equals + os.path.expanduser(value) if value[:2] in ("~", "~/", "~\\") else argument
+
+
 def main() -> None:
     """Run the command line; the exit status is 2 for a user's mistake."""
     # Notices of the libraries' own future changes are not the user's business.
     warnings.filterwarnings("ignore", category=FutureWarning)
     # It keeps a list of fonts, and the user's home is no place for it.
     os.environ.setdefault("MPLCONFIGDIR", str(cache_folder() / "matplotlib"))
+    sys.argv[1:] = map(_at_home, sys.argv[1:])
     with standard_streams():
         try:
             app()

@@ -90,10 +90,13 @@ class Calibrating:
 
     def bias(self, scores: Sequence[Sequence[float]]) -> np.ndarray:
         """The bias that the scores of the sampled rows call for, float64 (labels,), in nats."""
+        return self._strength * bias_of(np.array(scores, float), self._prior)
+
+    @property
+    def _strength(self) -> float:
+        """The share of the bias that is added. Shares that are stated now are no guess of then."""
         saved = self.usage.calibration
-        # Shares that are stated now are no guess of then.
-        strength = saved.strength if saved is not None and self.wish.shares is None else 1.0
-        return strength * bias_of(np.array(scores, float), self._prior)
+        return saved.strength if saved is not None and self.wish.shares is None else 1.0
 
     @property
     def _prior(self) -> np.ndarray | None:
@@ -112,9 +115,8 @@ class Calibrating:
             if self._prior is None:
                 return f"a bias per label was estimated {of}, without labels (batch calibration)"
             stated = "stated" if self.wish.shares is not None else "saved with the adapter"
-            return (
-                f"a bias per label was estimated {of}, without labels, to the label shares {stated}: {self._shares()}"
-            )
+            part = f"; {self._strength:.0%} of it was added" if self._strength < 1 else ""
+            return f"a bias per label was estimated {of}, without labels, to the label shares {stated}: {self._shares()}{part}"
         if self.wish.raw:
             return "no bias was added (--raw)"
         if usage.calibration is None:
