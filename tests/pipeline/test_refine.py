@@ -157,6 +157,13 @@ def test_too_few_inputs_leave_the_merge_as_it_is(recipe: Path) -> None:
     )
     weights = "adapter_model.safetensors"
     assert (run / "delivered/es" / weights).read_bytes() == (run / "merged/es/adamergex" / weights).read_bytes()
+    # And its bias: nothing was learned from calibrated answers.
+    refined, merged = (
+        json.loads((run / f"calibration/es/{system}/calibration.json").read_text())
+        for system in ("refined", "adamergex")
+    )
+    assert refined == merged
+    assert (refined["strength"], any(refined["bias"])) == (0.75, True)
     assert (
         "49 inputs are too few to learn from; it takes 50; the merged adapter was kept"
         in (run / "report.md").read_text()

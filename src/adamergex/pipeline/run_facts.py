@@ -7,11 +7,12 @@ from typing import Any
 
 from adamergex.execution.run_folder import RunFolder
 from adamergex.pipeline.planned import Planned
-from adamergex.pipeline.stages import checks, choose, corpus, items, merge, predict, refine, train
+from adamergex.pipeline.stages import checks, choose, corpus, items, merge, predict, train
 from adamergex.pipeline.stages.given import GivenParams
 from adamergex.recipes.recipe import Recipe
 from adamergex.reporting.report import layouts
 from adamergex.scoring.results import TESTS
+from adamergex.training import self_training
 
 
 def facts(recipe: Recipe, planned: Planned, folder: RunFolder) -> list[str]:
@@ -98,8 +99,8 @@ def _of_seed(planned: Planned, of_seed: Planned, folder: RunFolder) -> Iterator[
 
 def _refined(place: Path) -> str:
     """From how many inputs what was learned, or why nothing was."""
-    found = refine.facts(place)
-    said = refine.sentence(found)
+    found = self_training.facts(place)
+    said = self_training.sentence(found)
     return said if found["refused"] is not None else f"{said}; {_training(place, False)}"
 
 

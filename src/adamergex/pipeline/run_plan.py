@@ -265,7 +265,7 @@ class _Planner(RunData):
             return None
         place = "answers" if language in self.inputs else "predictions"
         answers = self._answers(f"{place}/{language}/{system}", language, items, adapter, asking)
-        return self.add.calibrate(f"calibration/{language}/{system}", answers, refined=system == REFINED)
+        return self.add.calibrate(f"calibration/{language}/{system}", answers, adapter if system == REFINED else None)
 
     def _answers(self, id: str, language: str, items: str, adapter: str | None, asking: Asking = "plain") -> str:
         shots = self.examples.get(language) or self.learned[self.recipe.source][:1]

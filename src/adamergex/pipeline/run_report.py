@@ -8,13 +8,14 @@ from typing import TypeVar
 from adamergex.execution.run_folder import RunFolder
 from adamergex.pipeline.planned import Cell, Planned
 from adamergex.pipeline.run_answers import Answers
-from adamergex.pipeline.stages import calibrate, corpus, harness, merge, refine, train
+from adamergex.pipeline.stages import calibrate, corpus, harness, merge, train
 from adamergex.reporting import report
 from adamergex.reporting.report import ChangedAnswer, Report
 from adamergex.reporting.verdict import NOT_REFINED
 from adamergex.scoring.results import Row
 from adamergex.scoring.seeds import rows_over_seeds
 from adamergex.storage.files import jsonl
+from adamergex.training import self_training
 
 SCORES, MARKDOWN, PAGE, CURVES = FILES = "scores.jsonl", "report.md", "report.html", "training.png"
 Named = TypeVar("Named", Row, ChangedAnswer)
@@ -160,7 +161,7 @@ def _named_by_task(task: str, found: Iterable[Named]) -> list[Named]:
 def _named(cell: Cell, planned: Planned, folder: RunFolder) -> Cell:
     """The cell with a label that says what was chosen, where something was, and whether there was anything to learn."""
     if cell.role == "refined":
-        refused = refine.facts(folder.place(planned.refined[cell.language]))["refused"]
+        refused = self_training.facts(folder.place(planned.refined[cell.language]))["refused"]
         return cell if refused is None else replace(cell, label=f"{cell.label} {NOT_REFINED}")
     if cell.role != "merged" or cell.language not in planned.chosen:
         return cell

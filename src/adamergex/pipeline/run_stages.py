@@ -270,14 +270,14 @@ class RunStages:
         )
         return self.add(id, "predict", params, inputs, tuple(after))
 
-    def calibrate(self, id: str, answers: str, *, refined: bool = False) -> str:
-        """The bias per label that makes a system's answers to inputs without labels have the expected shares."""
+    def calibrate(self, id: str, answers: str, refined: str | None = None) -> str:
+        """The bias per label that gives answers the expected shares; `refined` may have learned from calibrated ones."""
         recipe, settings = self.recipe, self.recipe.evaluate.calibration
         assert recipe.task.choices is not None  # Only fixed labels are calibrated.
-        params = CalibrateParams.of(settings, recipe.task.choices, refined=refined)
+        params = CalibrateParams.of(settings, recipe.task.choices, refined=refined is not None)
         inputs: dict[str, tuple[str, ...]] = {"answers": (answers,)}
-        if settings.from_source:
-            inputs["learned"] = (self.learned,)
+        inputs |= {"learned": (self.learned,)} if settings.from_source else {}
+        inputs |= {"refined": (refined,)} if refined is not None else {}
         return self.add(id, "calibrate", params, inputs)
 
     def deliver(

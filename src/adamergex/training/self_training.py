@@ -2,19 +2,24 @@
 
 Yarowsky: "Unsupervised Word Sense Disambiguation Rivaling Supervised Methods", ACL 1995; Lee: "Pseudo-Label: The Simple and
 Efficient Semi-Supervised Learning Method for Deep Neural Networks", ICML workshop 2013. The surest of each label are taken,
-not the surest of all, which would be those of a few easy labels. Settings and pure functions; no torch.
+not the surest of all, which would be those of a few easy labels. No torch.
 """
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import Field
 from scipy.special import log_softmax
 
 from adamergex.data.settings import Source
+from adamergex.storage.files import read_json
 from adamergex.storage.yaml_model import Section
 
+# Beside the adapter that learned: what it learned, or why it did not.
+FACTS = "refine.json"
 # Fewer inputs than this teach nothing.
 FEWEST = 50
 # A label that this many answers are expected to have, and none has, is lost.
@@ -78,3 +83,18 @@ def objection(labels: Sequence[int], expected: Sequence[float], names: Sequence[
     if lost:
         return f"no input was given the label {lost[0]!r}, which about {_EXPECTED} or more should have"
     return None
+
+
+def facts(folder: Path) -> dict[str, Any]:
+    """How many inputs there were, how many were learned, with which labels; or why none was."""
+    return read_json(folder / FACTS)
+
+
+def sentence(facts: dict[str, Any]) -> str:
+    """What was learned, or why nothing was, for reports and cards."""
+    if facts["refused"] is not None:
+        return f"{facts['refused']}; the merged adapter was kept"
+    return (
+        f"self-training (Yarowsky 1995; Lee 2013): of {facts['inputs']:,} inputs without labels the merged adapter's "
+        f"{facts['kept']:,} surest answers were learned, beside the training items in the source language"
+    )

@@ -12,6 +12,7 @@ from adamergex.inference.settings import Calibration
 from adamergex.pipeline.stages import items, predict
 from adamergex.scoring.calibration import FEWEST, bias_of, expected, shares
 from adamergex.storage.files import read_json
+from adamergex.training import self_training
 
 if TYPE_CHECKING:
     from adamergex.pipeline.worker import Worker
@@ -20,19 +21,24 @@ FILE = "calibration.json"
 
 
 class CalibrateParams(Params):
-    """How a bias is estimated. Inputs: `answers`, to inputs none of which is scored; `learned`, items whose shares are expected.
+    """How a bias is estimated. Inputs: `answers`, to inputs none of which is scored; `learned`, items whose shares are
+    expected; `refined`, the adapter that gave the answers, where it may have learned from calibrated ones.
 
     Attributes:
         method: prior matching, or batch calibration.
         shares: of the labels, which are expected: those of `learned`, equal ones, or as stated.
         labels: of the task, in the order of the choices.
         strength: the share of the bias that is added.
+        unrefined: the same where `refined` learned nothing, and is the merged adapter.
     """
+
+    optional = ("unrefined",)
 
     method: Literal["prior", "batch", "none"]
     shares: Literal["source", "uniform"] | dict[str, float]
     labels: tuple[str, ...]
     strength: float = 1.0
+    unrefined: float | None = None
 
     @classmethod
     def of(cls, settings: Calibration, labels: Iterable[str], *, refined: bool = False) -> Self:
@@ -41,10 +47,15 @@ class CalibrateParams(Params):
         Args:
             settings: of the recipe.
             labels: of the task.
-            refined: whether the answers are those of an adapter that learned from calibrated ones.
+            refined: whether the answers are those of an adapter that may have learned from calibrated ones.
         """
-        strength = settings.added(refined)
-        return cls(method=settings.method, shares=settings.shares, labels=tuple(labels), strength=strength)
+        return cls(
+            method=settings.method,
+            shares=settings.shares,
+            labels=tuple(labels),
+            strength=settings.added(refined),
+            unrefined=settings.added() if refined else None,
+        )
 
 
 def make(params: CalibrateParams, inputs: Inputs, output: Path, scratch: Path, worker: "Worker") -> None:
@@ -53,14 +64,17 @@ def make(params: CalibrateParams, inputs: Inputs, output: Path, scratch: Path, w
     shares_expected = expected_shares(params, inputs)
     stated = "stated" if isinstance(params.shares, dict) else params.shares
     found: dict[str, Any] = {"method": params.method, "shares": stated, "labels": params.labels}
-    found |= {"strength": params.strength, "inputs": len(log_scores)}
+    strength = params.strength
+    if params.unrefined is not None and self_training.facts(inputs["refined"][0])["refused"] is not None:
+        strength = params.unrefined
+    found |= {"strength": strength, "inputs": len(log_scores)}
     predicted = [] if not len(log_scores) else shares(log_scores.argmax(axis=1).tolist(), len(params.labels)).tolist()
     found |= {"predicted": predicted, "expected": None if shares_expected is None else shares_expected.tolist()}
     if len(log_scores) < FEWEST:
         found |= {"bias": None, "why": f"{len(log_scores)} inputs without labels are too few; it takes {FEWEST}"}
     else:
         whole = bias_of(log_scores, shares_expected)
-        found["bias"] = [round(value, 6) for value in (params.strength * whole).tolist()]
+        found["bias"] = [round(value, 6) for value in (strength * whole).tolist()]
     (output / FILE).write_text(json.dumps(found, ensure_ascii=False, indent=2) + "\n", "utf-8")
 
 

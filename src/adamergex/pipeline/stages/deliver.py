@@ -11,11 +11,12 @@ from adamergex.execution.stage import Inputs, Kind, Params
 from adamergex.inference import usage
 from adamergex.inference.settings import Evaluate
 from adamergex.markdown import line
-from adamergex.pipeline.stages import calibrate, corpus, items, merge, refine
+from adamergex.pipeline.stages import calibrate, corpus, items, merge
 from adamergex.pipeline.stages.base_model import BaseModel
 from adamergex.sharing import card, metadata
 from adamergex.sharing.data_names import OWN, described, public
 from adamergex.tasks.task import Task
+from adamergex.training import self_training
 
 if TYPE_CHECKING:
     from adamergex.pipeline.worker import Worker
@@ -98,7 +99,7 @@ def _made(params: DeliverParams, inputs: Inputs) -> dict[str, Any]:
     """How the adapter came about, as plain JSON without a path."""
     (adapter,), (merged,) = inputs["adapter"], inputs["merged"]
     figures, (train, scored) = merge.figures(merged), params._sources()
-    learned = refine.facts(adapter) if (adapter / refine.FACTS).is_file() else None
+    learned = self_training.facts(adapter) if (adapter / self_training.FACTS).is_file() else None
     corpora = {
         code: _read_from(inputs[f"corpus-{side}"][0], params.labelled)
         for code, side in ((params.source, "source"), (params.language, "target"))
@@ -109,7 +110,7 @@ def _made(params: DeliverParams, inputs: Inputs) -> dict[str, Any]:
         "source": params.source,
         "method": {key: figures[key] for key in ("title", "arxiv", "formula")}
         | {"scale": f"{scale:g}" if isinstance(scale, int | float) else "by layer or module"},
-        "refined": None if learned is None else refine.sentence(learned),
+        "refined": None if learned is None else self_training.sentence(learned),
         "self_trained": learned is not None and learned["refused"] is None,
         "train": _public(train),
         "scored": None if scored is None else _public(scored),

@@ -12,14 +12,14 @@ import numpy as np
 from adamergex.execution.stage import Inputs, Kind
 from adamergex.pipeline.stages import calibrate, items, predict, train
 from adamergex.pipeline.stages.train import TrainParams
-from adamergex.storage.files import read_json, write_jsonl
+from adamergex.storage.files import write_jsonl
 from adamergex.tasks.items import Item, to_row
-from adamergex.training.self_training import objection, surest
+from adamergex.training.self_training import FACTS, objection, surest
 
 if TYPE_CHECKING:
     from adamergex.pipeline.worker import Worker
 
-LEARNED, FACTS = "learned.jsonl", "refine.json"
+LEARNED = "learned.jsonl"
 
 
 class RefineParams(TrainParams):
@@ -76,21 +76,6 @@ def _learned(
 def _labelled(item: Item, label: int) -> Item:
     answer = item.choices[label]
     return replace(item, answer=answer, golds=(answer.strip(),))
-
-
-def facts(folder: Path) -> dict[str, Any]:
-    """How many inputs there were, how many were learned, with which labels; or why none was."""
-    return read_json(folder / FACTS)
-
-
-def sentence(facts: dict[str, Any]) -> str:
-    """What was learned, or why nothing was, for reports and cards."""
-    if facts["refused"] is not None:
-        return f"{facts['refused']}; the merged adapter was kept"
-    return (
-        f"self-training (Yarowsky 1995; Lee 2013): of {facts['inputs']:,} inputs without labels the merged adapter's "
-        f"{facts['kept']:,} surest answers were learned, beside the training items in the source language"
-    )
 
 
 KIND = Kind(
