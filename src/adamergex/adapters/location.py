@@ -106,7 +106,7 @@ def _within(folder: Path) -> list[Path]:
     """The adapters that lie in a folder, each in a folder of its own; none where it cannot be read."""
     try:
         return sorted(config.parent for config in folder.glob(f"*/{CONFIG}"))
-    except OSError:
+    except (OSError, ValueError):  # Of a path that can be none: as of Python 3.13.
         return []
 
 
