@@ -8,11 +8,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 import pytest
+from pydantic import BaseModel, PlainSerializer
 
 from adamergex.recipes.loading import shipped
-from adamergex.terminal import Terminal, plain, say
+from adamergex.terminal import Terminal, interruptible, plain, say
 
 # Sets a terminal's title, moves the cursor up, rings; and turns the direction of text.
 HOSTILE = "a\x1b]0;owned\x07\x1b[2Ab\u202ec\x9b1m"
@@ -109,3 +111,27 @@ def test_signals_end_a_run_that_goes_on_later(
     assert (running.returncode, err.decode()) == (status, "interrupted; run the same command again to go on\n")
     assert not (out / ".work/partial").exists()
     assert not (out / "report.html").exists()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_an_interruption_is_one_where_a_library_makes_an_error_of_it(
+    number: signal.Signals, status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def serialized(value: int) -> int:
+        signal.raise_signal(number)
+        return value
+
+    class Held(BaseModel):
+        value: Annotated[int, PlainSerializer(serialized)]
+
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as ended, interruptible("go on"):
+        Held(value=1).model_dump()
+    assert ended.value.code == status
+    assert capsys.readouterr().err == "interrupted; go on\n"
+    assert signal.getsignal(number) == before
+
+
+def test_an_error_is_no_interruption() -> None:
+    with pytest.raises(ValueError, match="^wrong$"), interruptible():
+        raise ValueError("wrong")

@@ -18,7 +18,7 @@ from adamergex.errors import StorageError
 # C0 and C1 controls but line ends and tabs, and what turns the direction of text: names of others could set a terminal's
 # title with them, move its cursor or hide a line. And the bytes of a file's name that are no text, which no stream takes.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-_SIGNALS = (signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
 
 def plain(text: str) -> str:
@@ -146,14 +146,6 @@ def _text(outlet: _Outlet, before: Any) -> io.TextIOWrapper:
     return io.TextIOWrapper(buffer, encoding, "backslashreplace", line_buffering=by_line)
 
 
-class _Told(KeyboardInterrupt):
-    """A signal asked the process to end."""
-
-    def __init__(self, number: int):
-        self.number = number
-        super().__init__()
-
-
 @contextmanager
 def interruptible(then: str = "") -> Iterator[None]:
     """Within this context Ctrl-C and the signals that end a process are said, and end it with 128 and their number.
@@ -163,22 +155,27 @@ def interruptible(then: str = "") -> Iterator[None]:
 
     Raises:
         SystemExit: it was interrupted.
+        KeyboardInterrupt: with the number of the first signal, where another one came while that was being said.
     """
+    before, heard = {}, list[int]()
 
     def told(number: int, frame: FrameType | None) -> None:
-        raise _Told(number)
+        heard.append(number)
+        raise KeyboardInterrupt(heard[0])
 
-    before = {}
     for number in _SIGNALS:
         # Whoever has it ignored (nohup) means it; only the main thread may ask for signals.
         with suppress(ValueError):
-            if signal.getsignal(number) is signal.SIG_DFL:
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
                 before[number] = signal.signal(number, told)
     try:
         yield
-    except KeyboardInterrupt as error:
+    except BaseException as error:
+        # A library through which an interruption passes may make an error of its own of it.
+        if not (heard or isinstance(error, KeyboardInterrupt)):
+            raise
         say(f"interrupted; {then}" if then else "interrupted", error=True)
-        raise SystemExit(128 + (error.number if isinstance(error, _Told) else signal.SIGINT)) from None
+        raise SystemExit(128 + (heard[0] if heard else signal.SIGINT)) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -99,9 +99,9 @@ def main() -> None:
                 said = f"{os.fsdecode(error.filename)}: {error.strerror or error}"
             say(f"error: {said}", error=True)
             sys.exit(2)
-        except KeyboardInterrupt:
-            # A second one, while the first one was being obeyed.
-            sys.exit(128 + signal.SIGINT)
+        except KeyboardInterrupt as error:
+            # A second one, while the first one was being obeyed (`interruptible`).
+            sys.exit(128 + (error.args[0] if error.args else signal.SIGINT))
         except MemoryError:
             say("error: there is not enough memory for this", error=True)
             sys.exit(2)
