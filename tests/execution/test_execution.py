@@ -318,6 +318,16 @@ def test_a_result_behind_a_link_is_one_and_stays_when_it_is_made_again(tmp_path:
     assert [(tmp_path / name / "text").read_text() for name in ("elsewhere", "run/data/a")] == ["a", "c"]
 
 
+def test_an_empty_folder_makes_way_for_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = RunFolder(tmp_path)
+    for name in ("report.md", ".files.json"):
+        (tmp_path / name).mkdir()
+    assert folder.write("report.md", b"new")
+    assert (tmp_path / "report.md").read_bytes() == b"new"
+    assert folder.is_written("report.md")
+    assert capsys.readouterr().err == ""
+
+
 def test_files_that_no_run_wrote_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = RunFolder(tmp_path)
     (tmp_path / "recipe.yaml").write_text("mine")

@@ -276,7 +276,10 @@ class RunFolder:
         partial.parent.mkdir(parents=True, exist_ok=True)
         try:
             write_synced(partial, content)
-            partial.replace(self.path / name)
+            if (place := self.path / name).is_dir() and not place.is_symlink():
+                # An empty one: any other was set aside.
+                place.rmdir()
+            partial.replace(place)
         finally:
             remove(partial)
 
