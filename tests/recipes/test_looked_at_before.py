@@ -1,5 +1,6 @@
 """What a run would refuse after it has begun, `validate` refuses at once."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,14 @@ from adamergex.pipeline.run import finish, planned_run
 from adamergex.progress import Silent
 from adamergex.recipes import loading
 from adamergex.recipes.preflight import check
+
+TASK = {
+    "prompt": "{text}:",
+    "answer": "label",
+    "choices": {"pos": "yes", "neg": "no"},
+    "train": "data/train.{language}.jsonl",
+    "test": "data/test.{language}.jsonl",
+}
 
 
 def problems(path: Path) -> list[str]:
@@ -64,6 +73,10 @@ def test_a_base_model_in_a_folder_is_seen_from_the_recipes(
         ({"target_modules": ["nope"]}, "adapter.target_modules: nope matches no module of "),
         ({"rank_pattern": {"nope": 3}}, "adapter.rank_pattern: 'nope' matches no module of "),
         ({"structure": "ia3", "target_modules": ["nope"]}, "adapter.target_modules: nope matches no module of "),
+        (
+            {"structure": "ia3", "target_modules": ["q_proj"], "feedforward_modules": ["down_proj"]},
+            "adapter.feedforward_modules: down_proj is not one of adapter.target_modules, q_proj; list it there, too",
+        ),
     ],
 )
 def test_adapters_are_on_modules_that_there_are(
@@ -71,6 +84,66 @@ def test_adapters_are_on_modules_that_there_are(
 ) -> None:
     [line] = problems(own_data(adapter=adapter))
     assert line.startswith(said)
+
+
+def test_a_model_without_code_of_its_own_is_looked_at_where_code_may_run(own_data: Callable[..., Path]) -> None:
+    path = own_data(trust_remote_code=True, adapter={"target_modules": ["nope"]})
+    reference = {"corpus": "data/text.{language}.txt", "tokens": 128, "window": 2000}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"reference": reference}))
+    assert [line.partition(" matches")[0] for line in problems(path)] == [
+        "adapter.target_modules: nope",
+        "reference.tokens is 128, less than one window of 1999; raise it or lower reference.window",
+    ]
+
+
+def test_inputs_that_answers_are_calibrated_on_are_looked_at(own_data: Callable[..., Path]) -> None:
+    path = own_data(task=TASK | {"dev": "data/dev.{language}.jsonl"})
+    # Without dev items of the target language there is nothing to look at.
+    assert check(loading.load(str(path)), path.parent).warnings == []
+    dev = path.parent / "data/dev.es.jsonl"
+    dev.write_text("{")
+    assert [line.partition(": ")[0] for line in problems(path)] == [f"{dev}:1"]
+    # No label of theirs is looked at.
+    dev.write_text('{"text": "neither"}\n')
+    assert check(loading.load(str(path)), path.parent).warnings == []
+
+
+def test_a_benchmark_has_the_inputs_that_answers_are_calibrated_on(own_data: Callable[..., Path]) -> None:
+    path = own_data(task={"benchmark": "sib200", "data": "data"}, evaluate={"methods": ["source-adapter"]})
+    for code in ("eng_Latn", "spa_Latn"):
+        (path.parent / "data" / code).mkdir()
+        for split in ("train", "test"):
+            rows = [f"{n}\t{topic}\t{split} {n}" for n, topic in enumerate(("travel", "sports", "travel", "sports"))]
+            content = "\n".join(["index_id\tcategory\ttext", *rows])
+            (path.parent / f"data/{code}/{split}.tsv").write_text(content)
+    assert problems(path) == [
+        f"{path.parent}/data: holds no spa_Latn/dev.tsv and no data/annotated/spa_Latn/dev.tsv; put the authors' file there"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        # A byte is a token, and <bos> and <eos> stand around it: `train 0 good: yes` and `test 0 bueno: yes` are 17 bytes each.
+        ({"train": {"max_length": 10}}, []),
+        ({"train": {"max_length": 8}, "task": {"prompt": "Text: {text}:"}}, ["train.en.jsonl:1", "test.es.jsonl:1"]),
+        ({"adapter": {"structure": "prefix", "virtual_tokens": 1020}}, ["train.en.jsonl:1", "test.es.jsonl:1"]),
+        ({"evaluate": {"methods": ["few-shot"], "shots": 6}, "train": {"max_length": 100}}, ["test.es.jsonl:1"]),
+        ({"evaluate": {"methods": ["xlt"]}, "train": {"max_length": 300}}, ["test.es.jsonl:1"]),
+        ({"task": {"choices": None}, "evaluate": {"methods": ["base"], "max_new_tokens": 1023}}, ["test.es.jsonl:1"]),
+    ],
+)
+def test_what_is_too_long_to_be_read_is_found_before(
+    changes: dict[str, Any], said: list[str], own_data: Callable[..., Path]
+) -> None:
+    task = TASK | changes.pop("task", {})
+    path = own_data(task=task, **{"evaluate": {"methods": ["source-adapter"]}} | changes)
+    if not said:
+        check(loading.load(str(path)), path.parent)
+        return
+    found = [line.removeprefix("data/").partition(": ") for line in problems(path)]
+    assert [place for place, _, _ in found] == said
+    assert all("even without the text of its longest column" in why for _, _, why in found)
 
 
 def test_several_problems_are_said_at_once(own_data: Callable[..., Path]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from adamergex.data.settings import Source
 from adamergex.recipes import loading
-from adamergex.recipes.preflight import task_sources
+from adamergex.recipes.looked_at import task_sources
 from adamergex.recipes.sources_read import told
 
 

@@ -49,3 +49,12 @@ def test_a_tokenizer_that_loads_and_encodes_nothing_is_refused(tiny_model: Path,
     (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"model_max_length": ["x"]}))
     with pytest.raises(ModelError, match="its tokenizer does not load: '>' not supported between instances of"):
         load_tokenizer(checkpoints.resolve(str(folder)))
+
+
+def test_a_tokenizer_that_panics_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    tokenizer = json.loads((folder / "tokenizer.json").read_bytes())
+    tokenizer["post_processor"]["special_tokens"] = {}
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(ModelError, match="its tokenizer does not load: no entry found for key$"):
+        load_tokenizer(checkpoints.resolve(str(folder)))

@@ -114,7 +114,8 @@ def validate(
     """Check a recipe and the data it names, and say all that is wrong."""
     from adamergex.recipes.chats import HINT, may_chat
     from adamergex.recipes.loading import folder_of
-    from adamergex.recipes.preflight import check, task_sources
+    from adamergex.recipes.looked_at import task_sources
+    from adamergex.recipes.preflight import check
     from adamergex.recipes.sources_read import told
     from adamergex.storage.checkpoints import seen_from
 

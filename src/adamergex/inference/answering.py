@@ -4,8 +4,8 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 
 from adamergex.inference.journal import Journal
-from adamergex.inference.predict import NEW_TOKENS, Prediction, PredictionRequest, predict
-from adamergex.inference.settings import Evaluate
+from adamergex.inference.predict import Prediction, PredictionRequest, predict
+from adamergex.inference.settings import NEW_TOKENS, Evaluate
 from adamergex.models.encode import fitted
 from adamergex.models.families import PromptReader
 from adamergex.models.resident import ResidentModel

@@ -16,9 +16,6 @@ from adamergex.scoring.scorers import read_answer, score_completion
 from adamergex.tasks.items import Item
 from adamergex.tasks.task import AnswerKind
 
-# How long a written answer may be, in tokens: a line; a few steps of reasoning; a headline or a sentence.
-NEW_TOKENS: dict[AnswerKind, int] = {"choice": 0, "text": 32, "extraction": 32, "number": 320, "generation": 64}
-
 
 @dataclass(frozen=True)
 class PredictionRequest:

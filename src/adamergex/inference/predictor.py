@@ -14,7 +14,8 @@ from adamergex.adapters import adapter as adapters
 from adamergex.errors import DataError, ModelError, RecipeError
 from adamergex.inference import delivered, usage
 from adamergex.inference.journal import Journal
-from adamergex.inference.predict import NEW_TOKENS, Prediction, PredictionRequest, predict
+from adamergex.inference.predict import Prediction, PredictionRequest, predict
+from adamergex.inference.settings import NEW_TOKENS
 from adamergex.models import chat
 from adamergex.models.adapter_settings import Lora
 from adamergex.models.device import device as torch_device

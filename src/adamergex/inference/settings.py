@@ -9,6 +9,10 @@ from adamergex.inference.systems import NAMES, Name
 from adamergex.merging.methods import METHODS, AnyMethod, Method, given
 from adamergex.scoring.calibration import FEWEST, GUESSED, GUESSED_AGAIN
 from adamergex.storage.yaml_model import Section
+from adamergex.tasks.task import AnswerKind
+
+# How long a written answer may be, in tokens: a line; a few steps of reasoning; a headline or a sentence.
+NEW_TOKENS: dict[AnswerKind, int] = {"choice": 0, "text": 32, "extraction": 32, "number": 320, "generation": 64}
 
 
 class Calibration(Section):

@@ -267,7 +267,13 @@ def _ia3_modules(settings: IA3, model: torch.nn.Module, name: str) -> tuple[list
     if settings.target_modules is not None:
         targets = _present(settings.target_modules, model, name)
         if settings.feedforward_modules is not None:
-            return targets, _present(settings.feedforward_modules, model, name)
+            scaled_before = _present(settings.feedforward_modules, model, name)
+            if more := sorted(set(scaled_before) - set(targets)):
+                raise ModelError(
+                    f"adapter.feedforward_modules: {more[0]} is not one of adapter.target_modules, {', '.join(targets)}; "
+                    "list it there, too"
+                )
+            return targets, scaled_before
         return targets, [t for t in targets if any(m == t or m.endswith(f".{t}") for m in second)]
     attention = next((group for group in _KEYS_AND_VALUES if all(map(ending_in, group))), None)
     if attention is None or not second:

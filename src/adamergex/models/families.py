@@ -139,7 +139,10 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
         )
         # Settings of another kind load, and end the first text.
         tokenizer("a")
-    except Exception as error:  # transformers passes on all kinds of errors
+    except BaseException as error:  # transformers passes on all kinds of errors
+        # A panic of what is written in Rust is no Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise does_not_load(checkpoint, "its tokenizer does not load", error) from error
     if end_of_sequence(tokenizer) is None:
         raise ModelError(
@@ -172,6 +175,11 @@ def has_its_code(checkpoint: Checkpoint) -> bool:
     named = auto_map(checkpoint.folder).get("config.json", [])
     own = {name.partition(".")[0] for name in named if "--" not in name}
     return all((checkpoint.folder / f"{module}.py").is_file() for module in own)
+
+
+def runs_code(checkpoint: Checkpoint) -> bool:
+    """Whether loading a checkpoint may run Python code that comes with it: that is permitted, and its files name some."""
+    return checkpoint.trust_remote_code and bool(auto_map(checkpoint.folder))
 
 
 def refuse_quantization(quantization: str | None) -> None:
@@ -222,7 +230,7 @@ def greedy(config: Any, ends: Sequence[int], pad: int) -> Any:
     )
 
 
-def does_not_load(checkpoint: Checkpoint, what: str, error: Exception) -> ModelError:
+def does_not_load(checkpoint: Checkpoint, what: str, error: BaseException) -> ModelError:
     """The error for a base model or tokenizer that does not load, by the library's; with how to allow code that it needs.
 
     Args:
@@ -241,6 +249,6 @@ def does_not_load(checkpoint: Checkpoint, what: str, error: Exception) -> ModelE
     return ModelError(f"base_model {checkpoint.name}: {what}: {reason}")
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """An error of a library in one line."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -27,9 +27,7 @@ def sources(recipe: Recipe, folder: Path) -> Iterator[Wanted]:
             yield Wanted(task.examples, language, True, folder)
     for language in recipe.targets:
         for source in recipe.inputs:
-            # A benchmark that has a language has it in all splits; files may hold dev items of the source language alone.
-            needed = source is task.unlabelled or source.benchmark is not None
-            yield Wanted(source, language, True, folder, needed)
+            yield Wanted(source, language, True, folder, recipe.is_needed(source))
         if recipe.refined_inputs is not None:
             yield Wanted(recipe.refined_inputs, language, True, folder)
         if recipe.refine is not None and recipe.refine.labelled is not None:

@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 from adamergex.data import corpus, sources
 from adamergex.data.settings import Source
 from adamergex.errors import DataError
-from adamergex.models.families import family, load_tokenizer
+from adamergex.models.families import family, load_tokenizer, runs_code
 from adamergex.recipes.recipe import Recipe
 from adamergex.storage.checkpoints import Checkpoint
 
@@ -38,7 +38,7 @@ def check(recipe: Recipe, source: Source, folder: Path, language: str, model: Ch
             return
     if not characters:
         raise DataError(f"corpus of {language}: holds no text")
-    if model is not None and _has_tokenizer(model):
+    if model is not None and has_tokenizer(model):
         from adamergex.training.corpus_request import request
 
         tokenizer = load_tokenizer(model)
@@ -55,6 +55,6 @@ def check(recipe: Recipe, source: Source, folder: Path, language: str, model: Ch
         )
 
 
-def _has_tokenizer(model: Checkpoint) -> bool:
+def has_tokenizer(model: Checkpoint) -> bool:
     """Whether the tokenizer is here, and loads without code that comes with it: nothing of that runs for a look."""
-    return not model.trust_remote_code and any((model.folder / name).is_file() for name in _TOKENIZERS)
+    return not runs_code(model) and any((model.folder / name).is_file() for name in _TOKENIZERS)

@@ -199,6 +199,11 @@ class RecipeFields(Section):
         learned = None if self.refine is None else self.refine.inputs
         return [source for source in (dev, self.task.unlabelled, learned) if source is not None and self.calibrates]
 
+    def is_needed(self, inputs: Source) -> bool:
+        """Whether one of `inputs` must be there in every target language; of the others the first that is there is taken."""
+        # A benchmark that has a language has it in all splits; files may hold dev items of the source language alone.
+        return inputs is self.task.unlabelled or inputs.benchmark is not None
+
     @property
     def systems(self) -> list[str]:
         """The rows of the table: those that are asked for, and what is refined, before the ceiling."""

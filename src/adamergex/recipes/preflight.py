@@ -16,8 +16,9 @@ from adamergex.models.families import (
     has_its_code,
     refuse_code,
     refuse_quantization,
+    runs_code,
 )
-from adamergex.recipes import budgets, cautions, chats, encoders, overlaps, taken_adapters
+from adamergex.recipes import budgets, cautions, chats, encoders, lengths, looked_at, overlaps, taken_adapters
 from adamergex.recipes.recipe import Recipe, each_once
 from adamergex.storage import checkpoints
 from adamergex.tasks import loading
@@ -99,7 +100,7 @@ def _look(recipe: Recipe, folder: Path, once: _Once, problems: list[str]) -> Loo
         }
         attempt(partial(refuse_unequal, counts))
     if recipe.scored is not None and not problems:
-        for look in overlaps.looks(recipe, read, _seen(recipe), _unlabelled(recipe)):
+        for look in overlaps.looks(recipe, read, _seen(recipe), looked_at.unlabelled(recipe)):
             attempt(look)
     unseen: list[str] = []
     name = checkpoints.seen_from(folder, recipe.base_model)
@@ -113,6 +114,11 @@ def _look(recipe: Recipe, folder: Path, once: _Once, problems: list[str]) -> Loo
         attempt(lambda: _look_for_modules(recipe, model))
         asked = [item for found in read.values() for item in found]
         attempt(lambda: problems.extend(chats.of_recipe(recipe, model, asked)))
+    fits: list[Callable[[], object]] = []
+    if model is not None and not problems and budgets.has_tokenizer(model):
+        attempt(lambda: fits.extend(lengths.looks(recipe, read, model)))
+        for fit in fits:
+            attempt(fit)
     for language in recipe.trained_languages if recipe.reference.task is None else ():
         source = recipe.reference_source(language)
         if not source.dataset:
@@ -142,9 +148,9 @@ def _read(
         found = once(("items", *key), lambda: read_items(task, source, folder, language, scored, labelled))
         read.setdefault((source.model_dump_json(), language), found)
 
-    for task, source, language in task_sources(recipe):
+    for task, source, language in looked_at.task_sources(recipe):
         attempt(partial(look_at, task, source, language))
-    for source, language in _unlabelled(recipe):
+    for source, language in [*looked_at.unlabelled(recipe), *looked_at.calibrated_on(recipe, folder)]:
         attempt(partial(look_at, recipe.task, source, language, False))
     return read
 
@@ -152,7 +158,7 @@ def _read(
 def _warnings(recipe: Recipe, read: overlaps.Read, model: checkpoints.Checkpoint | None) -> list[str]:
     """What is odd about the items that were read, by source and language."""
     splits: dict[tuple[str, str], tuple[Task, cautions.Split]] = {}
-    for task, source, language in task_sources(recipe):
+    for task, source, language in looked_at.task_sources(recipe):
         key = (source.model_dump_json(), language)
         if key not in read:
             continue
@@ -197,7 +203,7 @@ def _look_for_modules(recipe: Recipe, model: checkpoints.Checkpoint) -> None:
         getattr(recipe.adapter, key, None) not in (None, {}, "all-linear") for key in _MODULES
     )
     # Code that comes with a model is not run for a look.
-    if named and not model.trust_remote_code:
+    if named and not runs_code(model):
         # What needs code that may not run is said once.
         refuse_code(model)
         from adamergex.models.expected import expected
@@ -252,40 +258,10 @@ def unsplittable(recipe: Recipe) -> list[str]:
     return problems
 
 
-def task_sources(recipe: Recipe) -> list[tuple[Task, Source, str]]:
-    """The labelled sources that a recipe reads, with their task and language."""
-    task, labelled = recipe.task, recipe.reference.task
-    sources_in_use = [(task, task.train, recipe.source)]
-    trained = [recipe.source, *(recipe.targets if recipe.ceiling else ())]
-    if recipe.train.early_stopping and task.dev:
-        sources_in_use += [(task, task.dev, language) for language in trained]
-    for language in recipe.targets:
-        if recipe.scored:
-            sources_in_use.append((task, recipe.scored, language))
-        if recipe.ceiling:
-            sources_in_use.append((task, task.train, language))
-    if recipe.scored and task.examples and "few-shot" in recipe.evaluate.methods:
-        sources_in_use += [(task, task.examples, language) for language in recipe.targets]
-    for language in recipe.targets:
-        sources_in_use += [(task, task.dev, code) for code in recipe.choosing(language) if task.dev]
-        if recipe.refine is not None and recipe.refine.labelled is not None:
-            sources_in_use.append((task, recipe.refine.labelled, language))
-    if labelled is not None:
-        sources_in_use += [(labelled, labelled.train, language) for language in recipe.trained_languages]
-    return sources_in_use
-
-
-def _unlabelled(recipe: Recipe) -> list[tuple[Source, str]]:
-    """Sources of inputs whose labels are not looked at, none of which may be scored."""
-    some = [recipe.task.unlabelled if recipe.calibrates else None, recipe.refined_inputs]
-    found = {source.model_dump_json(): source for source in some if source is not None}
-    return [(source, language) for source in found.values() for language in recipe.targets]
-
-
 def _seen(recipe: Recipe) -> list[tuple[str, Source, str]]:
     """What models see with its answers before they are scored: what it is called, its source, its language."""
     return [
         (_called(recipe, source)[0], source, language)
-        for _, source, language in task_sources(recipe)
+        for _, source, language in looked_at.task_sources(recipe)
         if source is not recipe.scored
     ]
