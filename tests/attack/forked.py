@@ -44,13 +44,18 @@ def started(
         before: called in the process before.
         stdin: its standard input.
     """
+    return beside(lambda: called(arguments, folder, shown, before, stdin))
+
+
+def beside(work: Callable[[], int | None]) -> int:
+    """Begin what a process of its own does, and return its number; it ends with what `work` returns."""
     warm()
     child = os.fork()
     if child:
         return child
     status = 1
     try:
-        status = _called(arguments, folder, shown, before, stdin)
+        status = work() or 0
     except KeyboardInterrupt:
         # As the interpreter ends where one comes after all else.
         status = 128 + signal.SIGINT
@@ -61,8 +66,10 @@ def started(
         os._exit(status)
 
 
-def _called(arguments: Sequence[str], folder: Path, shown: Path, before: Callable[[], object], stdin: bytes) -> int:
-    """The exit status of a command in this process, whose streams are no longer pytest's."""
+def called(
+    arguments: Sequence[str], folder: Path, shown: Path, before: Callable[[], object] = lambda: None, stdin: bytes = b""
+) -> int:
+    """The exit status of a command in this process, whose streams are no longer pytest's; see `started`."""
     status = 1
     try:
         os.chdir(folder)
@@ -71,11 +78,14 @@ def _called(arguments: Sequence[str], folder: Path, shown: Path, before: Callabl
             os.dup2(output, number)
         read, write = os.pipe()
         os.write(write, stdin)
-        os.close(write)
         os.dup2(read, 0)
+        for number in (output, read, write):
+            os.close(number)
         # Not pytest's.
         sys.stdin = os.fdopen(0, "r", closefd=False)
         sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
+        # As in a process of its own, so that they are what `standard_streams` looks after.
+        vars(sys).update(__stdout__=sys.stdout, __stderr__=sys.stderr)
         sys.argv = ["adamergex", *arguments]
         before()
         main.main()
@@ -101,7 +111,14 @@ def forked(command: str, folder: Path, shown: Path, before: Callable[[], object]
     return ended(started(command.split(), folder, shown, before))
 
 
-def run(arguments: Sequence[str], folder: Path, shown: Path, seconds: int, stdin: bytes = b"") -> tuple[int, float]:
+def run(
+    arguments: Sequence[str],
+    folder: Path,
+    shown: Path,
+    seconds: int,
+    stdin: bytes = b"",
+    before: Callable[[], object] = lambda: None,
+) -> tuple[int, float]:
     """The exit status of a command, or minus the signal that ended it; and the seconds that it computed.
 
     Args:
@@ -110,12 +127,14 @@ def run(arguments: Sequence[str], folder: Path, shown: Path, seconds: int, stdin
         shown: where its output and its errors are written.
         seconds: after which it is killed, with status -14.
         stdin: its standard input.
+        before: called in the process before.
     """
 
     def limits() -> None:
         signal.alarm(seconds)
         # A file of any size is read in parts, or not at all.
         resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY, MOST_MEMORY))
+        before()
 
     shown.unlink(missing_ok=True)
     _, status, used = os.wait4(started(arguments, folder, shown, limits, stdin), 0)

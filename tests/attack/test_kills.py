@@ -267,7 +267,8 @@ def test_files_that_may_not_grow(name: str, prepared: Callable[[str], Case], tmp
     largest = max(map(len, case.expected.values()))
     for number in range(times := count(2)):
         folder = case.in_copy(tmp_path / f"work {number}")
-        most, shown = round(largest * (number + 1) / (times + 1)), tmp_path / f"shown {number}"
+        # What is said is written to a file, too.
+        most, shown = max(4096, round(largest * (number + 1) / (times + 1))), tmp_path / f"shown {number}"
         status = forked(
             case.command,
             folder,

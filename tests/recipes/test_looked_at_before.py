@@ -146,6 +146,16 @@ def test_what_is_too_long_to_be_read_is_found_before(
     assert all("even without the text of its longest column" in why for _, _, why in found)
 
 
+@pytest.mark.parametrize("merge", [{"modules": {"nope": 1}}, {"layers": {"2": 1}}])
+def test_a_scale_is_of_modules_that_are_merged(merge: dict[str, Any], own_data: Callable[..., Path]) -> None:
+    [line] = problems(own_data(merge={"scale": {"default": 0.5} | merge}))
+    what = next(iter(merge)).replace("modules", "nope").replace("layers", "layer 2")
+    assert line == (
+        f"merging for es: the scale of {what} fits no module, or none that an earlier pattern leaves; they are named like "
+        "model.layers.0.self_attn.q_proj"
+    )
+
+
 def test_several_problems_are_said_at_once(own_data: Callable[..., Path]) -> None:
     path = own_data(base_model="a/b/c")
     for name in ("test.es.jsonl", "text.es.txt"):

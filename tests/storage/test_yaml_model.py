@@ -69,3 +69,13 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / ("x" * 300 + ".yaml"), tmp_path / "absent.yaml"):
         with pytest.raises(RecipeError, match="cannot be read: "):
             yaml_model.read(path)
+
+
+@pytest.mark.parametrize("text", ['{"a": "x\\ud800"}', '{"\\ud800": 1}', '!!str "\\ud800"', '{"a": ["\\udfff"]}'])
+def test_half_a_character_is_refused(text: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        yaml_model.check(Section, text, "it")
+    half = "'\\udfff'" if "udfff" in text else "'\\ud800'"
+    assert caught.value.problems == [
+        f"it: half a character, {half}; expected text, numbers, lists, and keys with values"
+    ]

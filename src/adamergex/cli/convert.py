@@ -11,9 +11,14 @@ from adamergex.terminal import say
 
 def convert(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A PEFT folder with adapter_model.bin, or shards.", show_default=False)
+        Path,
+        typer.Argument(
+            readable=False, metavar="DIR", help="A PEFT folder with adapter_model.bin, or shards.", show_default=False
+        ),
     ],
-    output: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option(readable=False, metavar="DIR", help="The folder to write.", show_default=False)
+    ],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an adapter that is there.")] = False,
 ) -> None:
     """Write an adapter's weights as safetensors; of a pickle tensors alone are read, and no code is run.

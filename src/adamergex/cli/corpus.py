@@ -33,7 +33,7 @@ def corpus(
     ],
     language: Annotated[str, typer.Option(metavar="CODE", help="The language of the text, such as sw.")],
     tokenizer: Annotated[str, typer.Option(metavar="MODEL", help="The base model whose tokenizer cuts the text.")],
-    output: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write.")],
+    output: Annotated[Path, typer.Option(readable=False, metavar="DIR", help="The folder to write.")],
     tokens: Annotated[int | None, typer.Option(metavar="N", help="The budget, in tokens; or")] = None,
     characters: Annotated[int | None, typer.Option(metavar="N", help="the budget, in characters.")] = None,
     window: Annotated[int, typer.Option(metavar="N", min=8, help="Tokens in a window.")] = 512,

@@ -21,7 +21,9 @@ def evaluate(
         ),
     ],
     language: Annotated[list[str], typer.Option(metavar="CODE", help="A language, such as sw.", show_default=False)],
-    output: Annotated[Path, typer.Option(metavar="DIR", help="The folder for results.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option(readable=False, metavar="DIR", help="The folder for results.", show_default=False)
+    ],
     adapter: Annotated[
         list[str] | None,
         typer.Option(
@@ -38,7 +40,8 @@ def evaluate(
         typer.Option(metavar="NAME", help="What others are compared with.  [default: the first adapter, or base]"),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="A benchmark's files, in its authors' format; else the hub.")
+        Path | None,
+        typer.Option(readable=False, metavar="DIR", help="A benchmark's files, in its authors' format; else the hub."),
     ] = None,
     prompts: Annotated[
         str, typer.Option(metavar="WHICH", help="Of a benchmark: english, target or paper.")
@@ -75,7 +78,7 @@ def evaluate(
         str | None, typer.Option(metavar="TASK,…", help="Tasks of lm-evaluation-harness, measured as well.")
     ] = None,
     harness_folder: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where task files of your own for it lie.")
+        Path | None, typer.Option(readable=False, metavar="DIR", help="Where task files of your own for it lie.")
     ] = None,
     backend: Annotated[str, typer.Option(metavar="NAME", help="What computes: transformers or vllm.")] = "transformers",
     vllm: Annotated[

@@ -23,7 +23,9 @@ def fuse(
     adapter: Annotated[
         str, typer.Argument(metavar="RUN|ADAPTER", help=f"The folder of a run, or {ADAPTER}.", show_default=False)
     ],
-    output: Annotated[Path, typer.Option(metavar="DIR", help="The folder of the whole model.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option(readable=False, metavar="DIR", help="The folder of the whole model.", show_default=False)
+    ],
     language: Annotated[
         str | None, typer.Option(metavar="CODE", help="Of the adapter; needed where a run has several.")
     ] = None,

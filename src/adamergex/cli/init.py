@@ -37,10 +37,13 @@ def init(
     ] = _WIKIPEDIA,
     inputs: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Rows in the target language, without labels.", show_default=False),
+        typer.Option(
+            readable=False, metavar="FILE", help="Rows in the target language, without labels.", show_default=False
+        ),
     ] = None,
     test: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Labelled rows in the target language.", show_default=False)
+        Path | None,
+        typer.Option(readable=False, metavar="FILE", help="Labelled rows in the target language.", show_default=False),
     ] = None,
     source: Annotated[
         str | None,
@@ -61,7 +64,9 @@ def init(
     encoding: Annotated[
         str | None, typer.Option(metavar="NAME", help="Of FILE, where it is not found rightly.", show_default=False)
     ] = None,
-    output: Annotated[Path, typer.Option(metavar="FILE", help="The recipe to write.")] = Path("recipe.yaml"),
+    output: Annotated[Path, typer.Option(readable=False, metavar="FILE", help="The recipe to write.")] = Path(
+        "recipe.yaml"
+    ),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a recipe that is there.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Ask nothing; take what is likeliest.")] = False,
 ) -> None:

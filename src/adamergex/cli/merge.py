@@ -75,7 +75,7 @@ def merge(
     scale: Annotated[
         str | None, typer.Option(metavar="T", help="t; 0 gives the task adapter. 0.2,0.8 is a curve over the layers.")
     ] = None,
-    output: Annotated[Path | None, typer.Option(metavar="DIR", help="The merged folder.")] = None,
+    output: Annotated[Path | None, typer.Option(readable=False, metavar="DIR", help="The merged folder.")] = None,
     scale_for: Annotated[
         list[str] | None,
         typer.Option(metavar="PATTERN=T", help="t for modules whose name ends so, such as 'layers.[0-5].*=0'."),
@@ -87,7 +87,8 @@ def merge(
         bool, typer.Option("--exact", help="LoRA: the whole sum, of the sum of the ranks, as --rank exact.")
     ] = False,
     plan: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A plan as YAML; other options go before what it says.")
+        Path | None,
+        typer.Option(readable=False, metavar="FILE", help="A plan as YAML; other options go before what it says."),
     ] = None,
     language: Annotated[
         str | None, typer.Option(metavar="CODE", help="The target language, for the model card.")

@@ -9,7 +9,9 @@ from adamergex.terminal import say
 
 
 def publish(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.", show_default=False)],
+    run: Annotated[
+        Path, typer.Argument(readable=False, metavar="RUN", help="The folder of a finished run.", show_default=False)
+    ],
     to: Annotated[str, typer.Option("--to", metavar="USER/NAME", help="The repository.", show_default=False)],
     language: Annotated[
         str | None,

@@ -32,7 +32,7 @@ def recipes(context: typer.Context) -> None:
 @recipes_app.command("copy")
 def copy_recipe(
     name: Annotated[str, typer.Argument(help="The shipped recipe.", show_default=False)],
-    destination: Annotated[Path, typer.Argument(help="A file or a folder.")] = Path(),
+    destination: Annotated[Path, typer.Argument(readable=False, help="A file or a folder.")] = Path(),
 ) -> None:
     """Write a shipped recipe to a file of your own, to edit it."""
     from adamergex.recipes.loading import copy

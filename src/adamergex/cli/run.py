@@ -24,7 +24,9 @@ Overrides = Annotated[
 ]
 TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="The same as --set trust_remote_code=true.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document, problems included.")]
-Output = Annotated[Path | None, typer.Option(help="The run folder.  [default: runs/NAME]", show_default=False)]
+Output = Annotated[
+    Path | None, typer.Option(readable=False, help="The run folder.  [default: runs/NAME]", show_default=False)
+]
 
 
 def _load(recipe: str, overrides: list[str] | None, trust_remote_code: bool) -> "Recipe":

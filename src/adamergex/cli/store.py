@@ -62,7 +62,12 @@ def prune(
     store: Place,
     keep_used_by: Annotated[
         list[Path],
-        typer.Option(metavar="RUN", help="A run's folder, whose stages stay; may be repeated.", show_default=False),
+        typer.Option(
+            readable=False,
+            metavar="RUN",
+            help="A run's folder, whose stages stay; may be repeated.",
+            show_default=False,
+        ),
     ],
     yes: Annotated[bool, typer.Option("--yes", help="Remove them; otherwise it is only said what would go.")] = False,
 ) -> None:

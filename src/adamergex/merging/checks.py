@@ -43,7 +43,18 @@ def unfit(method: MergeMethod, adapters: Mapping[str, Adapter]) -> list[str]:
         problems.append(
             f"{', '.join(wide)} is stored in float64, and the result in float32 loses of it; say so with dtype"
         )
-    return problems
+    modules = scaled_modules(adapters[TASK])
+    return problems + [
+        f"the scale of {what} fits no module, or none that an earlier pattern leaves; they are named like {modules[0]}"
+        for what in method.scale.unused(modules)
+    ]
+
+
+def scaled_modules(adapter: Adapter) -> list[str]:
+    """The names that a scale may be given for: modules, and for prompts `layers.N.key` and `layers.N.value`."""
+    schema = adapter.schema
+    names = {module for tensor, module in schema.modules().items() if tensor not in schema.prompts}
+    return sorted(names) + list(adapter.prompts())
 
 
 def warnings(method: MergeMethod, adapters: Mapping[str, Adapter], rank: int | None) -> list[str]:
@@ -74,13 +85,6 @@ def warnings(method: MergeMethod, adapters: Mapping[str, Adapter], rank: int | N
     if rank is not None and method.wanted_rank is not None and method.wanted_rank > rank:
         lines.append(f"rank {method.wanted_rank} is more than the result can have: {rank} is all of it")
     return lines
-
-
-def unused(what: str, modules: list[str]) -> str:
-    """The message for a pattern or a layer of the scale that matches no module."""
-    return (
-        f"the scale of {what} fits no module, or none that an earlier pattern leaves; they are named like {modules[0]}"
-    )
 
 
 def _unequal(adapters: Mapping[str, Adapter]) -> list[str]:

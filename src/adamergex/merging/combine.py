@@ -14,6 +14,7 @@ from adamergex.adapters.module_names import depths
 from adamergex.adapters.tensor_file import Spec
 from adamergex.errors import MergeError
 from adamergex.merging.base_method import TASK, MergeMethod
+from adamergex.merging.checks import scaled_modules
 from adamergex.merging.lora_factors import LoraFactors
 from adamergex.merging.stats import MergeStats
 
@@ -33,17 +34,12 @@ class Combination:
         self._task = adapters[TASK]
         self._schema = self._task.schema
         self._dtype: torch.dtype = getattr(torch, method.dtype or "float32")
-        self._layers = depths(self.scaled_modules())
+        self._layers = depths(scaled_modules(self._task))
         self._weights: dict[str, dict[str, float]] = {}
         self.stats = MergeStats()
         self._lora = LoraFactors(adapters, method, self._dtype, self.weights, self.scale, self.stats)
         self.rank = self._lora.rank or None
         self.specs = {name: self._spec(name, spec) for name, spec in self._task.specs.items()}
-
-    def scaled_modules(self) -> list[str]:
-        """The names that a scale may be given for: modules, and for prompts `layers.N.key` and `layers.N.value`."""
-        names = {module for tensor, module in self._schema.modules().items() if tensor not in self._schema.prompts}
-        return sorted(names) + list(self._task.prompts())
 
     def pieces(self, name: str) -> Iterator[Tensor]:
         """One merged tensor, as one or several consecutive blocks of rows; each is valid until the next one is requested.

@@ -15,7 +15,7 @@ from adamergex.adapters.filling import filled
 from adamergex.adapters.peft_config import FOREIGN
 from adamergex.errors import MergeError
 from adamergex.merging.base_method import SOURCE, TARGET, TASK, MergeMethod
-from adamergex.merging.checks import unfit, unused, warnings
+from adamergex.merging.checks import unfit, warnings
 from adamergex.merging.combine import Combination
 from adamergex.merging.methods import settings as checked
 from adamergex.merging.scale import Scale
@@ -128,8 +128,6 @@ def _taken_for_one(adapters: dict[str, Adapter]) -> list[str]:
 def _merged(adapters: dict[str, Adapter], method: MergeMethod, known: list[str]) -> Merged:
     """The result, whose tensors are not computed yet, of adapters and settings that were checked."""
     task, combination = adapters[TASK], Combination(adapters, method)
-    if unmatched := method.scale.unused(combination.scaled_modules()):
-        raise MergeError("; ".join(unused(what, combination.scaled_modules()) for what in unmatched))
     merged = Merged(
         _config(task, combination.rank),
         Computed(combination.specs, combination.pieces),

@@ -17,6 +17,13 @@ def candidates(recipe: RecipeFields) -> list[AnyMethod]:
     return [settings(given(method_settings(recipe, method)) | {"scale": t}) for method, t in tried]
 
 
+def of_recipe(recipe: RecipeFields) -> list[AnyMethod]:
+    """All merges of a recipe: its own, those of the rows beside it, and those among which one is chosen."""
+    names = dict.fromkeys((recipe.merge.method, *recipe.evaluate.methods))
+    merges = [method_settings(recipe, name) for name in names if name in METHODS]
+    return merges + (candidates(recipe) if recipe.selection is not None else [])
+
+
 def method_settings(recipe: RecipeFields, name: str) -> AnyMethod:
     """The settings of a merging method in a recipe: of its own merge, or of a row beside it.
 

@@ -19,6 +19,7 @@ from adamergex.models.families import (
     runs_code,
 )
 from adamergex.recipes import budgets, cautions, chats, encoders, lengths, looked_at, overlaps, taken_adapters
+from adamergex.recipes.merges import of_recipe
 from adamergex.recipes.recipe import Recipe, each_once
 from adamergex.storage import checkpoints
 from adamergex.tasks import loading
@@ -111,7 +112,7 @@ def _look(recipe: Recipe, folder: Path, once: _Once, problems: list[str]) -> Loo
         attempt(lambda: refuse_code(model))
         attempt(lambda: problems.extend(unsuited(recipe, family(model), recipe.base_model)))
         attempt(lambda: encoders.without_new_head(recipe, model))
-        attempt(lambda: _look_for_modules(recipe, model))
+        attempt(lambda: problems.extend(_look_for_modules(recipe, model)))
         asked = [item for found in read.values() for item in found]
         attempt(lambda: problems.extend(chats.of_recipe(recipe, model, asked)))
     fits: list[Callable[[], object]] = []
@@ -197,18 +198,25 @@ def _look_for_device(recipe: Recipe) -> None:
         device(recipe.device)
 
 
-def _look_for_modules(recipe: Recipe, model: checkpoints.Checkpoint) -> None:
-    """Raises ModelError where the recipe's adapters are to be set on modules that the base model does not have."""
-    named = recipe.adapter.structure == "ia3" or any(
-        getattr(recipe.adapter, key, None) not in (None, {}, "all-linear") for key in _MODULES
-    )
-    # Code that comes with a model is not run for a look.
-    if named and not runs_code(model):
-        # What needs code that may not run is said once.
-        refuse_code(model)
-        from adamergex.models.expected import expected
+def _look_for_modules(recipe: Recipe, model: checkpoints.Checkpoint) -> list[str]:
+    """Where a recipe names modules: why what it sets on them cannot be merged, a line for each problem.
 
-        expected(model, recipe.adapter, KINDS[family(model)]["text"], recipe.task.outputs)
+    Raises:
+        ModelError: adapters are to be set on modules that the base model does not have.
+    """
+    scales = [method.scale for method in of_recipe(recipe)]
+    named = recipe.adapter.structure == "ia3" or any(scale.layers or scale.modules for scale in scales)
+    named |= any(getattr(recipe.adapter, key, None) not in (None, {}, "all-linear") for key in _MODULES)
+    # Code that comes with a model is not run for a look.
+    if not named or runs_code(model):
+        return []
+    # What needs code that may not run is said once.
+    refuse_code(model)
+    from adamergex.models.expected import expected
+
+    own = expected(model, recipe.adapter, KINDS[family(model)]["text"], recipe.task.outputs)
+    # Those that are taken are looked at with those that are trained.
+    return [] if recipe.given_adapters else taken_adapters.unmergeable(recipe, {}, own)
 
 
 def _misfits(recipe: Recipe, taken: taken_adapters.Taken, model: checkpoints.Checkpoint | None) -> list[str]:

@@ -10,10 +10,9 @@ from adamergex.adapters.location import Location, locate
 from adamergex.errors import AdaMergeXError, NetworkError
 from adamergex.merging.base_method import SOURCE, TARGET, TASK
 from adamergex.merging.checks import unfit as unfit_for
-from adamergex.merging.methods import METHODS
 from adamergex.models.adapter_settings import Lora
 from adamergex.models.families import KINDS, family
-from adamergex.recipes.merges import candidates, method_settings
+from adamergex.recipes.merges import of_recipe
 from adamergex.recipes.recipe import Recipe
 from adamergex.storage.checkpoints import Checkpoint
 from adamergex.storage.files import expanded
@@ -102,7 +101,7 @@ def unfit(recipe: Recipe, adapters: Mapping[str, Adapter], checkpoint: Checkpoin
         problems = differences({_OWN: own, **known}) + _heads(recipe, known, checkpoint)
     except AdaMergeXError as error:
         return [str(error)]
-    return problems or _unmergeable(recipe, known, own)
+    return problems or unmergeable(recipe, known, own)
 
 
 def _other_base(adapters: Mapping[str, Adapter], checkpoint: Checkpoint) -> list[str]:
@@ -147,12 +146,14 @@ def _heads(recipe: Recipe, adapters: Mapping[str, Adapter], checkpoint: Checkpoi
     return [f"adapters.task: its classification head does not fit the task's labels: expected {wanted}; got {found}"]
 
 
-def _unmergeable(recipe: Recipe, adapters: Mapping[str, Adapter], own: Adapter) -> list[str]:
-    """Why the recipe's methods cannot merge the adapters with those that are trained."""
-    methods = [
-        method_settings(recipe, name) for name in (recipe.merge.method, *recipe.evaluate.methods) if name in METHODS
-    ]
-    methods += candidates(recipe) if recipe.selection is not None else []
+def unmergeable(recipe: Recipe, adapters: Mapping[str, Adapter], own: Adapter) -> list[str]:
+    """Why the recipe's methods cannot merge adapters, a line for each problem.
+
+    Args:
+        recipe: of the run.
+        adapters: those that are taken.
+        own: one that is trained.
+    """
     problems = []
     for target in recipe.targets:
         roles = {
@@ -160,5 +161,7 @@ def _unmergeable(recipe: Recipe, adapters: Mapping[str, Adapter], own: Adapter) 
             TARGET: adapters.get(f"adapters.reference.{target}", own),
             SOURCE: adapters.get(f"adapters.reference.{recipe.source}", own),
         }
-        problems += [f"merging for {target}: {problem}" for method in methods for problem in unfit_for(method, roles)]
+        problems += [
+            f"merging for {target}: {problem}" for method in of_recipe(recipe) for problem in unfit_for(method, roles)
+        ]
     return list(dict.fromkeys(problems))

@@ -103,8 +103,11 @@ def write_synced(path: Path, content: bytes | memoryview) -> None:
 
 
 def sync(path: Path) -> None:
-    """Flush a file's content, or a folder's entries, to the disk (fsync)."""
-    handle = os.open(path, os.O_RDONLY)
+    """Flush a file's content, or a folder's entries, to the disk (fsync); where it may not be read, it is left to the system."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        return
     try:
         os.fsync(handle)
     finally:

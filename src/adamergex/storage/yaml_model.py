@@ -4,6 +4,7 @@ In YAML 1.2 the language code `no` is a string and `1e-4` a number.
 """
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
@@ -121,17 +122,25 @@ def _plain(value: Any, budget: list[int] | None = None) -> Any:
     if isinstance(value, dict):
         if odd := next((key for key in value if not isinstance(key, str | int | float | None)), None):
             raise TypeError(f"{_called(odd)} as a key")
-        return {key: _plain(item, budget) for key, item in value.items()}
+        return {_plain(key, budget): _plain(item, budget) for key, item in value.items()}
     if isinstance(value, list):
         return [_plain(item, budget) for item in value]
     if isinstance(value, TaggedScalar) and str(value.tag).endswith(":str"):
-        return str(value.value)
+        return _text(value.value)
     for kind in (bool, int, float, str):
         if isinstance(value, kind):
-            return kind(value)
+            return _text(value) if kind is str else kind(value)
     if value is not None:
         raise TypeError(_called(value))
     return None
+
+
+def _text(value: Any) -> str:
+    """A text. Raises TypeError where a character of it cannot be written."""
+    text = str(value)
+    if half := re.search("[\ud800-\udfff]", text):
+        raise TypeError(f"half a character, {half[0]!r}")
+    return text
 
 
 def _called(value: Any) -> str:
