@@ -89,6 +89,16 @@ def test_a_full_temporary_folder_is_one_line(
         main.main()
 
 
+def test_no_temporary_folder_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/nowhere"])
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(main, "app", tempfile.mkdtemp)
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    said = "error: no folder can be written for temporary files; set TMPDIR to one that can\n"
+    assert (ended.value.code, capsys.readouterr().err) == (2, said)
+
+
 def test_validate_reports_every_problem(own_data: Callable[..., Path]) -> None:
     path = own_data()
     assert "valid; en → es" in call("validate", str(path)).stdout

@@ -1,5 +1,6 @@
 """The command line. A user's mistake ends with one line for each problem and exit status 2."""
 
+import logging
 import os
 import signal
 import sys
@@ -85,6 +86,8 @@ def main() -> None:
     # It keeps a list of fonts, and the user's home is no place for it.
     os.environ.setdefault("MPLCONFIGDIR", str(cache_folder() / "matplotlib"))
     sys.argv[1:] = map(_at_home, sys.argv[1:])
+    # Where that cannot be written, it makes do with a temporary folder.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     with standard_streams():
         try:
             app()

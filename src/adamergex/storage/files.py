@@ -57,10 +57,13 @@ def storage(folder: Path) -> Iterator[None]:
 
 
 def full(error: OSError) -> str | None:
-    """What to say of an error that no place of ours has foreseen, if a full disk is to blame; None of others.
+    """What to say of an error that no place of ours has foreseen, if the disk is to blame: full, read-only, or without a folder for
+    temporary files; None of others.
 
     Libraries write in the temporary folder, and name no file then.
     """
+    if "No usable temporary directory" in str(error):
+        return "no folder can be written for temporary files; set TMPDIR to one that can"
     reason = _STORAGE.get(error.errno or 0)
     return f"{error.filename or tempfile.gettempdir()}: {reason}" if reason and error.errno in _FULL else None
 
