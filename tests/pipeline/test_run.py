@@ -270,14 +270,18 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(
         with pytest.raises(StorageError, match="run/there: no space left on the disk"):
             run(path)
     # A thread may have made the corpora by then.
-    assert {name for name in contents(folder) if not name.startswith("data/corpus-")} == {"recipe.yaml"}
+    left = {name for name in contents(folder) if not name.startswith("data/corpus-")}
+    # How the run stood when it ended stays, for `adamergex status`.
+    assert left == {"recipe.yaml", ".work/events.jsonl"}
     assert not (folder / ".work/partial").exists()
     with monkeypatch.context() as patch:
         patch.setattr("adamergex.adapters.tensor_file._write_all", full)
         with pytest.raises(StorageError, match="no space left on the disk"):
             run(path)
     assert not (folder / "adapters").exists()
-    assert sorted(entry.name for entry in folder.iterdir()) == [".files.json", ".lock", "checks", "data", "recipe.yaml"]
+    assert sorted(entry.name for entry in folder.iterdir()) == [
+        *(".files.json", ".lock", ".work", "checks", "data", "recipe.yaml")
+    ]
     _, seen = run(path)
     assert [name for name in seen.made if "corpus" not in name] == [name for name in STAGES[4:] if "corpus" not in name]
 
