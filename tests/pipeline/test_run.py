@@ -279,9 +279,8 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(
         with pytest.raises(StorageError, match="no space left on the disk"):
             run(path)
     assert not (folder / "adapters").exists()
-    assert sorted(entry.name for entry in folder.iterdir()) == [
-        *(".files.json", ".lock", ".work", "checks", "data", "recipe.yaml")
-    ]
+    names = {entry.name for entry in folder.iterdir()}
+    assert names == {".files.json", ".lock", ".work", "checks", "data", "recipe.yaml"}
     _, seen = run(path)
     assert [name for name in seen.made if "corpus" not in name] == [name for name in STAGES[4:] if "corpus" not in name]
 
