@@ -106,7 +106,7 @@ CASES = [
 ]
 # What a command that was refused may have begun: a run, and what it puts into a store; and what such a run takes away before
 # it makes anything again, for it would no longer be true.
-_PARTS = r"\.lock|\.work|recipe\.yaml|\.files\.json|(checks|data|adapters|merged|set-aside)(/.*)?"
+_PARTS = r"\.lock|\.work(/events\.jsonl)?|recipe\.yaml|\.files\.json|(checks|data|adapters|merged|set-aside)(/.*)?"
 _BEGUN = re.compile(rf"place/(out|files|stages|.*\.lock)(/.*)?|run/({_PARTS})|.*\.lock")
 _REPORT = re.compile(r"run/(report\.html|report\.md|scores\.jsonl|training\.png)")
 
