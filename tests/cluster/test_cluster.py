@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,10 @@ def digests(output: Path) -> dict[str, str]:
 
 def trained(output: Path) -> bool:
     """Whether a training has left its first checkpoint, and has not ended."""
-    return any((output / ".work/scratch").rglob("checkpoint"))
+    # Folders come and go while one looks.
+    with suppress(FileNotFoundError):
+        return any((output / ".work/scratch").rglob("checkpoint"))
+    return False
 
 
 def until(holds: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
