@@ -14,9 +14,9 @@ import pytest
 
 from adamergex.cli import main
 from adamergex.distributed import Processes
-from adamergex.errors import ExecutorError, IncompleteError, NetworkError, StorageError
+from adamergex.errors import DataError, ExecutorError, IncompleteError, NetworkError, StorageError
 from adamergex.execution import executor, ray_pool, scheduler
-from adamergex.execution.jobs import Job, Maker, News, Place
+from adamergex.execution.jobs import Job, Maker, News, Outcome, Place, Warned
 from adamergex.execution.local_pool import LocalPool
 from adamergex.execution.pool import Died, Ended, Event, Pool, Ready, Seat, Told
 from adamergex.execution.ready import Ready as ReadyStages
@@ -498,3 +498,94 @@ def test_what_failed_is_told_until_the_next_run(place: Place) -> None:
     assert (found.workers, found.began.executor) == ({"one": True, "two": True}, "local:2")
     run(place, [stage("a"), stage("b", "", "a"), stage("c"), stage("d")], Bench(place))
     assert told(place) is None
+
+
+def test_readers_that_no_worker_has_yet_wait_for_a_damaged_input_too(place: Place) -> None:
+    plan = [stage("a"), *(stage(id, "", "a") for id in "bcde")]
+    run(place, plan[:1], Bench(place))
+    (place.folder / "a/text").write_text("?")
+    pool = Bench(place)
+    run(place, plan, pool)
+    assert [text(place, id) for id in "bcde"] == ["ab", "ac", "ad", "ae"]
+    # The first two found it out; the others were ready then, and are given to nobody before it is made again.
+    assert [id for _, id in pool.given] == ["b", "c", "a", "b", "c", "d", "e"]
+
+
+def test_readers_of_what_cannot_be_made_again_are_not_waited_for(place: Place) -> None:
+    plan = [stage("a"), stage("b", "", "a"), *(stage(id, "", "b") for id in "cdef")]
+    run(place, plan[:2], Bench(place))
+    for id in "ab":
+        (place.folder / id / "text").write_text("?" * len(text(place, id)))
+    pool = Bench(place)
+    make = pool.makers["one"].make
+
+    def fails(job: Job) -> Outcome:
+        problem = DataError("rows.csv:3: no label")
+        return Outcome("a", "failed", problem=problem) if job.stage.id == "a" else make(job)
+
+    for maker in pool.makers.values():
+        maker.make = fails  # type: ignore[method-assign]
+    with pytest.raises(IncompleteError) as caught:
+        run(place, plan, pool)
+    assert caught.value.problems == ["a failed: rows.csv:3: no label"]
+    assert sorted(caught.value.missing) == list("abcdef")
+
+
+def test_an_input_that_is_damaged_again_and_again_fails(place: Place) -> None:
+    pool = Bench(place)
+    for maker in pool.makers.values():
+        maker._damage = lambda job, id: "text is not what was written"  # type: ignore[method-assign]
+    with pytest.raises(IncompleteError) as caught:
+        run(place, [stage("a"), stage("b", "", "a"), stage("c")], pool)
+    assert caught.value.problems == ["a failed (3 times): it was made, and text is not what was written"]
+    assert [id for _, id in pool.given if id != "c"] == ["a", "b", "a", "b", "a", "b"]
+    assert text(place, "c") == "c"
+
+
+def test_a_worker_that_tells_something_before_it_is_there_is_heard(place: Place) -> None:
+    pool = Bench(place)
+    pool.waiting.appendleft(Told("one", Warned("no tracker")))
+    assert run(place, [stage("a")], pool) == ["warn no tracker", "[1/1] a · one"]
+
+
+def elsewhere(place: Place, tmp_path: Path) -> tuple[Place, Bench]:
+    at = replace(place, store=str(tmp_path / "store"))
+    seats = [Seat("here", computes=False), Seat("there", sees_folder=False)]
+    return at, Bench(at, seats, tmp_path / "own")
+
+
+def test_a_worker_elsewhere_takes_what_is_damaged_there_from_the_store_again(place: Place, tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store"))
+    plan = [stage("a"), stage("b", "", "a", model="m"), stage("c", "", "a", model="m")]
+    at, pool = elsewhere(place, tmp_path)
+    run(at, plan[:2], pool, store=store)
+    (tmp_path / "own/a/text").write_text("?")
+    at, pool = elsewhere(place, tmp_path)
+    run(at, plan, pool, store=store)
+    assert (pool.given, text(place, "c")) == ([("there", "c")], "ac")
+
+
+def test_what_comes_back_through_the_store_is_what_readers_depend_on(place: Place, tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store"))
+    plan = [stage("a"), stage("b", "", "a", model="m"), stage("c", "", "b", model="m")]
+    at, pool = elsewhere(place, tmp_path)
+    make = pool.makers["there"].make
+    # As where another run has put it there first, which a device had computed that differs in the last digits.
+    pool.makers["there"].make = lambda job: replace(make(job), digest="0" * 64)  # type: ignore[method-assign]
+    run(at, plan, pool, store=store)
+    assert [id for _, id in pool.given] == ["a", "b", "c"]
+    assert (record := RunFolder(place.folder).record("c")) is not None
+    assert (made := RunFolder(place.folder).record("b")) is not None
+    assert record.description is not None
+    assert made.digest in str(record.description)
+
+
+def test_a_stage_whose_other_inputs_come_later_waits_for_a_damaged_one_too(place: Place) -> None:
+    plan = [stage("a"), stage("b", "", "a"), stage("c"), stage("d", "", "a", "c")]
+    run(place, plan[:1], Bench(place))
+    (place.folder / "a/text").write_text("?")
+    pool = Bench(place)
+    run(place, plan, pool)
+    assert (text(place, "b"), text(place, "d")) == ("ab", "acd")
+    # `c` is done when `a` is known to be damaged.
+    assert [id for _, id in pool.given] == ["b", "c", "a", "b", "d"]

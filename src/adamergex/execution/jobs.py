@@ -101,6 +101,15 @@ class Hello:
     versions: Mapping[str, str | None]
     device: str = ""
 
+    def check(self, name: str, versions: Mapping[str, str | None]) -> None:
+        """Raise ExecutorError where the worker of this name has other versions than the process that leads."""
+        for package, ours in versions.items():
+            if (other := self.versions.get(package)) != ours:
+                raise ExecutorError(
+                    f"{name} has {package} {other or 'not'}, this process {ours or 'not'}; "
+                    "results depend on it: install the same versions everywhere"
+                )
+
 
 @dataclass(frozen=True)
 class Step:
@@ -223,7 +232,8 @@ class Maker:
         if (id, digest) in self._verified:
             return None
         record = self._folder.record(id)
-        if self._is_apart and (record is None or record.digest != digest):
+        # What is damaged in a folder of this worker's own alone is whole in the store.
+        if self._is_apart and (record is None or record.digest != digest or self._folder.damage(id)):
             stage, description = job.inputs[id]
             if not self._shared.take(stage, self._kinds[stage.kind], description):
                 raise StorageError(f"{id}: not in the store, and its folder is not to be seen from here")

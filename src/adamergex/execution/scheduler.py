@@ -8,7 +8,7 @@ from typing import Any
 
 from adamergex.errors import AdaMergeXError, ExecutorError, IncompleteError, NetworkError, StorageError
 from adamergex.execution.account import Account, Took
-from adamergex.execution.jobs import PATIENCE, Hello, Job, Outcome, Step, versions
+from adamergex.execution.jobs import PATIENCE, Job, Outcome, Step, versions
 from adamergex.execution.pool import Died, Ended, Event, Pool, Ready, Seat, Told
 from adamergex.execution.ready import Ready as ReadyStages
 from adamergex.execution.run_folder import RunFolder, State
@@ -65,7 +65,6 @@ class Scheduler:
         self._shown: dict[str, Display] = {}
         self._attempts: Counter[str] = Counter()
         self._begun = False
-        self._sent: set[str] = set()
         self._idle_since = time.monotonic()
         self._versions = versions(self.kinds, self.packages)
 
@@ -78,7 +77,7 @@ class Scheduler:
         """
         for id in self._ready.first():
             self._look(id)
-        while self._is_open():
+        while len(self.digests) + len(self.failed) + len(self.blocked) < len(self.plan):
             for event in self.pool.events(_LOOK):
                 self._happened(event)
             self._give()
@@ -87,14 +86,13 @@ class Scheduler:
             error.missing = (*self.failed, *self.blocked)
             raise error
 
-    def _is_open(self) -> bool:
-        return len(self.digests) + len(self.failed) + len(self.blocked) < len(self.plan)
-
     def _look(self, id: str) -> None:
         """A stage waits for nothing: it is done already, and then so may be what waited for it; or it is to be made."""
         waiting = [id]
         while waiting:
             stage = self.plan[one := waiting.pop()]
+            if self._lacks(one):
+                continue
             description = described(stage, self.kinds[stage.kind], self.digests)
             state = self.folder.state(one, description, verify=one in self.verify)
             self.descriptions[one] = description
@@ -127,16 +125,16 @@ class Scheduler:
             ExecutorError: for a minute nobody was there for what can be made.
         """
         for name, seat in self._seats.items():
-            if name in self._at_work or (id := self._ready.take(seat)) is None:
+            if name in self._at_work or (id := self._next(seat)) is None:
                 continue
             stage = self.plan[id]
             inputs = {one: (self.plan[one], self.descriptions[one]) for one in stage.reads}
             digests = {one: self.digests[one] for one in stage.reads}
             if not seat.sees_folder:
-                self._send(stage.reads)
+                self.shared.send(stage.reads)
             self._at_work[name] = id
             self.account.events.begun(id, name)
-            self._shown[name].stage(f"{self._name(id)} · {name}")
+            self._lane(name).stage(f"{self._name(id)} · {name}")
             self.pool.submit(name, Job(stage, self.descriptions[id], digests, {} if seat.sees_folder else inputs))
         if self._at_work or not self._ready or not self._seats:
             self._idle_since = time.monotonic()
@@ -146,23 +144,34 @@ class Scheduler:
                 "model takes a GPU where machines have some; start a worker on this machine, too"
             )
 
-    def _send(self, ids: Iterable[str]) -> None:
-        """Put results into the store for a worker that finds them there alone."""
-        for id in ids:
-            if id not in self._sent:
-                self.shared.put(id)
-                self._sent.add(id)
+    def _next(self, seat: Seat) -> str | None:
+        """The stage that a worker makes now."""
+        while (id := self._ready.take(seat)) is not None and self._lacks(id):
+            pass
+        return id
+
+    def _lacks(self, id: str) -> bool:
+        """Whether an input was found damaged since it was made; the stage waits for it once more."""
+        lost = [one for one in self.plan[id].reads if one not in self.digests]
+        if lost:
+            self._damaged(lost[0], id)
+        return bool(lost)
+
+    def _lane(self, worker: str) -> Display:
+        """Where it is shown what a worker does."""
+        if worker not in self._shown:
+            self._shown[worker] = self.display.lane()
+        return self._shown[worker]
 
     def _happened(self, event: Event) -> None:
         if isinstance(event, Ready):
-            self._check(event.seat, event.hello)
+            event.hello.check(event.seat.name, self._versions)
             self._seats[event.seat.name] = event.seat
             if not event.seat.sees_folder:
                 self.shared.patience = PATIENCE
             self.account.joined(event.seat.name, event.hello.device, computes=event.seat.computes)
-            self._shown.setdefault(event.seat.name, self.display.lane())
         elif isinstance(event, Told):
-            shown, news = self._shown[event.worker], event.news
+            shown, news = self._lane(event.worker), event.news
             if isinstance(news, Step):
                 shown.step(news.done, news.total, news.tokens, news.loss)
                 if id := self._at_work.get(event.worker):
@@ -175,22 +184,17 @@ class Scheduler:
         else:
             self._died(event)
 
-    def _check(self, seat: Seat, hello: Hello) -> None:
-        """Raise ExecutorError where a worker has other versions than this process."""
-        for name, version in self._versions.items():
-            if (other := hello.versions.get(name)) != version:
-                raise ExecutorError(
-                    f"{seat.name} has {name} {other or 'not'}, this process {version or 'not'}; "
-                    "results depend on it: install the same versions everywhere"
-                )
-
     def _ended(self, worker: str, outcome: Outcome) -> None:
-        id, shown = outcome.id, self._shown[worker]
+        id = outcome.id
         if outcome.status in ("made", "stored"):
-            if not self._seats[worker].sees_folder and not self._brought(id):
+            digest: str | None = outcome.digest
+            if not self._seats[worker].sees_folder:
+                digest = self.shared.bring(self.plan[id], self.kinds[self.plan[id].kind], self.descriptions[id])
+            if digest is None:
+                self._fails(id, StorageError("it was made, and did not come back through the store"))
                 return
-            shown.end()
-            self.digests[id] = outcome.digest
+            self._lane(worker).end()
+            self.digests[id] = digest
             self.account.ended(outcome, worker)
             for reader in self._ready.done(id):
                 self._look(reader)
@@ -200,25 +204,21 @@ class Scheduler:
             assert outcome.problem is not None  # It says why a stage failed.
             self._fails(id, outcome.problem, outcome.details)
 
-    def _damaged(self, wrong: str, reader: str, why: str) -> None:
-        """What a stage reads is not what was written: it is made again first."""
+    def _damaged(self, wrong: str, reader: str, why: str = "") -> None:
+        """What a stage reads is not what was written: it is made again first, unless that has not helped."""
         self.account.undone(reader)
-        if wrong in self.failed:
+        if wrong in self.failed or wrong in self.blocked:
             self.blocked |= {reader, *self._ready.behind(reader)} - self.failed.keys() - self.digests.keys()
             return
         self._ready.undone(wrong, reader)
-        # Another reader may have found it out before.
-        if self.digests.pop(wrong, None) is not None:
-            self.account.undone(wrong)
-            self._missing(wrong, State("damaged", why))
-
-    def _brought(self, id: str) -> bool:
-        """Bring what was made elsewhere into the run folder, from the store."""
-        stage = self.plan[id]
-        if self.shared.take(stage, self.kinds[stage.kind], self.descriptions[id]):
-            return True
-        self._fails(id, StorageError("it was made, and did not come back through the store"))
-        return False
+        if self.digests.pop(wrong, None) is None:
+            return  # Another reader has found it out before.
+        if self._attempts[wrong] + 1 == ATTEMPTS:
+            self._fails(wrong, StorageError(f"it was made, and {why}"))
+            return
+        self._attempts[wrong] += 1
+        self.account.undone(wrong)
+        self._missing(wrong, State("damaged", why))
 
     def _died(self, event: Died) -> None:
         self._seats.pop(event.worker, None)

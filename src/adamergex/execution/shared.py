@@ -1,7 +1,7 @@
 """What a run takes from a store, and puts there. A store that fails costs time, never a run."""
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -30,6 +30,7 @@ class Shared:
     def __init__(self, store: Store | None, folder: RunFolder, display: Display, patience: float = 0.0):
         self._store, self._folder, self._display, self.patience = store, folder, display, patience
         self._broken: set[str] = set()
+        self._sent: set[str] = set()
         # Once it did not answer, it is not asked again before the end: each time may take as long.
         self.answers = True
 
@@ -52,6 +53,11 @@ class Shared:
             return False
         return True
 
+    def bring(self, stage: Stage, kind: Kind, description: Mapping[str, Any]) -> str | None:
+        """Take what was made elsewhere; the digest of what came, or None where nothing did."""
+        record = self._folder.record(stage.id) if self.take(stage, kind, description) else None
+        return None if record is None else record.digest
+
     def put(self, id: str) -> None:
         """Put a result that was made into the store."""
         if self._store is None or not self.answers:
@@ -60,6 +66,13 @@ class Shared:
             self._patiently(partial(self._publish, self._store, id))
         except (NetworkError, StorageError) as error:
             self._fails(error)
+
+    def send(self, ids: Iterable[str]) -> None:
+        """Put results there, each once, for a worker that finds them there alone."""
+        for id in ids:
+            if id not in self._sent:
+                self.put(id)
+                self._sent.add(id)
 
     def put_all(self, ids: Collection[str]) -> None:
         """Put all results of a run there that are not, such as those of before there was a store."""
