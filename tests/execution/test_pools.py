@@ -1,12 +1,15 @@
 """Plans that several workers make: what they make, what the death of one costs, and what fails without the others."""
 
 import os
+import queue
 import signal
 import socket
+import subprocess
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ import pytest
 from adamergex.cli import main
 from adamergex.distributed import Processes
 from adamergex.errors import DataError, ExecutorError, IncompleteError, NetworkError, StorageError
-from adamergex.execution import executor, ray_pool, scheduler
+from adamergex.execution import executor, local_pool, ray_pool, scheduler
 from adamergex.execution.jobs import Job, Maker, News, Outcome, Place, Warned
 from adamergex.execution.local_pool import LocalPool
 from adamergex.execution.pool import Died, Ended, Event, Pool, Ready, Seat, Told
@@ -589,3 +592,91 @@ def test_a_stage_whose_other_inputs_come_later_waits_for_a_damaged_one_too(place
     assert (text(place, "b"), text(place, "d")) == ("ab", "acd")
     # `c` is done when `a` is known to be damaged.
     assert [id for _, id in pool.given] == ["b", "c", "a", "b", "d"]
+
+
+def test_ctrl_c_while_processes_start_is_none_of_theirs(place: Place, capfd: pytest.CaptureFixture[str]) -> None:
+    pool = processes(place, 1)
+    (process,) = pool._processes.values()
+    process.child.send_signal(signal.SIGINT)
+    run(place, [stage("a")], pool)
+    assert (text(place, "a"), capfd.readouterr().err) == ("a", "")
+
+
+def test_a_machine_that_does_not_take_so_many_processes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+
+    def start(*arguments: Any, **options: Any) -> Any:
+        if started:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        started.append(popen(*arguments, **options))
+        return started[0]
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    with pytest.raises(ExecutorError) as caught:
+        processes(place, 3)
+    assert str(caught.value) == (
+        "--executor local:3: process 2 does not start: Resource temporarily unavailable; take fewer"
+    )
+    assert started[0].returncode == -signal.SIGTERM
+
+
+class _Unreadable:
+    """What another process cannot read."""
+
+    def __reduce__(self) -> Any:
+        return int, ("of no number",)
+
+
+def test_what_cannot_be_read_is_waited_for_by_nobody(place: Place) -> None:
+    pool: Any = object.__new__(LocalPool)
+    pool._place, pool._setup, pool._events = place, setup, queue.SimpleQueue()
+    ours, theirs = socket.socketpair()
+    child = subprocess.Popen(["sleep", "60"])
+    other = Connection(theirs.detach())
+    other.send(_Unreadable())
+    pool._listen("process 1", local_pool._Process(child, Connection(ours.detach())))
+    assert pool._events.get_nowait() == Died(
+        "process 1",
+        "was ended: ValueError: invalid literal for int() with base 10: 'of no number'",
+    )
+    assert child.wait(10) == -signal.SIGKILL
+
+
+class _Ray:
+    """A cluster whose workers are gone."""
+
+    class exceptions:  # noqa: N801 (as Ray has it)
+        RayError = RuntimeError
+
+    def wait(self, refs: list[str], num_returns: int, timeout: float) -> tuple[list[str], list[str]]:
+        return refs[:num_returns], refs[num_returns:]
+
+    def get(self, ref: str) -> None:
+        raise RuntimeError("The actor died unexpectedly\nbefore finishing this task.")
+
+
+def _gone(asked: Mapping[str, tuple[str, str]], *, is_ready: bool) -> Any:
+    pool: Any = object.__new__(ray_pool.RayPool)
+    pool._ray, pool._asked, pool._stillborn, pool._looked = _Ray(), dict(asked), Counter(), time.monotonic()
+    pool._places = {"vm": ray_pool._Place(Seat("vm"), "id", {}, is_ready=is_ready)}
+    return pool
+
+
+def test_a_worker_of_a_cluster_that_is_gone_with_two_answers_is_gone_once() -> None:
+    pool = _gone({"1": ("vm", "make"), "2": ("vm", "news")}, is_ready=True)
+    assert (pool.events(0.0), pool._asked) == ([Died("vm", "is gone")], {})
+
+
+def test_workers_of_a_cluster_that_never_begin_are_no_endless_loop() -> None:
+    pool = _gone({}, is_ready=False)
+    found = []
+    for _ in range(3):
+        pool._places = {"vm": ray_pool._Place(Seat("vm"), "id", {})}
+        pool._asked, pool._looked = {"1": ("vm", "begin")}, time.monotonic()
+        found += pool.events(0.0)
+    assert found[:2] == [Died("vm", "is gone")] * 2
+    assert str(found[2].problem) == (
+        "vm died 3 times before it could begin; it may lack memory: "
+        "The actor died unexpectedly before finishing this task."
+    )

@@ -1,7 +1,6 @@
 """`--executor local:N`: N processes of this machine, each with its GPU or its share of the cores."""
 
 import os
-import pickle
 import queue
 import signal
 import socket
@@ -36,14 +35,25 @@ class LocalPool:
         place: where things are.
         setup: who makes stages, in each of them.
         environments: of each process, what differs from this one's: its GPU, its threads. By name of the process.
+
+    Raises:
+        ExecutorError: this machine does not take so many processes.
     """
 
     def __init__(self, place: Place, setup: Setup, environments: Mapping[str, Mapping[str, str]]):
         self._place, self._setup, self._environments = place, setup, environments
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._processes: dict[str, _Process] = {}
-        for name in environments:
-            self._start(name)
+        try:
+            for name in environments:
+                self._start(name)
+        except BaseException as error:
+            self.close()
+            if not isinstance(error, OSError):
+                raise
+            raise ExecutorError(
+                f"--executor local:{len(environments)}: {name} does not start: {error.strerror}; take fewer"
+            ) from error
 
     def _start(self, name: str) -> None:
         ours, theirs = socket.socketpair()
@@ -51,10 +61,15 @@ class LocalPool:
         command = [sys.executable, "-m", __name__, str(theirs.fileno())]
         environment = os.environ | self._environments[name]
         # What libraries print is no result.
-        child = subprocess.Popen(
-            command, env=environment, pass_fds=[theirs.fileno()], stdout=2, stdin=subprocess.DEVNULL
-        )
-        theirs.close()
+        # Ctrl-C reaches a process before it can say that it is not meant.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            child = subprocess.Popen(
+                command, env=environment, pass_fds=[theirs.fileno()], stdout=2, stdin=subprocess.DEVNULL
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            theirs.close()
         process = _Process(child, Connection(ours.detach()))
         self._processes[name] = process
         Thread(target=self._listen, args=(name, process), daemon=True).start()
@@ -75,11 +90,15 @@ class LocalPool:
                     return
                 else:
                     self._events.put(Told(name, said))
-        except (EOFError, OSError, pickle.UnpicklingError):
+        except Exception as error:  # Whatever cannot be sent or read: nobody must wait for it for ever.
             if process.is_closing:
                 return
-            status = process.child.wait()
-            why = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+            if isinstance(error, EOFError | OSError):
+                status = process.child.wait()
+                why = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+            else:
+                process.child.kill()
+                why = f"was ended: {portable(error)}"
             self._events.put(Died(name, why))
 
     def submit(self, worker: str, job: Job) -> None:
@@ -126,6 +145,7 @@ def _work(descriptor: int) -> None:
     """One of the processes, from its start to the end of the one that started it."""
     # Ctrl-C reaches all processes of a terminal; the first one ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     connection = Connection(descriptor)
     jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
@@ -133,11 +153,14 @@ def _work(descriptor: int) -> None:
         try:
             while True:
                 jobs.put(connection.recv())
-        except (EOFError, OSError):
+        finally:
             # Nobody is there any more to lock the folder for us.
             os._exit(1)
 
-    place, setup = connection.recv()
+    try:
+        place, setup = connection.recv()
+    except (EOFError, OSError):
+        return
     Thread(target=listen, daemon=True).start()
     try:
         maker = Maker(place, setup, connection.send)

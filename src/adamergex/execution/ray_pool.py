@@ -23,6 +23,8 @@ _PATIENCE = 10
 _LOOK = 2.0
 # Seconds without any machine until the run ends, to go on another day.
 _ALONE = 60.0
+# Workers of a place that die before they have begun until the run ends: the next one would do so, too.
+_STILLBORN = 3
 
 
 class _Member:
@@ -67,6 +69,7 @@ class _Place:
     node: str
     options: dict[str, Any]
     actor: Any = None
+    is_ready: bool = False
     is_busy: bool = False
 
 
@@ -91,6 +94,8 @@ class RayPool:
         self._places: dict[str, _Place] = {}
         # What is asked of actors → the worker, and what was asked.
         self._asked: dict[Any, tuple[str, str]] = {}
+        # Worker → how often in a row it died before it had begun.
+        self._stillborn: Counter[str] = Counter()
         self._looked, self._alone_since = 0.0, time.monotonic()
         address = address or os.environ.get("RAY_ADDRESS")
         if address is not None:
@@ -131,7 +136,8 @@ class RayPool:
         return [event for ref in dict.fromkeys([*done, *more]) for event in self._answered(ref)]
 
     def _answered(self, ref: Any) -> Iterator[Event]:
-        name, what = self._asked.pop(ref)
+        # What was asked of a worker that is gone was forgotten meanwhile.
+        name, what = self._asked.pop(ref, ("", ""))
         place = self._places.get(name)
         if place is None:
             return
@@ -144,6 +150,8 @@ class RayPool:
             self._places.pop(name)
             yield Died(name, "could not begin", answer)
         elif isinstance(answer, Hello):
+            place.is_ready = True
+            self._stillborn.pop(name, None)
             place.seat = replace(place.seat, sees_folder=answer.sees_folder)
             yield Ready(place.seat, answer)
         elif isinstance(answer, Outcome):
@@ -155,13 +163,17 @@ class RayPool:
 
     def _gone(self, name: str, error: Exception) -> Died:
         """A worker died, or its machine did."""
-        self._places.pop(name)
+        place = self._places.pop(name)
         self._asked = {ref: asked for ref, asked in self._asked.items() if asked[0] != name}
         self._looked = 0.0
         line = " ".join(str(error).split())
         if "ModuleNotFoundError" in line:
             missing = ExecutorError(f"{name} cannot import adamergex: install the same version everywhere")
             return Died(name, "could not begin", missing)
+        self._stillborn[name] += not place.is_ready
+        if self._stillborn[name] == _STILLBORN:
+            why = f"{name} died {_STILLBORN} times before it could begin; it may lack memory: {line[:300]}"
+            return Died(name, "could not begin", ExecutorError(why))
         return Died(name, "is gone")
 
     def _look(self) -> None:
