@@ -104,7 +104,9 @@ def test_a_run_that_was_cut_off_is_looked_at_and_goes_on(cut_off: Path, call: Ca
     assert (found["state"], found["done"], found["waiting"], found["host"]) == ("unfinished", count - 1, 1, None)
 
 
-def test_a_run_on_another_machine_is_alive_by_its_last_sign_of_life(cut_off: Path, document: Document) -> None:
+def test_a_run_on_another_machine_is_alive_by_its_last_sign_of_life(
+    cut_off: Path, call: Call, document: Document
+) -> None:
     def moved(seconds: float) -> Callable[[list[dict[str, Any]]], list[dict[str, Any]]]:
         def change(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
             later = time.time() - seconds - lines[-1]["at"]
@@ -114,6 +116,9 @@ def test_a_run_on_another_machine_is_alive_by_its_last_sign_of_life(cut_off: Pat
 
     rewritten(cut_off, moved(100))
     assert document("status", cut_off)["state"] == "running"
+    # Its clock is ahead of this one's.
+    rewritten(cut_off, moved(-3600))
+    assert call("status", cut_off)[1].startswith(f"{cut_off}: at work for 0 s (local, gpu7, ")
     rewritten(cut_off, moved(130))
     assert document("status", cut_off)["state"] == "interrupted"
 

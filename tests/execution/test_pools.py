@@ -594,11 +594,14 @@ def test_a_stage_whose_other_inputs_come_later_waits_for_a_damaged_one_too(place
     assert [id for _, id in pool.given] == ["b", "c", "a", "b", "d"]
 
 
-def test_ctrl_c_while_processes_start_is_none_of_theirs(place: Place, capfd: pytest.CaptureFixture[str]) -> None:
+def test_processes_say_nothing_of_ctrl_c_while_they_start_nor_of_later_versions(
+    place: Place, capfd: pytest.CaptureFixture[str]
+) -> None:
     pool = processes(place, 1)
     (process,) = pool._processes.values()
     process.child.send_signal(signal.SIGINT)
-    run(place, [stage("a")], pool)
+    # Nor is what a library says of its later versions.
+    run(place, [stage("a", "outlook")], pool)
     assert (text(place, "a"), capfd.readouterr().err) == ("a", "")
 
 
@@ -680,3 +683,19 @@ def test_workers_of_a_cluster_that_never_begin_are_no_endless_loop() -> None:
         "vm died 3 times before it could begin; it may lack memory: "
         "The actor died unexpectedly before finishing this task."
     )
+
+
+def test_a_worker_of_a_cluster_that_does_not_come_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    pool = _gone({}, is_ready=False)
+    assert pool.events(0.0) == []
+    pool._places["vm"].since -= 61
+    (event,) = pool.events(0.0)
+    assert event == Told(
+        "vm",
+        Warned(
+            "vm: no worker there yet: something else may have its GPU or cores (`ray status` says so), or it still gets "
+            "the base model"
+        ),
+    )
+    assert pool.events(0.0) == []

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import warnings
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -42,6 +43,8 @@ def write(params: Does, inputs: Inputs, output: Path, scratch: Path, worker: Any
         os.kill(os.getpid(), signal.SIGKILL)
     if params.then == "defect":
         raise ValueError("of nothing")
+    if params.then == "outlook":
+        warnings.warn("`of` will be removed in v6", FutureWarning, stacklevel=1)
     if params.then == "wrong":
         raise DataError("rows.csv:3: no label")
     worker.display.warn("half done")

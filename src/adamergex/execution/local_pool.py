@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -146,6 +147,8 @@ def _work(descriptor: int) -> None:
     # Ctrl-C reaches all processes of a terminal; the first one ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    # As on the command line: what later versions of libraries will do concerns nobody who runs this one.
+    warnings.filterwarnings("ignore", category=FutureWarning)
     connection = Connection(descriptor)
     jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
 

@@ -9,11 +9,11 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from adamergex.errors import AdaMergeXError, ExecutorError
-from adamergex.execution.jobs import Hello, Job, Maker, News, Outcome, Place, Setup, portable
+from adamergex.execution.jobs import Hello, Job, Maker, News, Outcome, Place, Setup, Warned, portable
 from adamergex.execution.pool import Died, Ended, Event, Ready, Seat, Told
 from adamergex.storage.files import cache_folder
 
@@ -23,6 +23,8 @@ _PATIENCE = 10
 _LOOK = 2.0
 # Seconds without any machine until the run ends, to go on another day.
 _ALONE = 60.0
+# Seconds until it is said that a worker is not there yet.
+_LATE = 60.0
 # Workers of a place that die before they have begun until the run ends: the next one would do so, too.
 _STILLBORN = 3
 
@@ -69,6 +71,8 @@ class _Place:
     node: str
     options: dict[str, Any]
     actor: Any = None
+    since: float = field(default_factory=time.monotonic)
+    is_late: bool = False
     is_ready: bool = False
     is_busy: bool = False
 
@@ -128,12 +132,26 @@ class RayPool:
             self._alone_since = now
         elif now - self._alone_since > _ALONE:
             raise ExecutorError("no machine of the cluster is left; run the same command again to go on")
+        late = list(self._late(now))
         if not self._asked:
             time.sleep(min(seconds, 0.2))
-            return []
+            return late
         done, _ = self._ray.wait(list(self._asked), num_returns=1, timeout=seconds)
         more, _ = self._ray.wait(list(self._asked), num_returns=len(self._asked), timeout=0)
-        return [event for ref in dict.fromkeys([*done, *more]) for event in self._answered(ref)]
+        return [*late, *(event for ref in dict.fromkeys([*done, *more]) for event in self._answered(ref))]
+
+    def _late(self, now: float) -> Iterator[Event]:
+        """Say once of a worker that it does not come: a cluster lets it wait for ever, and says nothing."""
+        for name, place in self._places.items():
+            if not (place.is_ready or place.is_late) and now - place.since > _LATE:
+                place.is_late = True
+                yield Told(
+                    name,
+                    Warned(
+                        f"{name}: no worker there yet: something else may have its GPU or cores (`ray status` says so), or it "
+                        "still gets the base model"
+                    ),
+                )
 
     def _answered(self, ref: Any) -> Iterator[Event]:
         # What was asked of a worker that is gone was forgotten meanwhile.

@@ -162,7 +162,7 @@ def _state(status: Status) -> str:
     who = f"{began.executor}, {began.host}, pid {began.pid}"
     ago = f"it wrote {span(max(0.0, status.now - told.last))} ago"
     if status.state == "running":
-        return f"at work for {span(status.now - began.at)} ({who}); {ago}"
+        return f"at work for {span(max(0.0, status.now - began.at))} ({who}); {ago}"
     words = {"interrupted": "cut off", "failed": "failed"}
     return f"{words[status.state]} after {span(told.last - began.at)} ({who}); {ago}"
 
