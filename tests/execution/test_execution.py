@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Barrier, Event
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -17,7 +17,8 @@ from adamergex.execution.executor import execute, states
 from adamergex.execution.run_folder import MARK, RunFolder, State
 from adamergex.execution.stage import Inputs, Kind, Params, Place, Plan, Stage, described, key, ordered
 from adamergex.execution.store import Store
-from adamergex.progress import Display, Silent
+from adamergex.progress import Silent
+from tests.execution.toy import Hand
 
 
 class Text(Params):
@@ -41,18 +42,6 @@ class Recorder(Silent):
 
     def warn(self, text: str) -> None:
         self.said.append(f"warn {self._name}: {text}")
-
-
-class Hand:
-    """A worker without a model."""
-
-    device = "toy"
-
-    def __init__(self, display: Display):
-        self.processes, self.display = Processes(), display
-
-    def in_thread(self, display: Display, stop: Event) -> "Hand":
-        return Hand(display)
 
 
 class OneOfTwo(Processes):

@@ -24,6 +24,7 @@ from adamergex.execution.local_pool import LocalPool
 from adamergex.execution.pool import Died, Ended, Event, Pool, Ready, Seat, Told
 from adamergex.execution.ready import Ready as ReadyStages
 from adamergex.execution.run_folder import RunFolder
+from adamergex.execution.shared import Shared
 from adamergex.execution.stage import Stage, version
 from adamergex.execution.standing import Reader, Standing
 from adamergex.execution.store import Store
@@ -699,3 +700,21 @@ def test_a_worker_of_a_cluster_that_does_not_come_is_told_of_once(monkeypatch: p
         ),
     )
     assert pool.events(0.0) == []
+
+
+def test_an_interrupted_run_ends_at_once_and_what_a_failed_one_made_is_shared(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared: list[list[str]] = []
+    monkeypatch.setattr(Shared, "put_all", lambda self, ids: shared.append(list(ids)))
+
+    class Interrupted(Bench):
+        def events(self, seconds: float) -> list[Event]:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(place, PLAN, Interrupted(place))
+    assert shared == []
+    with pytest.raises(IncompleteError):
+        run(place, [stage("a"), stage("b", "wrong")], Bench(place))
+    assert shared == [["a"]]

@@ -177,7 +177,7 @@ def _is_whole(text: Sequence[str], separator: str, is_all: bool) -> bool:
 
 def _numbered(path: Path, form: Format) -> Iterator[tuple[int, list[str]]]:
     """Rows with the number of the line that they begin on."""
-    separator = form.delimiter or ("\t" if kind(path) == ".tsv" else ",")
+    separator = delimiter(path, form)
     quotes = form.quotes
     if quotes is None:
         quotes = quoted(table_lines(path, form.encoding), separator)

@@ -42,6 +42,7 @@ class Account:
     def __init__(self, plan: Plan, kinds: Kinds, path: Path | None, executor: str):
         self.events = Events(path, executor)
         self._plan, self._kinds, self._tells = plan, kinds, path is not None
+        self._order = ordered(plan)
         self._durations = Durations()
         self._expected: Expected | None = None
         self._made: set[str] = set()
@@ -55,7 +56,7 @@ class Account:
     def open(self) -> Iterator[None]:
         """Within this context events are written."""
         self._began = time.monotonic()
-        with self.events.of(ordered(self._plan)):
+        with self.events.of(self._order):
             yield
 
     def joined(self, worker: str, device: str, *, computes: bool = True) -> None:
@@ -71,7 +72,7 @@ class Account:
         if self._expected is not None or not self._tells:
             return
         self._expected = self._durations.expected(self._plan.values(), self._kinds, device())
-        found = (self._expected.seconds[stage.id] for stage in ordered(self._plan))
+        found = (self._expected.seconds[stage.id] for stage in self._order)
         seconds = [None if one is None else round(one, 2) for one in found]
         self.events.tell("expected", seconds=seconds, measured=self._expected.measured)
 
@@ -133,7 +134,7 @@ class Account:
         """How long it took so far beside what was expected of the stages that were made; None where that was unknown."""
         if self._expected is None or not self._made:
             return None
-        order = [stage.id for stage in ordered(self._plan) if stage.id in self._made]
+        order = [stage.id for stage in self._order if stage.id in self._made]
         seconds = {id: self._expected.seconds[id] for id in order}
         before = {id: (*self._plan[id].reads, *self._plan[id].after) for id in order}
         expected = together(seconds, before, max(1, len(self._workers)))

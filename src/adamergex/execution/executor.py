@@ -9,12 +9,13 @@ from typing import Any
 
 from adamergex.distributed import Processes
 from adamergex.errors import StorageError
+from adamergex.execution import making
 from adamergex.execution.account import Account, Took
 from adamergex.execution.events import Noting
 from adamergex.execution.prefetch import Prefetch
 from adamergex.execution.run_folder import RunFolder, State
 from adamergex.execution.shared import Shared
-from adamergex.execution.stage import Kind, Kinds, Plan, Stage, Worker, described, key, ordered
+from adamergex.execution.stage import Kinds, Plan, Stage, Worker, described, key, ordered
 from adamergex.execution.store import Store
 
 _FROM_STORE = ", from the store"
@@ -248,21 +249,12 @@ class _Execution:
             self._build(stage, description, self.worker)
         else:
             scratch = self.folder.scratch(stage.id, description)
-            kind.make(stage.params, self._inputs(stage), scratch, scratch, self.worker)
+            kind.make(stage.params, making.inputs(stage, self.folder), scratch, scratch, self.worker)
         processes.wait()
         self.verified.add(stage.id)
 
     def _build(self, stage: Stage, description: Mapping[str, Any], worker: Worker) -> None:
-        kind: Kind = self.kinds[stage.kind]
-        scratch = self.folder.scratch(stage.id, description)
-        with self.account.making(stage.id, f"pid {os.getpid()}", self.device, is_whole=not any(scratch.iterdir())):
-            self.folder.make(
-                stage,
-                kind,
-                description,
-                lambda output: kind.make(stage.params, self._inputs(stage), output, scratch, worker),
-            )
+        is_whole = not making.is_begun(stage, description, self.folder)
+        with self.account.making(stage.id, f"pid {os.getpid()}", self.device, is_whole=is_whole):
+            making.make(stage, self.kinds[stage.kind], description, self.folder, worker)
         self.shared.put(stage.id)
-
-    def _inputs(self, stage: Stage) -> dict[str, list[Any]]:
-        return {role: [self.folder.place(id) for id in ids] for role, ids in stage.inputs.items()}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from adamergex.errors import AdaMergeXError, ExecutorError, StorageError
+from adamergex.execution import making
 from adamergex.execution.run_folder import RunFolder
 from adamergex.execution.shared import Shared
 from adamergex.execution.stage import Kind, Kinds, Stage, Worker, version
@@ -212,15 +213,8 @@ class Maker:
 
     def _build(self, stage: Stage, kind: Kind, description: Mapping[str, Any]) -> bool:
         """Make a stage; whether it was made from its beginning."""
-        scratch = self._folder.scratch(stage.id, description)
-        is_whole = not any(scratch.iterdir())
-        inputs = {role: [self._folder.place(id) for id in ids] for role, ids in stage.inputs.items()}
-        self._folder.make(
-            stage,
-            kind,
-            description,
-            lambda output: kind.make(stage.params, inputs, output, scratch, self._worker),
-        )
+        is_whole = not making.is_begun(stage, description, self._folder)
+        making.make(stage, kind, description, self._folder, self._worker)
         self._shared.put(stage.id)
         if self._is_apart and not self._shared.answers:
             raise StorageError(f"the store took nothing of {stage.id}, and no other way leads back from here")

@@ -61,10 +61,10 @@ class LocalPool:
         # Not multiprocessing's own start, which would run the user's script once more.
         command = [sys.executable, "-m", __name__, str(theirs.fileno())]
         environment = os.environ | self._environments[name]
-        # What libraries print is no result.
         # Ctrl-C reaches a process before it can say that it is not meant.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
+            # What libraries print is no result: it goes where messages go.
             child = subprocess.Popen(
                 command, env=environment, pass_fds=[theirs.fileno()], stdout=2, stdin=subprocess.DEVNULL
             )

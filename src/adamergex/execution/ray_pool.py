@@ -95,6 +95,7 @@ class RayPool:
         except ImportError as error:
             raise ExecutorError("--executor ray: Ray is not installed; run: pip install 'adamergex[ray]'") from error
         self._ray, self._place, self._setup = ray, place, setup
+        self._member = ray.remote(_Member)
         self._places: dict[str, _Place] = {}
         # What is asked of actors → the worker, and what was asked.
         self._asked: dict[Any, tuple[str, str]] = {}
@@ -198,13 +199,12 @@ class RayPool:
         """Start a worker in each place of the cluster that has none; forget those of machines that are gone."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        member = self._ray.remote(_Member)
         nodes = [node for node in self._ray.nodes() if node["Alive"]]
         for place in _places(nodes, self._ray.get_runtime_context().get_node_id()):
             if place.seat.name in self._places:
                 continue
             strategy = NodeAffinitySchedulingStrategy(place.node, soft=False)
-            place.actor = member.options(max_concurrency=2, scheduling_strategy=strategy, **place.options).remote(
+            place.actor = self._member.options(max_concurrency=2, scheduling_strategy=strategy, **place.options).remote(
                 self._place
             )
             self._places[place.seat.name] = place

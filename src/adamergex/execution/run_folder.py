@@ -28,6 +28,7 @@ from adamergex.storage import record
 from adamergex.storage.files import from_json, remove, sha256, small, storage, write_synced
 from adamergex.storage.outputs import beside, refuse_link
 from adamergex.storage.record import MARK, UNREADABLE, Record
+from adamergex.storage.run_names import LOCK
 from adamergex.terminal import say
 
 _WORK, _ASIDE, _FILES, _FAILED = ".work", "set-aside", ".files.json", "failed"
@@ -63,11 +64,10 @@ class RunFolder:
         self.path = path
         # Several processes may write at once, and one that should be dead, too.
         self._mine = secrets.token_hex(4)
-        if not make:
-            return
-        refuse_link(path)
-        with storage(path):
-            path.mkdir(parents=True, exist_ok=True)
+        if make:
+            refuse_link(path)
+            with storage(path):
+                path.mkdir(parents=True, exist_ok=True)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -78,7 +78,7 @@ class RunFolder:
         """
         with storage(self.path):
             # Longer than `is_locked` takes.
-            lock = FileLock(self.path / ".lock", timeout=0.2)
+            lock = FileLock(self.path / LOCK, timeout=0.2)
             try:
                 lock.acquire()
             except Timeout as error:

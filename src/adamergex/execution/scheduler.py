@@ -37,7 +37,6 @@ class Scheduler:
         display: where progress is shown.
         shared: what is taken from the store, and put there.
         account: where it is told what happens.
-        packages: distributions that have to be the same on all workers.
         verify: ids of stages whose contents are checked against their hashes.
         before_first: called once, before anything is made.
     """
@@ -49,7 +48,6 @@ class Scheduler:
     display: Display
     shared: Shared
     account: Account
-    packages: tuple[str, ...]
     verify: frozenset[str] = frozenset()
     before_first: Callable[[], None] = lambda: None
     digests: dict[str, str] = field(default_factory=dict)
@@ -66,7 +64,7 @@ class Scheduler:
         self._attempts: Counter[str] = Counter()
         self._begun = False
         self._idle_since = time.monotonic()
-        self._versions = versions(self.kinds, self.packages)
+        self._versions = versions(self.kinds, packages(self.plan, self.kinds))
 
     def run(self) -> None:
         """Make all stages.
@@ -289,12 +287,12 @@ def execute(
     shared = Shared(store, folder, display)
     checked = frozenset(plan if verify else read)
     account = Account(plan, kinds, folder.events, executor)
-    scheduler = Scheduler(
-        plan, kinds, folder, pool, display, shared, account, packages(plan, kinds), checked, before_first
-    )
+    scheduler = Scheduler(plan, kinds, folder, pool, display, shared, account, checked, before_first)
     with account.open():
         try:
             scheduler.run()
-        finally:
+        except IncompleteError:
             shared.put_all(scheduler.digests)
+            raise
+        shared.put_all(scheduler.digests)
         return account.took()

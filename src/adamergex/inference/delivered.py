@@ -13,12 +13,10 @@ from adamergex.inference.usage import DELIVERED, FILE, TASKS, read
 from adamergex.storage import hub, yaml_model
 from adamergex.storage.files import expanded
 from adamergex.storage.hub import HubName
+from adamergex.storage.run_names import RECIPE, SCORES
 from adamergex.storage.yaml_model import did_you_mean
 from adamergex.terminal import say
 
-_RECIPE = "recipe.yaml"
-# Written last, and removed before anything is made anew.
-_SCORES = "scores.jsonl"
 # Task, empty where there is one alone, and language.
 Pair = tuple[str, str]
 
@@ -37,9 +35,9 @@ def of_run(run: Path) -> dict[Pair, Path]:
         RecipeError: the folder's recipe is none.
     """
     # Folders of what the recipe no longer names stay in a run folder.
-    if not (run / _RECIPE).is_file():
+    if not (run / RECIPE).is_file():
         return {}
-    recipe = yaml_model.check(_Recipe, yaml_model.read(run / _RECIPE), str(run / _RECIPE))
+    recipe = yaml_model.check(_Recipe, yaml_model.read(run / RECIPE), str(run / RECIPE))
     places = {task: run / TASKS / task / DELIVERED for task in recipe.tasks or ()} or {"": run / DELIVERED}
     return {
         (task, code): place / code
@@ -51,13 +49,13 @@ def of_run(run: Path) -> dict[Pair, Path]:
 
 def _has_tasks(run: Path) -> bool:
     """Whether a folder is that of a run with several tasks, of which nothing may be there yet."""
-    place = run / _RECIPE
+    place = run / RECIPE
     return place.is_file() and re.search("^tasks:", yaml_model.read(place), re.MULTILINE) is not None
 
 
 def is_finished(run: Path) -> bool:
     """Whether the last run in a folder came to its end: what it delivers may be of an earlier one otherwise."""
-    return (run / _SCORES).is_file()
+    return (run / SCORES).is_file()
 
 
 def find(place: str | Path, language: str | None = None, task: str | None = None) -> Path:
@@ -83,7 +81,7 @@ def find(place: str | Path, language: str | None = None, task: str | None = None
             f"{place}: no such folder; expected the folder of a run or of an adapter, or user/name on the Hugging Face hub"
         )
     known = of_run(folder) if _has_tasks(folder) else _below(folder / DELIVERED)
-    is_run = (folder / _RECIPE).is_file()
+    is_run = (folder / RECIPE).is_file()
     if known and is_run and not is_finished(folder):
         say(
             f"warning: {folder}: its run is not finished, what it delivers may be of before; run the recipe to the end",

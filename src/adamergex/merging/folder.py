@@ -25,6 +25,7 @@ from adamergex.merging.plan import Input, Inputs, Plan
 from adamergex.storage.files import sha256
 from adamergex.storage.hub import parse
 from adamergex.storage.outputs import replaceable, replacing, resolved
+from adamergex.storage.run_names import RECIPE
 from adamergex.storage.yaml_model import dump
 
 PLAN, FIGURES, CARD = "merge.yaml", "merge.json", "README.md"
@@ -58,7 +59,7 @@ def find_inputs(plan: Plan, folder: Path) -> dict[str, str]:
         MergeError: an adapter is missing; the message names all that are.
     """
     folder = resolved(folder)
-    run_folder = next((above for above in (folder, *folder.parents) if (above / "recipe.yaml").is_file()), None)
+    run_folder = next((above for above in (folder, *folder.parents) if (above / RECIPE).is_file()), None)
     digests = {}
     if run_folder and any(entry.folder is None for entry in plan.inputs.by_role().values()):
         # In reverse order, so that of equal files the first wins: trained adapters come before merged ones.

@@ -16,7 +16,7 @@ from adamergex.pipeline.kinds import KINDS
 from adamergex.pipeline.planned import Planned
 from adamergex.pipeline.resolve import base_model, contents, given_adapters
 from adamergex.pipeline.run_plan import plan
-from adamergex.pipeline.run_report import FILES, PAGE, SCORES
+from adamergex.pipeline.run_report import FILES, PAGE
 from adamergex.pipeline.run_sources import sources
 from adamergex.pipeline.run_stages import COMPUTED
 from adamergex.pipeline.setup import Setup
@@ -25,7 +25,7 @@ from adamergex.pipeline.task_reports import below, write_reports
 from adamergex.pipeline.worker import Options, Worker
 from adamergex.progress import Display, Silent
 from adamergex.recipes import chats, encoders
-from adamergex.recipes.loading import OF_RUN, dump, folder_of, is_run, load
+from adamergex.recipes.loading import dump, folder_of, is_run, load
 from adamergex.recipes.preflight import Looked, check, unsplittable, unsuited
 from adamergex.recipes.recipe import Part, Recipe, each_once
 from adamergex.reporting.matrix import Matrix
@@ -35,6 +35,7 @@ from adamergex.reporting.results import Results
 from adamergex.storage.checkpoints import Checkpoint, resolve, seen_from
 from adamergex.storage.files import relative
 from adamergex.storage.outputs import resolved
+from adamergex.storage.run_names import RECIPE, SCORES
 from adamergex.training.trackers import Trackers
 
 
@@ -143,7 +144,7 @@ def finish(
             run_folder.remove(*FILES, *(below(task) + name for task in planned.tasks for name in FILES))
 
         if processes.is_first and run_folder.write(
-            OF_RUN, dump(pinned(whole, checkpoint.name, planned, folder, run_folder.path)).encode()
+            RECIPE, dump(pinned(whole, checkpoint.name, planned, folder, run_folder.path)).encode()
         ):
             forget()
         settings: dict[str, Any] = {"verify": verify, "before_first": forget, "store": shared}

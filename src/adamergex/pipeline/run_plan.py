@@ -76,19 +76,18 @@ def plan(
 
 def _planners(parts: Sequence[Part], found: Sequence[Found]) -> "tuple[list[list[_Planner]], dict[str, Stage]]":
     """For each part one for each of its seeds, all of which add to one table."""
-    stages: dict[str, Stage] = {}
-    shared: dict[str, list[str]] = {}
+    whole_table = StageTable()
     of_tasks: dict[tuple[str, int], _Planner] = {}
     planners = []
     for part, of in zip(parts, found, strict=True):
-        table = StageTable(part.task, stages=stages, shared=shared)
+        table = whole_table.of_task(part.task)
         own = []
         for number, recipe in enumerate(part.recipe.of_each_seed):
             add = RunStages(recipe, of, table.of_seed(recipe.seed) if number else table, part.recipe.seed)
             own.append(_Planner(add, of_tasks.get((part.task, number))))
             of_tasks.setdefault((part.task, number), own[-1])
         planners.append(own)
-    return planners, stages
+    return planners, whole_table.stages
 
 
 class _Planner(RunData):

@@ -15,9 +15,11 @@ from adamergex.reporting.verdict import NOT_REFINED
 from adamergex.scoring.results import Row
 from adamergex.scoring.seeds import rows_over_seeds
 from adamergex.storage.files import jsonl
+from adamergex.storage.run_names import SCORES
 from adamergex.training import self_training
 
-SCORES, MARKDOWN, PAGE, CURVES = FILES = "scores.jsonl", "report.md", "report.html", "training.png"
+MARKDOWN, PAGE, CURVES = "report.md", "report.html", "training.png"
+FILES = (SCORES, MARKDOWN, PAGE, CURVES)
 Named = TypeVar("Named", Row, ChangedAnswer)
 
 

@@ -36,6 +36,10 @@ class StageTable:
         self.stages: dict[str, Stage] = {} if stages is None else stages
         self.shared: dict[str, list[str]] = {} if shared is None else shared
 
+    def of_task(self, task: str) -> "StageTable":
+        """The same table, from where a task adds to it."""
+        return StageTable(task, "", self.stages, self.shared)
+
     def of_seed(self, seed: int) -> "StageTable":
         """The same table, from where another seed adds to it."""
         return StageTable(self.task, f"seed-{seed}/", self.stages, self.shared)

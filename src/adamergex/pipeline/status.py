@@ -11,8 +11,9 @@ from adamergex.errors import StorageError
 from adamergex.execution.run_folder import RunFolder
 from adamergex.execution.standing import AtWork, Reader, Standing
 from adamergex.progress import span
-from adamergex.recipes.loading import LOCK, folder_of, is_run, load
+from adamergex.recipes.loading import folder_of, is_run, load
 from adamergex.storage.files import is_locked
+from adamergex.storage.run_names import LOCK
 
 # Seconds after its last sign of life that a run on another machine counts as dead: network file systems show some late.
 _SILENCE = 120.0

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from adamergex.execution.run_folder import RunFolder
 from adamergex.pipeline.planned import Planned
 from adamergex.pipeline.run_facts import facts
-from adamergex.pipeline.run_report import MARKDOWN, PAGE, SCORES, Facts, write_report, written_rows
+from adamergex.pipeline.run_report import MARKDOWN, PAGE, Facts, write_report, written_rows
 from adamergex.pipeline.stage_table import TASKS
 from adamergex.recipes import encoders
 from adamergex.recipes.recipe import Part, Recipe
 from adamergex.reporting import matrix
 from adamergex.reporting.matrix import Matrix
 from adamergex.reporting.report import Report
+from adamergex.storage.run_names import SCORES
 
 
 def below(task: str) -> str:

@@ -8,11 +8,10 @@ from adamergex.errors import RecipeError
 from adamergex.recipes.recipe import Recipe
 from adamergex.storage import yaml_model
 from adamergex.storage.outputs import refuse_link, write
+from adamergex.storage.run_names import LOCK, RECIPE
 from adamergex.storage.yaml_model import check, did_you_mean
 
 SHIPPED = resources.files("adamergex.recipes") / "shipped"
-# What a run's recipe is called in its folder.
-OF_RUN, LOCK = "recipe.yaml", ".lock"
 
 
 def shipped() -> dict[str, str]:
@@ -33,7 +32,7 @@ def read(name: str) -> str:
     if is_file(name):
         return yaml_model.read(Path(name))
     if is_run(name):
-        return yaml_model.read(Path(name) / OF_RUN)
+        return yaml_model.read(Path(name) / RECIPE)
     if name in shipped():
         return (SHIPPED / f"{name}.yaml").read_text("utf-8")
     raise RecipeError(
@@ -83,7 +82,7 @@ def is_file(name: str) -> bool:
 
 def is_run(name: str) -> bool:
     """Whether a recipe's name is the folder of a run, which has its lock."""
-    return (Path(name) / OF_RUN).is_file() and (Path(name) / LOCK).is_file()
+    return (Path(name) / RECIPE).is_file() and (Path(name) / LOCK).is_file()
 
 
 def folder_of(name: str, recipe: Recipe) -> Path:

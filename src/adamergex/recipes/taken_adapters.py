@@ -154,14 +154,12 @@ def unmergeable(recipe: Recipe, adapters: Mapping[str, Adapter], own: Adapter) -
         adapters: those that are taken.
         own: one that is trained.
     """
-    problems = []
+    methods, problems = of_recipe(recipe), []
     for target in recipe.targets:
         roles = {
             TASK: adapters.get("adapters.task", own),
             TARGET: adapters.get(f"adapters.reference.{target}", own),
             SOURCE: adapters.get(f"adapters.reference.{recipe.source}", own),
         }
-        problems += [
-            f"merging for {target}: {problem}" for method in of_recipe(recipe) for problem in unfit_for(method, roles)
-        ]
+        problems += [f"merging for {target}: {problem}" for method in methods for problem in unfit_for(method, roles)]
     return list(dict.fromkeys(problems))

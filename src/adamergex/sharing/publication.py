@@ -18,9 +18,9 @@ from adamergex.sharing.card import Delivered, Scores
 from adamergex.storage import hub
 from adamergex.storage.files import read_jsonl
 from adamergex.storage.hub import HubName
+from adamergex.storage.run_names import SCORES
 
 _CARD = "README.md"
-_SCORES = "scores.jsonl"
 
 
 @dataclass(frozen=True)
@@ -144,8 +144,8 @@ def _delivered(
 
 def _scores(run: Path, task: str, language: str) -> Scores | None:
     """The rows of a task and a language in the run's report, and that of its delivered adapter."""
-    path = run / _SCORES
-    if path.is_file() and not RunFolder(run, make=False).is_written(_SCORES):
+    path = run / SCORES
+    if path.is_file() and not RunFolder(run, make=False).is_written(SCORES):
         raise AdapterError(f"{path}: is not what the run wrote; run its recipe again")
     rows = [Row(**row) for row in read_jsonl(path)] if path.is_file() else []
     of_language = [row for row in rows if (row.task, row.language) == (task, language) and not row.average]
