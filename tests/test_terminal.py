@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Annotated
 
 import pytest
+import typer
 from pydantic import BaseModel, PlainSerializer
 
+from adamergex import terminal
 from adamergex.recipes.loading import shipped
 from adamergex.terminal import Terminal, interruptible, plain, say
 
@@ -130,6 +132,24 @@ def test_an_interruption_is_one_where_a_library_makes_an_error_of_it(
     assert ended.value.code == status
     assert capsys.readouterr().err == "interrupted; go on\n"
     assert signal.getsignal(number) == before
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_second_signal_ends_a_command_with_the_status_of_the_first(
+    number: signal.Signals, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Typer ends with 130 whatever it was that raised KeyboardInterrupt."""
+    app = typer.Typer()
+
+    @app.command()
+    def wait() -> None:
+        with interruptible():
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(terminal, "say", lambda *arguments, **options: signal.raise_signal(number))
+    with pytest.raises(SystemExit) as ended:
+        app([])
+    assert ended.value.code == status
 
 
 def test_an_error_is_no_interruption() -> None:

@@ -155,13 +155,15 @@ def interruptible(then: str = "") -> Iterator[None]:
 
     Raises:
         SystemExit: it was interrupted.
-        KeyboardInterrupt: with the number of the first signal, where another one came while that was being said.
     """
     before, heard = {}, list[int]()
 
     def told(number: int, frame: FrameType | None) -> None:
         heard.append(number)
-        raise KeyboardInterrupt(heard[0])
+        if len(heard) == 1:
+            raise KeyboardInterrupt
+        # While the first one is being obeyed; Typer would make its own status of another KeyboardInterrupt.
+        raise SystemExit(128 + heard[0])
 
     for number in _SIGNALS:
         # Whoever has it ignored (nohup) means it; only the main thread may ask for signals.

@@ -69,7 +69,8 @@ def changed(draw: Random, value: Any, times: int = 1) -> Any:
             case 3:
                 inside[last] = [inside.get(last) if isinstance(inside, dict) else inside[last]]
             case _:
-                inside[last] = draw.choice(VALUES)
+                # A copy: what is changed in it next time is no value of others, and it can never hold itself.
+                inside[last] = deepcopy(draw.choice(VALUES))
     return value
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from adamergex.data.special_tokens import text_tokens
 from adamergex.errors import ModelError
 from adamergex.models.families import load_tokenizer
 from adamergex.storage import checkpoints, model_files
@@ -49,6 +50,21 @@ def test_a_tokenizer_that_loads_and_encodes_nothing_is_refused(tiny_model: Path,
     (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"model_max_length": ["x"]}))
     with pytest.raises(ModelError, match="its tokenizer does not load: '>' not supported between instances of"):
         load_tokenizer(checkpoints.resolve(str(folder)))
+
+
+def test_a_tokenizer_that_has_no_token_for_what_it_does_not_know_encodes_the_rest(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    tokenizer = json.loads((folder / "tokenizer.json").read_bytes())
+    tokenizer["model"]["unk_token"] = "absent"
+    del tokenizer["model"]["vocab"]["z"]
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    loaded = load_tokenizer(checkpoints.resolve(str(folder)))
+    assert len(text_tokens(loaded, ["ab"])[0]) == 2
+    said = r"model: its tokenizer cannot encode a text: Unk token `absent` not found in the vocabulary$"
+    with pytest.raises(ModelError, match=said):
+        text_tokens(loaded, ["ab", "az"])
 
 
 def test_a_tokenizer_that_panics_is_refused(tiny_model: Path, tmp_path: Path) -> None:

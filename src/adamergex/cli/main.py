@@ -102,9 +102,9 @@ def main() -> None:
                 said = f"{os.fsdecode(error.filename)}: {error.strerror or error}"
             say(f"error: {said}", error=True)
             sys.exit(2)
-        except KeyboardInterrupt as error:
-            # A second one, while the first one was being obeyed (`interruptible`).
-            sys.exit(128 + (error.args[0] if error.args else signal.SIGINT))
+        except KeyboardInterrupt:
+            # Outside of a command.
+            sys.exit(128 + signal.SIGINT)
         except MemoryError:
             say("error: there is not enough memory for this", error=True)
             sys.exit(2)

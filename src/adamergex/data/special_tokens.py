@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from adamergex.errors import ModelError
+
 
 def end_of_sequence(tokenizer: Any) -> int | None:
     """The token that ends a sequence and separates documents: `eos`, or `sep` where an encoder has no `eos`."""
@@ -24,16 +26,25 @@ def text_tokens(tokenizer: Any, texts: Sequence[str], target: bool = False) -> l
         tokenizer: the model's.
         texts: to encode.
         target: encode as targets of an encoder-decoder (`text_target`), which some tokenizers encode differently.
+
+    Raises:
+        ModelError: its vocabulary lacks what it would write for a part of a text that it does not know.
     """
     if not texts:
         return []
-    encoded: list[list[int]] = tokenizer(
-        **{"text_target" if target else "text": list(texts)},
-        add_special_tokens=False,
-        split_special_tokens=True,
-        return_attention_mask=False,
-        verbose=False,
-    )["input_ids"]
+    try:
+        encoded: list[list[int]] = tokenizer(
+            **{"text_target" if target else "text": list(texts)},
+            add_special_tokens=False,
+            split_special_tokens=True,
+            return_attention_mask=False,
+            verbose=False,
+        )["input_ids"]
+    except Exception as error:
+        # Of this very type are those of `tokenizers`, about its settings; others are defects.
+        if type(error) is not Exception:
+            raise
+        raise ModelError(f"base_model {tokenizer.name_or_path}: its tokenizer cannot encode a text: {error}") from error
     special = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
     special.discard(tokenizer.unk_token_id)
     return [ids if special.isdisjoint(ids) else _spelled(tokenizer, ids, special) for ids in encoded]
