@@ -275,6 +275,23 @@ def test_a_worker_elsewhere_waits_for_a_store_that_does_not_answer(
     assert slept == [1.0, 2.0, 1.0]
 
 
+def test_a_worker_elsewhere_begins_once_the_store_answers(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = iter([True, True, True])
+
+    def unsure(self: Store) -> None:
+        if next(failures, False):
+            raise NetworkError("no route to the store")
+
+    slept: list[float] = []
+    monkeypatch.setattr(Store, "check", unsure)
+    monkeypatch.setattr(time, "sleep", slept.append)
+    maker = Maker(replace(place, token="other", store=str(tmp_path / "store")), setup, print, place.folder / "own")
+    assert not maker.hello.sees_folder
+    assert slept == [1.0, 2.0, 4.0]
+
+
 def test_a_worker_elsewhere_is_refused_where_it_cannot_write_the_store(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -696,7 +713,7 @@ def test_a_worker_of_a_cluster_that_does_not_come_is_told_of_once(monkeypatch: p
         "vm",
         Warned(
             "vm: no worker there yet: something else may have its GPU or cores (`ray status` says so), or it still gets "
-            "the base model"
+            "the base model, or waits for a store that does not answer"
         ),
     )
     assert pool.events(0.0) == []

@@ -177,12 +177,12 @@ class Maker:
                 f"{os.uname().nodename} does not see {place.folder}: give a run folder that all machines share, "
                 "or a --store that all of them reach"
             )
-        if not sees and store is not None:
-            # Its only way to the run: what it lacks is said before a stage is lost.
-            store.check()
         self._folder = RunFolder(own if own is not None and not sees else place.folder)
         self._shared = Shared(store, self._folder, self._worker.display, 0.0 if sees else PATIENCE)
         self._is_apart = not sees
+        if self._is_apart:
+            # Its only way to the run: what it lacks is said before a stage is lost.
+            self._shared.check()
         self._verified: set[tuple[str, str]] = set()
         self.hello = Hello(sees, versions(self._kinds, place.packages), self._worker.device)
 

@@ -150,7 +150,7 @@ class RayPool:
                     name,
                     Warned(
                         f"{name}: no worker there yet: something else may have its GPU or cores (`ray status` says so), or it "
-                        "still gets the base model"
+                        "still gets the base model, or waits for a store that does not answer"
                     ),
                 )
 

@@ -34,6 +34,11 @@ class Shared:
         # Once it did not answer, it is not asked again before the end: each time may take as long.
         self.answers = True
 
+    def check(self) -> None:
+        """Write to the store. Raises StorageError or NetworkError where that cannot be done within the time that there is."""
+        if self._store is not None:
+            self._patiently(self._store.check)
+
     def take(self, stage: Stage, kind: Kind, description: Mapping[str, Any]) -> bool:
         """Put a stage's result into the run folder if the store has it; whether it did."""
         if self._store is None or not self.answers or not stage.params.is_known:
