@@ -33,6 +33,19 @@ def test_of_good_data_nothing_is_said(warnings: Callable[..., list[str]]) -> Non
     assert warnings() == []
 
 
+@pytest.mark.parametrize("scored", [True, False])
+def test_several_tasks_of_which_none_is_scored(own_data: Callable[..., Path], scored: bool) -> None:
+    path = own_data()
+    recipe = json.loads(path.read_text())
+    task, recipe["evaluate"] = recipe.pop("task"), {}
+    unlabelled = {key: value for key, value in task.items() if key != "test"}
+    path.write_text(json.dumps(recipe | {"tasks": {"a": task if scored else unlabelled, "b": unlabelled}}))
+    assert preflight.check(loading.load(str(path)), path.parent).warnings == [
+        "nothing is scored: no task has labelled items of a target language, so no number will say whether merging helped; "
+        "give a test source where there are some"
+    ] * (not scored)
+
+
 def test_a_single_class_and_classes_that_are_not_learned(warnings: Callable[..., list[str]]) -> None:
     found = warnings({"train.en.jsonl": [row(f"train {number}") for number in range(6)]})
     assert found == [

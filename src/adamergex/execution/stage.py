@@ -5,7 +5,7 @@ import importlib.metadata
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from threading import Event
 from typing import Annotated, Any, ClassVar, Protocol, Self
@@ -84,7 +84,7 @@ class Stage:
     inputs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     after: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def reads(self) -> tuple[str, ...]:
         """The ids of all inputs, each once."""
         return tuple(dict.fromkeys(id for ids in self.inputs.values() for id in ids))

@@ -77,7 +77,13 @@ def check(recipe: Recipe, folder: Path) -> Looked:
         problems.append(found)
     if any(problems):
         raise RecipeError(each_once(parts, problems))
-    return Looked(each_once(parts, [of.unreachable for of in looked]), each_once(parts, [of.warnings for of in looked]))
+    warnings = each_once(parts, [of.warnings for of in looked])
+    if recipe.tasks and all(part.recipe.scored is None for part in parts):
+        warnings.append(
+            "nothing is scored: no task has labelled items of a target language, so no number will say whether merging helped; "
+            "give a test source where there are some"
+        )
+    return Looked(each_once(parts, [of.unreachable for of in looked]), warnings)
 
 
 def _look(recipe: Recipe, folder: Path, once: _Once, problems: list[str]) -> Looked:
