@@ -19,6 +19,7 @@ from adamergex.cli import main
 from adamergex.distributed import Processes
 from adamergex.errors import DataError, ExecutorError, IncompleteError, NetworkError, StorageError
 from adamergex.execution import executor, local_pool, ray_pool, scheduler
+from adamergex.execution.account import Account
 from adamergex.execution.jobs import Job, Maker, News, Outcome, Place, Warned
 from adamergex.execution.local_pool import LocalPool
 from adamergex.execution.pool import Died, Ended, Event, Pool, Ready, Seat, Told
@@ -250,6 +251,37 @@ def test_a_worker_elsewhere_takes_and_brings_everything_through_the_store(place:
     assert pool.given == [("here", "b"), ("there", "a/c"), ("there", "d")]
     assert text(place, "d") == "acbd"
     assert sorted(path.name for path in (tmp_path / "own").iterdir() if path.name[0] != ".") == ["a", "b", "d"]
+
+
+def test_a_worker_elsewhere_whose_input_is_broken_waits_until_it_is_made_again(place: Place, tmp_path: Path) -> None:
+    class Breaks(Shown):
+        """Breaks the record of the first stage once it is made."""
+
+        def lane(self) -> "Breaks":
+            return self
+
+        def end(self) -> None:
+            if not (place.folder / "b").exists() and not self.said.count("broken"):
+                self.said.append("broken")
+                (place.folder / "a/stage.json").write_text("{")
+
+    at, shown = replace(place, store=str(tmp_path / "store")), Breaks()
+    pool = Bench(at, [Seat("here", computes=False), Seat("there", sees_folder=False)], tmp_path / "own")
+    plan = {one.id: one for one in (stage("a"), stage("b", "", "a", model="m"))}
+    store = Store(str(tmp_path / "store"))
+    scheduler.execute(plan, KINDS, RunFolder(at.folder), pool, shown, executor="ray", store=store)
+    assert text(place, "b") == "ab"
+    assert [worker for worker, id in pool.given if id == "a"] == ["here", "here"]
+    assert "warn a: damaged, made again: stage.json cannot be read" in shown.said
+
+
+def test_what_is_made_is_not_remembered(place: Place) -> None:
+    plan, folder, pool = {one.id: one for one in PLAN}, RunFolder(place.folder), Bench(place)
+    account = Account(plan, KINDS, None, "local:2")
+    made = scheduler.Scheduler(plan, KINDS, folder, pool, Shown(), Shared(None, folder, Silent()), account)
+    with account.open():
+        made.run()
+    assert (sorted(made.digests), made.descriptions) == (["a", "a/c", "b", "d"], {})
 
 
 def test_a_worker_elsewhere_waits_for_a_store_that_does_not_answer(

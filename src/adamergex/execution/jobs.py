@@ -3,7 +3,7 @@
 import os
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,9 +12,10 @@ from adamergex.errors import AdaMergeXError, ExecutorError, StorageError
 from adamergex.execution import making
 from adamergex.execution.run_folder import RunFolder
 from adamergex.execution.shared import Shared
-from adamergex.execution.stage import Kind, Kinds, Stage, Worker, version
+from adamergex.execution.stage import Kind, Kinds, Plan, Stage, Worker, version
 from adamergex.execution.store import Store
 from adamergex.progress import Display, Silent
+from adamergex.storage.record import UNREADABLE
 
 # Seconds that workers wait for a store which is their only way to the run.
 PATIENCE = 300.0
@@ -54,13 +55,24 @@ class Job:
         stage: to be made.
         description: what determines its result.
         digests: of the inputs' contents, by id.
-        inputs: the inputs and what determines them, by id, for a worker that has to take them from the store.
+        inputs: the inputs and what determined them, by id, for a worker that has to take them from the store; an input whose
+            record in the run folder is broken is not among them.
     """
 
     stage: Stage
     description: Mapping[str, Any]
     digests: Mapping[str, str]
     inputs: Mapping[str, tuple[Stage, Mapping[str, Any]]]
+
+
+def recorded(ids: Iterable[str], plan: Plan, folder: RunFolder) -> dict[str, tuple[Stage, Mapping[str, Any]]]:
+    """Stages that are done and what determined them, by id, as far as the run folder can still say that."""
+    records = {id: folder.record(id) for id in ids}
+    return {
+        id: (plan[id], record.description)
+        for id, record in records.items()
+        if record is not None and record.description is not None
+    }
 
 
 @dataclass(frozen=True)
@@ -228,6 +240,8 @@ class Maker:
         record = self._folder.record(id)
         # What is damaged in a folder of this worker's own alone is whole in the store.
         if self._is_apart and (record is None or record.digest != digest or self._folder.damage(id)):
+            if id not in job.inputs:
+                return UNREADABLE
             stage, description = job.inputs[id]
             if not self._shared.take(stage, self._kinds[stage.kind], description):
                 raise StorageError(f"{id}: not in the store, and its folder is not to be seen from here")

@@ -8,7 +8,7 @@ from typing import Any
 
 from adamergex.errors import AdaMergeXError, ExecutorError, IncompleteError, NetworkError, StorageError
 from adamergex.execution.account import Account, Took
-from adamergex.execution.jobs import PATIENCE, Job, Outcome, Step, versions
+from adamergex.execution.jobs import PATIENCE, Job, Outcome, Step, recorded, versions
 from adamergex.execution.pool import Died, Ended, Event, Pool, Ready, Seat, Told
 from adamergex.execution.ready import Ready as ReadyStages
 from adamergex.execution.run_folder import RunFolder, State
@@ -93,7 +93,6 @@ class Scheduler:
                 continue
             description = described(stage, self.kinds[stage.kind], self.digests)
             state = self.folder.state(one, description, verify=one in self.verify)
-            self.descriptions[one] = description
             if state.status == "done":
                 self.folder.forget(one, description)
                 record = self.folder.record(one)
@@ -103,6 +102,7 @@ class Scheduler:
                 self.display.skip(self._name(one))
                 waiting += self._ready.done(one)
             else:
+                self.descriptions[one] = description
                 self._missing(one, state)
 
     def _missing(self, id: str, state: State) -> None:
@@ -126,14 +126,15 @@ class Scheduler:
             if name in self._at_work or (id := self._next(seat)) is None:
                 continue
             stage = self.plan[id]
-            inputs = {one: (self.plan[one], self.descriptions[one]) for one in stage.reads}
             digests = {one: self.digests[one] for one in stage.reads}
-            if not seat.sees_folder:
-                self.shared.send(stage.reads)
+            inputs = {} if seat.sees_folder else recorded(stage.reads, self.plan, self.folder)
+            self.shared.send(inputs)
+            if id not in self.descriptions:  # Made before, and found damaged.
+                self.descriptions[id] = described(stage, self.kinds[stage.kind], self.digests)
             self._at_work[name] = id
             self.account.events.begun(id, name)
             self._lane(name).stage(f"{self._name(id)} · {name}")
-            self.pool.submit(name, Job(stage, self.descriptions[id], digests, {} if seat.sees_folder else inputs))
+            self.pool.submit(name, Job(stage, self.descriptions[id], digests, inputs))
         if self._at_work or not self._ready or not self._seats:
             self._idle_since = time.monotonic()
         elif time.monotonic() - self._idle_since > IDLE:
@@ -193,6 +194,7 @@ class Scheduler:
                 return
             self._lane(worker).end()
             self.digests[id] = digest
+            del self.descriptions[id]
             self.account.ended(outcome, worker)
             for reader in self._ready.done(id):
                 self._look(reader)
