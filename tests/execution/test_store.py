@@ -252,3 +252,13 @@ def test_a_place_that_there_is_no_way_to(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="file"):
         Store(str(tmp_path / "file/store")).check()
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", None])
+def test_a_stage_without_a_whole_record_is_not_put_there(tmp_path: Path, content: str | None) -> None:
+    (tmp_path / "a").mkdir()
+    if content is not None:
+        (tmp_path / "a/stage.json").write_text(content)
+    with pytest.raises(StorageError, match="^.*/a: stage.json cannot be read$"):
+        Store(str(tmp_path / "store")).publish(tmp_path / "a")
+    assert not (tmp_path / "store").exists()

@@ -20,7 +20,7 @@ from pathlib import Path
 from adamergex.errors import AdaMergeXError, NetworkError, StorageError
 from adamergex.execution import stage
 from adamergex.storage.files import expanded, from_json, read_json, sha256
-from adamergex.storage.record import MARK, Record, listed
+from adamergex.storage.record import MARK, UNREADABLE, Record, listed
 
 # A file that no stage lists may be one whose stage is being written.
 _YOUNG = timedelta(days=1)
@@ -140,12 +140,15 @@ class Store:
             NetworkError: the store does not answer.
             StorageError: it cannot be written, or the stage is not whole.
         """
-        mark = read_json(folder / MARK)
-        place = self._of_stage(str(mark["key"]))
-        # Not all of `stage.json`: where a run has its data is nobody else's business.
-        facts = {"id": mark["stage"]["id"]} | {part: mark[part] for part in ("made_of", "digest", "files", "notes")}
+        try:
+            mark = read_json(folder / MARK)
+            place = self._of_stage(str(mark["key"]))
+            # Not all of `stage.json`: where a run has its data is nobody else's business.
+            facts = {"id": mark["stage"]["id"]} | {part: mark[part] for part in ("made_of", "digest", "files", "notes")}
+            files = listed(mark).files
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StorageError(f"{folder}: {UNREADABLE}") from error
         content = json.dumps(facts, sort_keys=True, ensure_ascii=False).encode()
-        files = listed(mark).files
         with self._asking():
             for name, (size, sha) in files.items():
                 if replace or self._size(self._of_file(sha)) != size:
