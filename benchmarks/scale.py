@@ -163,6 +163,8 @@ def grows(workers: int) -> None:
 def on_a_cluster(options: argparse.Namespace) -> None:
     from ray.cluster_utils import Cluster
 
+    # One more, on the machine that leads, makes what needs no model.
+    workers = options.workers + 1
     stages, seconds = planned(options.tasks, options.languages)
     print(f"{options.tasks} tasks × {options.languages} languages: {len(stages)} stages, planned in {seconds:.2f} s")
     table = kinds(options.milliseconds / 1000)
@@ -176,13 +178,11 @@ def on_a_cluster(options: argparse.Namespace) -> None:
         pool = RayPool(place, partial(setup, options.milliseconds / 1000), running.address)
         # What starts a worker is the cluster's time, not the schedule's.
         first: list[Event] = []
-        # One more, on the machine that leads, makes what needs no model.
-        while sum(isinstance(event, Ready) for event in first) < options.workers + 1:
+        while sum(isinstance(event, Ready) for event in first) < workers:
             first += pool.events(1.0)
         wall, busy, memory = scheduled(stages, table, _after(pool, first), place.folder)
         pool.close()
     running.shutdown()
-    workers = options.workers + 1
     stubs = len(stages) * options.milliseconds / 1000 / workers
     print(f"  {workers} workers: {wall:.1f} s; the stubs over the workers {stubs:.1f} s: {wall / stubs - 1:.1%} more")
     print(
